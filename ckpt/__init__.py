@@ -1,0 +1,1 @@
+"""Checkpoint and restore running Linux process trees."""

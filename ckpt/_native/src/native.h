@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * The compiler's way into the extension's headers: guard, includes, order.
+ *
+ * Every function of the extension returns -errno on failure unless its header says otherwise, and
+ * none touches Python: cffi calls it without the GIL.
+ */
+#ifndef CKPT_NATIVE_H
+#define CKPT_NATIVE_H
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
+#include <errno.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#include "wire_check.h"
+
+#include "kernel.h"
+
+/* Result of a libc call in this room's convention. */
+static inline long ckpt_result(long result)
+{
+        return result < 0 ? -(long)errno : result;
+}
+
+#endif

@@ -1,0 +1,1 @@
+"""The dump: order, stages, rollback."""

@@ -1,0 +1,112 @@
+"""What can go wrong, by kind. Each kind has an exit code (listed in ckpt(1)).
+
+An error says what failed, on which process and resource, why, and what would help. Code raises the
+kind; only the command line turns it into text and an exit code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class CkptError(Exception):
+    """Base of every error that ckpt raises on purpose.
+
+    `what`: one clause, what failed. `pid`: the task concerned. `resource`: which descriptor,
+    mapping, file or option. `why`: the cause. `hint`: what would help.
+    """
+
+    exit_code = 1
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        pid: int | None = None,
+        resource: str = "",
+        why: str = "",
+        hint: str = "",
+    ) -> None:
+        self.what = what
+        self.pid = pid
+        self.resource = resource
+        self.why = why
+        self.hint = hint
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        where = f"pid {self.pid}: " if self.pid is not None else ""
+        resource = f"{self.resource}: " if self.resource else ""
+        why = f": {self.why}" if self.why else ""
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{where}{resource}{self.what}{why}{hint}"
+
+
+class UsageError(CkptError):
+    """The command line or a configuration is wrong; nothing was looked at."""
+
+    exit_code = 2
+
+
+class TargetError(CkptError):
+    """The target is not there, can't be attached to, or ended meanwhile."""
+
+    exit_code = 4
+
+
+class ImageError(CkptError):
+    """An image is missing, damaged, of a foreign version, or in the way."""
+
+    exit_code = 5
+
+
+class RestoreError(CkptError):
+    """The surroundings don't allow this restore: a taken pid, a changed or missing file."""
+
+    exit_code = 6
+
+
+class KernelError(CkptError):
+    """The kernel or this process's privileges lack what is needed."""
+
+    exit_code = 7
+
+
+class DeadlineError(CkptError):
+    """Something did not happen in time; the target was put back."""
+
+    exit_code = 8
+
+
+class HarmError(CkptError):
+    """The target could not be put back as it was. The message says what is left."""
+
+    exit_code = 9
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One thing that ckpt does not restore, found before anything was touched."""
+
+    pid: int
+    resource: str
+    why: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"pid {self.pid}: {self.resource}: {self.why}{hint}"
+
+
+class RefusedError(CkptError):
+    """The tree holds what ckpt does not restore. All of it is in `refusals`."""
+
+    exit_code = 3
+
+    def __init__(self, refusals: Sequence[Refusal]) -> None:
+        self.refusals = tuple(refusals)
+        super().__init__("can't be dumped: " + "; ".join(str(r) for r in self.refusals))

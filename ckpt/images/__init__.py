@@ -1,0 +1,1 @@
+"""The image format: framing, magics, image sets, page stores, chains, checksums."""

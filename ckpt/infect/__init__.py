@@ -1,0 +1,1 @@
+"""The parasite in a target: blob, command socket, batches, cure."""

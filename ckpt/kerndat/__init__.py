@@ -1,0 +1,1 @@
+"""One probe for each kernel feature, each with its reason."""

@@ -1,0 +1,1 @@
+"""Memory: VMAs, pagemaps, page transfer."""

@@ -1,0 +1,1 @@
+"""Pure parsers of /proc: bytes in, dataclasses out."""

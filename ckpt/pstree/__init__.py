@@ -1,0 +1,1 @@
+"""The pure model of tasks, groups, sessions and what they share."""

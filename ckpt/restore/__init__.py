@@ -1,0 +1,1 @@
+"""The restore: a plan, then its execution."""

@@ -1,0 +1,1 @@
+"""Tasks under ptrace: seize, interrupt, registers."""
