@@ -6,7 +6,7 @@ target's unless a name says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator  # noqa: TC003
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 PAGE = 4096
