@@ -21,6 +21,8 @@
 #include "wire_check.h"
 
 #include "kernel.h"
+#include "pages.h"
+#include "spawn.h"
 
 /* Result of a libc call in this room's convention. */
 static inline long ckpt_result(long result)

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "native.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/personality.h>
+
+#ifndef CLONE_NEWTIME
+#define CLONE_NEWTIME 0x00000080
+#endif
+
+static long write_offsets(const struct ckpt_spawn *spawn)
+{
+        char text[160];
+        int len = snprintf(text, sizeof(text),
+                           "monotonic %" PRId64 " %" PRId64 "\nboottime %" PRId64 " %" PRId64 "\n",
+                           spawn->monotonic[0], spawn->monotonic[1], spawn->boottime[0],
+                           spawn->boottime[1]);
+        int fd = open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC);
+        long err = 0;
+
+        if (fd < 0)
+                return -errno;
+        if (write(fd, text, (size_t)len) != len)
+                err = -errno;
+        close(fd);
+        return err;
+}
+
+static _Noreturn void become_seed(const struct ckpt_spawn *spawn)
+{
+        char *const argv[] = {(char *)"ckpt-seed", NULL};
+        char *const envp[] = {NULL};
+        struct sigaction plain = {.sa_handler = SIG_DFL};
+        sigset_t none;
+        int seed = spawn->seed;
+
+        for (int signal = 1; signal < NSIG; signal++)
+                sigaction(signal, &plain, NULL);
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        personality(ADDR_NO_RANDOMIZE);
+        if (seed == CKPT_SEED_SOCK)
+                seed = fcntl(seed, F_DUPFD_CLOEXEC, CKPT_SEED_SOCK + 1);
+        if (seed >= 0 && dup2(spawn->sock, CKPT_SEED_SOCK) == CKPT_SEED_SOCK) {
+                if (spawn->sock == CKPT_SEED_SOCK)
+                        fcntl(CKPT_SEED_SOCK, F_SETFD, 0);
+                syscall(__NR_execveat, seed, "", argv, envp, AT_EMPTY_PATH);
+        }
+        _exit(127);
+}
+
+static long clone_seed(const struct ckpt_spawn *spawn)
+{
+        pid_t wanted = spawn->pid;
+        struct clone_args args = {
+            .flags = spawn->sibling ? CLONE_PARENT : 0,
+            .exit_signal = spawn->sibling ? 0 : SIGCHLD,
+            .set_tid = wanted ? (uintptr_t)&wanted : 0,
+            .set_tid_size = wanted ? 1 : 0,
+        };
+        long pid = syscall(__NR_clone3, &args, sizeof(args));
+
+        if (pid == 0)
+                become_seed(spawn);
+        return ckpt_result(pid);
+}
+
+long ckpt_spawn_seed(const struct ckpt_spawn *spawn)
+{
+        int own = -1;
+        long pid;
+
+        if (spawn->timens) {
+                own = open("/proc/self/ns/time", O_RDONLY | O_CLOEXEC);
+                if (own < 0 || unshare(CLONE_NEWTIME) < 0) {
+                        long err = -errno;
+
+                        if (own >= 0)
+                                close(own);
+                        return err;
+                }
+                pid = write_offsets(spawn);
+                if (!pid)
+                        pid = clone_seed(spawn);
+                setns(own, CLONE_NEWTIME);
+                close(own);
+                return pid;
+        }
+        return clone_seed(spawn);
+}

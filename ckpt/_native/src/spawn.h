@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * The birth of a restored tree's root.
+ */
+
+struct ckpt_spawn {
+        int32_t pid;     /* wanted, or 0 for any */
+        int32_t sock;    /* command socket: becomes CKPT_SEED_SOCK */
+        int32_t seed;    /* the seed program */
+        int32_t sibling; /* the child becomes our parent's child */
+        int32_t timens;  /* a time namespace with these offsets (seconds, nanoseconds) */
+        int64_t monotonic[2];
+        int64_t boottime[2];
+};
+
+/* Start a seed. Returns its pid. The caller's own time namespace for children is put back; where
+ * the caller has several threads the kernel refuses that, and later children of the caller would
+ * be born into the new one. */
+long ckpt_spawn_seed(const struct ckpt_spawn *spawn);
