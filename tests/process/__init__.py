@@ -1,0 +1,1 @@
+"""Real processes through the installed `ckpt` command."""

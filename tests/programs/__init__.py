@@ -1,0 +1,1 @@
+"""Ordinary programs, unmodified, carried over a dump and a restore."""
