@@ -1,0 +1,44 @@
+"""What a restore is asked to do. Checked by the command line as far as that needs no look at the
+images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+DEFAULT_CPU_CAP = frozenset({"fpu", "ins"})
+
+
+@dataclass(frozen=True, slots=True)
+class InheritFd:
+    """`--inherit-fd fd[LFD]:RESOURCE`: use our open descriptor `lfd` for what the images call
+    `resource` (`file[MNT_ID:INODE]`, `tty[RDEV:DEV]`, `pipe:[INODE]`, or a path without its first
+    slash, as CRIU has it)."""
+
+    lfd: int
+    resource: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreOptions:
+    """Field by field what the options of ckpt-restore(1) say.
+
+    `images_dir` and `work_dir` exist. `restore_sibling` is only set with `restore_detached`.
+    `pidfile`: resolved against `work_dir`; must not exist yet (CRIU's rule), gets the root's pid
+    in decimal without a newline. Every `inherit_fd` is open in this process. `dry_run`: compute
+    and return the plan, execute nothing. `cpu_cap`: subset of fpu, ins, cpu that must match.
+    """
+
+    images_dir: Path
+    work_dir: Path
+    restore_detached: bool = False
+    restore_sibling: bool = False
+    leave_stopped: bool = False
+    shell_job: bool = False
+    pidfile: Path | None = None
+    inherit_fd: tuple[InheritFd, ...] = ()
+    external: tuple[str, ...] = ()
+    file_locks: bool = False
+    cpu_cap: frozenset[str] = DEFAULT_CPU_CAP
+    checksums: bool = True
+    dry_run: bool = False
