@@ -1,0 +1,83 @@
+"""`ckpt restore`: from options to a call of the orchestrator, and then what CRIU does: with
+`--restore-detached` it returns, with `--exec-cmd` it becomes the command, else it waits for the end
+of the root and returns 0 whatever the root's status was. `--exit-status` returns that status."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from typing import TYPE_CHECKING
+
+from ckpt.cli.stats import as_json, as_lines
+from ckpt.errors import RestoreError, UsageError
+from ckpt.restore.options import DEFAULT_CPU_CAP, RestoreOptions
+
+if TYPE_CHECKING:
+    from ckpt.cli.parser import Args
+    from ckpt.report import Report
+
+
+def run(args: Args) -> int:
+    """0, the root's status with `--exit-status`, or what the restore raises."""
+    options = options_of(args)
+    result = importlib.import_module("ckpt.restore.run").restore(options, args.report)
+    if args.json:
+        print(as_json(result), flush=True)
+    elif args.dry_run:
+        print(*result.plan, sep="\n")
+    elif args.display_stats:
+        print("Displaying restore stats:", *as_lines(result), sep="\n", flush=True)
+    if options.dry_run or options.restore_detached:
+        return 0
+    if args.exec_cmd:
+        return become(args.operands)
+    status = wait_for(result.pid, args.report)
+    return status if args.exit_status else 0
+
+
+def options_of(args: Args) -> RestoreOptions:
+    """Raises UsageError for what no single option can know."""
+    if args.restore_sibling and not args.restore_detached:
+        raise UsageError("makes sense only with --restore-detached", resource="--restore-sibling")
+    if args.exec_cmd and args.restore_detached:
+        raise UsageError("can't go with --restore-detached", resource="--exec-cmd")
+    if args.exec_cmd and not args.operands:
+        raise UsageError("the command is missing", resource="--exec-cmd", hint="-- COMMAND ...")
+    return RestoreOptions(
+        images_dir=args.images_dir,
+        work_dir=args.work_dir,
+        restore_detached=args.restore_detached,
+        restore_sibling=args.restore_sibling,
+        leave_stopped=args.leave_stopped,
+        shell_job=args.shell_job,
+        pidfile=None if args.pidfile is None else args.work_dir / args.pidfile,
+        inherit_fd=args.inherit_fd,
+        external=args.external,
+        file_locks=args.file_locks,
+        cpu_cap=DEFAULT_CPU_CAP if args.cpu_cap is None else args.cpu_cap,
+        checksums=args.checksums,
+        dry_run=args.dry_run,
+    )
+
+
+def wait_for(pid: int, report: Report) -> int:
+    """The exit code of our child `pid` as a shell gives it; 128 and the signal for a killed one."""
+    report.info(f"Waiting for pid {pid}")
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    status = code if code >= 0 else 128 - code
+    report.info(f"pid {pid} ended with status {status}")
+    return status
+
+
+def become(command: tuple[str, ...]) -> int:
+    """Never returns; raises RestoreError when the command can't be executed. The tree, which is
+    our child, then runs on."""
+    try:
+        os.execvp(command[0], command)
+    except OSError as e:
+        raise RestoreError(
+            "can't be executed",
+            resource=command[0],
+            why=f"{e.strerror}",
+            hint="the tree is restored and runs",
+        ) from e

@@ -1,0 +1,45 @@
+"""Results of an orchestrator as lines or as JSON. The names of the fields carry their units."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from _typeshed import DataclassInstance
+
+_UNITS = {"_us": " us", "_ms": " ms", "_s": " s", "_bytes": " bytes"}
+
+
+def as_dict(result: DataclassInstance) -> dict[str, Any]:
+    """Plain numbers, texts, lists and dicts, as JSON knows them."""
+    return {f.name: _plain(getattr(result, f.name)) for f in dataclasses.fields(result)}
+
+
+def as_json(result: DataclassInstance) -> str:
+    import json
+
+    return json.dumps(as_dict(result))
+
+
+def as_lines(result: DataclassInstance) -> Iterator[str]:
+    """`frozen_us=1500` as `Frozen: 1500 us`; what is no number or text is left out."""
+    for name, value in as_dict(result).items():
+        if not isinstance(value, int | float | str) or isinstance(value, bool):
+            continue
+        suffix = next((s for s in _UNITS if name.endswith(s)), "")
+        title = name.removesuffix(suffix).replace("_", " ").capitalize()
+        shown = f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
+        yield f"{title}: {shown}{_UNITS.get(suffix, '')}"
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return as_dict(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, int | float | str | None) else str(value)

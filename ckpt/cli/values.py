@@ -1,0 +1,119 @@
+"""Text of an argument to its value. Each function raises ValueError with what was expected; the
+parser adds which option and which text."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ckpt.restore.options import InheritFd
+
+EXTERNAL_KINDS = ("file", "tty", "pipe")
+EXTERNAL_NOT_YET = {
+    "unix": "sockets",
+    "mnt": "mount namespaces",
+    "dev": "mount namespaces",
+    "veth": "network namespaces",
+    "macvlan": "network namespaces",
+    "netdev": "network namespaces",
+    "net": "network namespaces",
+    "pid": "pid namespaces",
+}
+CPU_CAPS = ("fpu", "ins", "cpu")
+
+_INHERIT = re.compile(r"fd\[(\d{1,9})\]:(.+)", re.DOTALL)
+_EXTERNAL = re.compile(r"([a-z]+):?\[(.*)\](:.*)?", re.DOTALL)
+
+
+def pid(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 2**22:
+        raise ValueError("a pid is a number from 1 to 4194304")
+    return int(text)
+
+
+def lfd(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) >= 2**31:
+        raise ValueError("a descriptor is a number from 0")
+    return int(text)
+
+
+def seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ValueError("a time is a number of seconds, 0 for none")
+    return value
+
+
+def size(text: str) -> int:
+    """Bytes, with CRIU's K, M and G (powers of 1024)."""
+    match = re.fullmatch(r"(\d{1,15})([KMG]?)", text, re.ASCII)
+    if not match:
+        raise ValueError("a size is a number of bytes, or one with K, M or G behind it")
+    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[match[2]]
+
+
+def log_level(before: int, text: str | None) -> int:
+    """`-v4` sets 4; `-v` adds one, `-vv` (which arrives as "v") two."""
+    if text is None or not text.strip("v"):
+        return before + 1 + len(text or "")
+    if not text.isascii() or not text.isdigit():
+        raise ValueError("a level is a number from 0 to 4")
+    return int(text)
+
+
+def folder(text: str) -> str:
+    if not text:
+        raise ValueError("a folder has a name")
+    return text
+
+
+def inherit_fd(text: str) -> InheritFd:
+    """`fd[LFD]:RESOURCE`; the descriptor must be open here."""
+    from ckpt.restore.options import InheritFd
+
+    match = _INHERIT.fullmatch(text)
+    if not match:
+        raise ValueError("the form is fd[NUMBER]:RESOURCE")
+    number = int(match[1])
+    try:
+        os.fstat(number)
+    except OSError as e:
+        raise ValueError(f"descriptor {number} is not open here: {e.strerror}") from e
+    return InheritFd(number, match[2])
+
+
+def external(text: str) -> str:
+    """`KIND[ID]` or `KIND[ID]:VALUE`, of a kind that is outside the tree and can stay there."""
+    match = _EXTERNAL.fullmatch(text)
+    if not match:
+        raise ValueError("the form is KIND[ID] or KIND[ID]:VALUE")
+    kind = match[1]
+    if kind in EXTERNAL_NOT_YET:
+        raise ValueError(f"{EXTERNAL_NOT_YET[kind]} are not supported yet")
+    if kind not in EXTERNAL_KINDS:
+        raise ValueError(f"a kind is one of {', '.join(EXTERNAL_KINDS)}")
+    return text
+
+
+def cpu_cap(text: str) -> frozenset[str]:
+    """CRIU's comma-separated list with `^` for not, read from left to right; empty means all."""
+    if not text:
+        return frozenset(CPU_CAPS)
+    chosen: set[str] = {"fpu", "ins"}
+    for word in text.split(","):
+        negated = word.startswith("^")
+        name = word.removeprefix("^")
+        if name == "none":
+            chosen = set(CPU_CAPS) if negated else set()
+            continue
+        if name != "all" and name not in CPU_CAPS:
+            raise ValueError(f"a capability is one of {', '.join(CPU_CAPS)}, all, none")
+        named = set(CPU_CAPS) if name == "all" else {name}
+        chosen = chosen - named if negated else chosen | named
+    return frozenset(chosen)
