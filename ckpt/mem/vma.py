@@ -1,0 +1,217 @@
+"""Virtual memory areas: what a dump says of each, in the image's terms.
+
+Source of the bits: mmap(2), madvise(2), proc_pid_smaps(5); `status` is the image format's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, IntFlag, auto
+from typing import TYPE_CHECKING
+
+from ckpt.units import PAGE, TASK_SIZE, Range
+
+if TYPE_CHECKING:
+    from ckpt.images.pb.vma_pb2 import vma_entry
+    from ckpt.procfs.smaps import Smap
+
+PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
+MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 0x1, 0x2, 0x10, 0x20
+MAP_GROWSDOWN, MAP_LOCKED, MAP_NORESERVE = 0x100, 0x2000, 0x4000
+MAP_FIXED_NOREPLACE = 0x100000
+VSYSCALL = 0xFFFF_FFFF_FF60_0000
+
+ADVICE = {"rr": 1, "sr": 2, "dc": 10, "mg": 12, "hg": 14, "nh": 15, "dd": 16, "wf": 18}
+"""smaps' VmFlags -> number of the advice that sets it."""
+
+MADV_DONTFORK, MADV_WIPEONFORK = 10, 18
+
+
+class Status(IntFlag):
+    """`vma_entry.status`."""
+
+    REGULAR = 1 << 0
+    STACK = 1 << 1
+    VSYSCALL = 1 << 2
+    VDSO = 1 << 3
+    HEAP = 1 << 5
+    FILE_PRIVATE = 1 << 6
+    FILE_SHARED = 1 << 7
+    ANON_SHARED = 1 << 8
+    ANON_PRIVATE = 1 << 9
+    VVAR = 1 << 12
+    MEMFD = 1 << 14
+
+
+KNOWN_STATUS = Status.REGULAR | Status.STACK | Status.VSYSCALL | Status.VDSO | Status.HEAP
+KNOWN_STATUS |= Status.FILE_PRIVATE | Status.FILE_SHARED | Status.ANON_SHARED
+KNOWN_STATUS |= Status.ANON_PRIVATE | Status.VVAR | Status.MEMFD
+
+
+class Backing(Enum):
+    """What stands behind a mapping, as far as a dump must know."""
+
+    NONE = auto()
+    FILE = auto()
+    SHMEM = auto()
+    KERNEL = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Vma:
+    """One mapping. `shmid` is the id of its file or shared memory; `advice` a bit for each."""
+
+    range: Range
+    prot: int
+    flags: int
+    status: Status
+    pgoff: int = 0
+    shmid: int = 0
+    advice: int = 0
+    file_flags: int = 0
+    backing: Backing = Backing.NONE
+
+    @property
+    def private(self) -> bool:
+        return bool(self.flags & MAP_PRIVATE) and self.backing is not Backing.KERNEL
+
+    @property
+    def file_backed(self) -> bool:
+        return self.backing in (Backing.FILE, Backing.SHMEM)
+
+    @property
+    def locked(self) -> bool:
+        return bool(self.flags & MAP_LOCKED)
+
+    def advices(self) -> list[int]:
+        return [n for n in ADVICE.values() if self.advice >> n & 1]
+
+    def fill(self, entry: vma_entry) -> None:
+        """Write this mapping into `entry`."""
+        entry.start, entry.end = self.range.start, self.range.end
+        entry.pgoff, entry.shmid = self.pgoff, self.shmid
+        entry.prot, entry.flags, entry.status = self.prot, self.flags, int(self.status)
+        entry.fd = -1
+        if self.advice:
+            entry.madv = self.advice
+        if self.file_backed:
+            entry.fdflags = self.file_flags
+
+
+class VmaError(ValueError):
+    """A mapping of an image that can't be: the text says which and why."""
+
+
+def from_entry(entry: vma_entry) -> Vma:
+    """The mapping that an image tells of. Raises VmaError."""
+    where = f"mapping {entry.start:#x}-{entry.end:#x}"
+    status = Status(entry.status & int(KNOWN_STATUS))
+    if entry.status & ~int(KNOWN_STATUS):
+        raise VmaError(f"{where} is of a kind that can't be restored (status {entry.status:#x})")
+    if entry.start >= entry.end or entry.start % PAGE or entry.end % PAGE:
+        raise VmaError(f"{where} is not a range of pages")
+    if entry.end > TASK_SIZE and not status & Status.VSYSCALL:
+        raise VmaError(f"{where} lies outside the address space")
+    if not entry.flags & (MAP_SHARED | MAP_PRIVATE):
+        raise VmaError(f"{where} is neither shared nor private (flags {entry.flags:#x})")
+    if status & (Status.VDSO | Status.VVAR | Status.VSYSCALL):
+        backing = Backing.KERNEL
+    elif status & Status.ANON_SHARED:
+        backing = Backing.SHMEM
+    elif status & (Status.FILE_PRIVATE | Status.FILE_SHARED):
+        backing = Backing.FILE
+    elif status & Status.ANON_PRIVATE:
+        backing = Backing.NONE
+    else:
+        raise VmaError(f"{where} has no kind (status {entry.status:#x})")
+    return Vma(
+        range=Range(entry.start, entry.end),
+        prot=entry.prot & 7,
+        flags=entry.flags,
+        status=status,
+        pgoff=entry.pgoff,
+        shmid=entry.shmid,
+        advice=entry.madv,
+        file_flags=entry.fdflags,
+        backing=backing,
+    )
+
+
+_KERNEL_NAMES = {
+    "[vdso]": Status.VDSO,
+    "[vvar]": Status.VVAR,
+    "[vvar_vclock]": Status.VVAR,
+    "[vsyscall]": Status.VSYSCALL,
+}
+
+_REFUSED_FLAGS = {
+    "um": "it is registered with a userfaultfd",
+    "uw": "it is registered with a userfaultfd",
+    "ui": "it is registered with a userfaultfd",
+    "ht": "huge pages of hugetlbfs are not restored yet",
+    "ss": "a shadow stack is not restored yet",
+    "sl": "a sealed mapping is not restored yet",
+    "io": "it maps a device",
+    "pf": "it maps a device",
+}
+
+
+def obstacle(smap: Smap) -> str:
+    """Why this mapping can't be restored, or an empty string."""
+    path = smap.mapping.path
+    if path in _KERNEL_NAMES:
+        return ""
+    for flag, why in _REFUSED_FLAGS.items():
+        if flag in smap.flags:
+            return why
+    if path.startswith("/SYSV") and smap.mapping.deleted:
+        return "System V shared memory is not restored yet"
+    if path.startswith(("[uprobes]", "anon_inode:", "/[aio]", "socket:")):
+        return f"a mapping of {path} is not restored yet"
+    if path.startswith("/dev/zero") and not smap.mapping.deleted:
+        return "a mapping of /dev/zero itself is not restored yet"
+    return ""
+
+
+def from_smap(smap: Smap) -> Vma:
+    """The mapping as a dump sees it; ids of files and shared memory are filled in later."""
+    mapping, vm = smap.mapping, smap.flags
+    perms = mapping.perms
+    prot = sum(
+        bit
+        for char, bit in zip(perms[:3], (PROT_READ, PROT_WRITE, PROT_EXEC), strict=True)
+        if char != "-"
+    )
+    flags = MAP_SHARED if "sh" in vm or perms[3] == "s" else MAP_PRIVATE
+    status = Status.REGULAR
+    backing = Backing.NONE
+    special = _KERNEL_NAMES.get(mapping.path)
+    if special is not None:
+        status, backing = status | special, Backing.KERNEL
+        flags |= MAP_ANONYMOUS
+    elif mapping.has_file and mapping.path == "/dev/zero (deleted)":
+        status, backing = status | Status.ANON_SHARED, Backing.SHMEM
+        flags |= MAP_ANONYMOUS
+    elif mapping.has_file:
+        shared = bool(flags & MAP_SHARED)
+        status |= Status.FILE_SHARED if shared else Status.FILE_PRIVATE
+        status |= Status.MEMFD if mapping.path.startswith("/memfd:") else Status(0)
+        backing = Backing.FILE
+    else:
+        status |= Status.ANON_PRIVATE
+        status |= Status.HEAP if mapping.path == "[heap]" else Status(0)
+        status |= Status.STACK if mapping.path == "[stack]" else Status(0)
+        flags |= MAP_ANONYMOUS
+    flags |= MAP_GROWSDOWN if "gd" in vm else 0
+    flags |= MAP_NORESERVE if "nr" in vm else 0
+    flags |= MAP_LOCKED if "lo" in vm else 0
+    advice = 0 if special is not None else sum(1 << n for f, n in ADVICE.items() if f in vm)
+    return Vma(
+        range=mapping.range,
+        prot=prot,
+        flags=flags,
+        status=status,
+        pgoff=mapping.pgoff if backing is not Backing.NONE else 0,
+        advice=advice,
+        backing=backing,
+    )
