@@ -6,7 +6,9 @@
  * Rules: entries run in order; an entry may use results of earlier ones only; the first result
  * that the entry does not accept ends the batch, with that entry's index in nr_done.
  */
+#include <asm/errno.h>
 #include <linux/futex.h>
+#include <linux/signal.h>
 #include <linux/uio.h>
 
 #include "parasite.h"
@@ -54,6 +56,16 @@ static uint64_t advance(struct iovec *iov, uint64_t nr, uint64_t done)
         return used;
 }
 
+/* A controller that died while it read from us: its SIGPIPE must not outlive the session. Whoever
+ * computed the batch has made sure that none was pending before. */
+static void forget_sigpipe(void)
+{
+        uint64_t sigpipe = 1ULL << (SIGPIPE - 1);
+        uint64_t at_once[2] = {0, 0};
+
+        ckpt_syscall(__NR_rt_sigtimedwait, (long)&sigpipe, 0, (long)at_once, sizeof(sigpipe), 0, 0);
+}
+
 static long call_all(const struct ckpt_entry *entry, uint64_t arg[CKPT_NR_ARGS])
 {
         long total = 0;
@@ -62,6 +74,8 @@ static long call_all(const struct ckpt_entry *entry, uint64_t arg[CKPT_NR_ARGS])
                 long n = call(entry->nr, arg);
                 uint64_t used;
 
+                if (n == -EPIPE)
+                        forget_sigpipe();
                 if (ckpt_is_error(n))
                         return n;
                 if (n == 0)
@@ -129,7 +143,7 @@ static long execute(const struct ckpt_entry *entry, uint64_t arg[CKPT_NR_ARGS])
         case CKPT_OP_DRAIN:
                 return drain(entry, arg);
         default:
-                return -38; /* ENOSYS */
+                return -ENOSYS;
         }
 }
 

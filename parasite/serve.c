@@ -4,12 +4,12 @@
  * reply; end of file means that the controller is gone. While the loop runs all signals are
  * blocked, so no call here is interrupted other than by a tracer, and the kernel restarts those.
  */
+#include <asm/errno.h>
 #include <linux/signal.h>
 
 #include "parasite.h"
 
 #define MSG_NOSIGNAL 0x4000
-#define EINTR        4
 
 static long receive(int sock, void *to, size_t len)
 {
@@ -58,6 +58,9 @@ static void leave(struct ckpt_session *session)
 {
         int sock = session->sock;
 
+        if (session->lent_fd >= 0)
+                ckpt_syscall(__NR_close, session->lent_fd, 0, 0, 0, 0, 0);
+        session->lent_fd = -1;
         session->sock = -1;
         ckpt_syscall(__NR_close, sock, 0, 0, 0, 0, 0);
 }

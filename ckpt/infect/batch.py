@@ -51,7 +51,17 @@ class Result:
     index: int
 
 
-Arg = int | Data | Load | Result
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A 32-bit field of the session's own struct, at this offset."""
+
+    offset: int
+
+
+SOCK, LENT_FD = Own(48), Own(56)
+"""The parasite's end of the command socket; the descriptor that it closes when it leaves."""
+
+Arg = int | Data | Load | Result | Own
 
 
 @dataclass(slots=True)
@@ -92,6 +102,7 @@ class Batch:
     _entries: list[_Entry] = field(default_factory=list)
     _data: bytearray = field(default_factory=bytearray)
     _pointers: list[tuple[int, Data]] = field(default_factory=list)
+    _in_session: set[int] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -200,6 +211,10 @@ class Batch:
             note=note,
         )
 
+    def call_all_at(self, name: str, fd: Arg, iov: Data, nr: int, total: int, *more: Arg) -> Result:
+        """As `call_all`, with `nr` elements of an iovec that stand at `iov` and sum to `total`."""
+        return self._add(lib.CKPT_OP_CALL_ALL, name, number(name), (fd, iov, nr, *more), want=total)
+
     def clone(
         self, args: Data, size: int, session: Data, place: int, *, want: int | None, note: str = ""
     ) -> Result:
@@ -216,6 +231,12 @@ class Batch:
 
     def copy(self, to: Arg, source: Arg, size: int) -> Result:
         return self._add(lib.CKPT_OP_COPY, "copy", 0, (to, source, size))
+
+    def keep(self, where: Own, source: Arg) -> Result:
+        """Copy the 32 bits at `source` into a field of the session's struct."""
+        entry = self._add(lib.CKPT_OP_COPY, "copy", 0, (where.offset, source, 4))
+        self._in_session.add(entry.index)
+        return entry
 
     def wait(self, word: Arg, at_least: int) -> Result:
         return self._add(lib.CKPT_OP_WAIT, "wait", 0, (word, at_least))
@@ -250,6 +271,8 @@ class Batch:
         if isinstance(arg, Load):
             kind = lib.CKPT_ARG_LOAD32 if arg.size == 4 else lib.CKPT_ARG_LOAD64
             return data_addr + arg.at.offset - base, int(kind)
+        if isinstance(arg, Own):
+            return arg.offset, int(lib.CKPT_ARG_LOAD32)
         if isinstance(arg, Result):
             return arg.index, int(lib.CKPT_ARG_RESULT)
         return arg & _U64, int(lib.CKPT_ARG_VALUE)
@@ -261,8 +284,10 @@ class Batch:
         """The batch's bytes for address `addr` in a session whose data area starts at `base`."""
         data_addr = self._data_at(addr)
         parts = [_HEAD.pack(len(self._entries), 0, 0, 0)]
-        for e in self._entries:
+        for i, e in enumerate(self._entries):
             words = [self._word(a, data_addr, base) for a in e.args]
+            if i in self._in_session:
+                words[0] = words[0][0], int(lib.CKPT_ARG_DATA)
             words += [(0, 0)] * (lib.CKPT_NR_ARGS - len(words))
             values, kinds = zip(*words, strict=True)
             parts.append(_ENTRY.pack(e.op, e.flags, e.nr, *values, *kinds, e.also, e.want, 0))

@@ -16,7 +16,7 @@ from ckpt.errors import KernelError
 from ckpt.units import Range, page_up
 
 _HEADER = struct.Struct("<QIIQIIIIII")
-_SESSION = struct.Struct("<QQQQQQiI")
+_SESSION = struct.Struct("<QQQQQQiIiI")
 _SESSION_SPACE = 64
 
 
@@ -88,6 +88,8 @@ class Layout:
             batch,
             sock,
             lib.CKPT_EOF_EXIT if exit_on_eof else lib.CKPT_EOF_RETURN,
+            -1,
+            0,
         )
 
 

@@ -96,6 +96,9 @@ class Session:
         if self._receive(1, timeout_s, end_expected=True):
             raise KernelError("the parasite still talks after it was told to leave", pid=self.pid)
 
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
     def close(self) -> None:
         """Close our end; a parasite that still serves takes that as our death."""
         self._sock.close()

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from ckpt.infect.batch import number
 
 if TYPE_CHECKING:
-    from ckpt.images.pb.core_x86_pb2 import user_x86_regs_entry
+    from ckpt.images.pb.core_x86_pb2 import user_x86_regs_entry, user_x86_regs_mode
 
 REGS = struct.Struct("<27Q")
 NAMES = (
@@ -34,6 +34,7 @@ _EINTR = 4
 _RESTART = {-512, -513, -514}
 _RESTART_BLOCK = -516
 _SYSCALL_LEN = 2
+_NATIVE: user_x86_regs_mode = 1  # type: ignore[assignment]
 
 
 def signed(word: int) -> int:
@@ -63,7 +64,7 @@ def fill(entry: user_x86_regs_entry, raw: bytes) -> None:
     """Write the registers `raw`, rewound, into the message."""
     for name, word in zip(NAMES, REGS.unpack(rewound(raw)), strict=True):
         setattr(entry, name, word)
-    entry.mode = 1
+    entry.mode = _NATIVE
 
 
 def pack(entry: user_x86_regs_entry) -> bytes:

@@ -46,6 +46,8 @@ struct ckpt_session {
         uint64_t batch;    /* address of a batch to run before serving, or 0 */
         int32_t sock;      /* command socket, or -1: run the batch, then park */
         uint32_t on_eof;
+        int32_t lent_fd; /* a descriptor of the controller's to close when leaving, or -1 */
+        uint32_t reserved;
 };
 
 /* How an argument's value comes about. */

@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 
 #define PAGE 4096ULL
 
@@ -169,6 +170,19 @@ long ckpt_scan_pages(int pagemap, const struct ckpt_extent *in, uint64_t nr_in,
 void ckpt_free(void *memory)
 {
         free(memory);
+}
+
+uint64_t ckpt_extents_to_iovec(const struct ckpt_extent *extent, uint64_t nr, void *iov)
+{
+        struct iovec *to = iov;
+        uint64_t total = 0;
+
+        for (uint64_t i = 0; i < nr; i++) {
+                to[i].iov_base = (void *)(uintptr_t)extent[i].start;
+                to[i].iov_len = extent[i].end - extent[i].start;
+                total += to[i].iov_len;
+        }
+        return total;
 }
 
 long ckpt_splice(int from, int to, uint64_t len, int sock)

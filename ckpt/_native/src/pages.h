@@ -18,6 +18,10 @@ long ckpt_scan_pages(int pagemap, const struct ckpt_extent *in, uint64_t nr_in,
                      struct ckpt_extent **out);
 void ckpt_free(void *memory);
 
+/* Write `nr` extents to `iov` as struct iovec (address and length, 16 bytes each); returns the sum
+ * of the lengths. */
+uint64_t ckpt_extents_to_iovec(const struct ckpt_extent *extent, uint64_t nr, void *iov);
+
 /* Move `len` bytes from the pipe `from` to the file `to` at its position. Returns the bytes moved,
  * fewer than `len` if `sock` becomes readable or hangs up while the pipe is empty. */
 long ckpt_splice(int from, int to, uint64_t len, int sock);

@@ -1,0 +1,132 @@
+"""Everything about a tree that would make its dump impossible, found before anything is touched.
+
+The tree runs meanwhile, so a clean preflight is no promise: the dump looks again while all stands
+still. Its worth is that a refusal, the usual case of one, has cost the target nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ckpt._native import lib
+from ckpt.dump.facts import Facts, look, namespaces_of, obstacles
+from ckpt.errors import Refusal, RefusedError, TargetError
+from ckpt.procfs.reader import ProcDir
+from ckpt.procfs.tree import tree as process_tree
+from ckpt.pstree.birth import NoBirthError, plan_births
+from ckpt.pstree.model import State, Task, Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ckpt.dump.options import DumpOptions
+    from ckpt.files import FilesDump
+
+_SHARED = {1: "memory", 2: "descriptor table", 3: "root and working directory", 4: "signal actions"}
+"""kcmp(2) types of what a restore can't share between processes yet."""
+
+
+def preflight(options: DumpOptions, files: FilesDump) -> None:
+    """Raise RefusedError with all that is in the way, or TargetError when there is no such tree."""
+    found: list[Refusal] = []
+    with ProcDir(os.getpid()) as own:
+        ours = namespaces_of(own)
+    seen = process_tree(options.tree)
+    if os.getpid() in (task.pid for task in seen):
+        raise TargetError("the tree holds ckpt itself", pid=options.tree, hint="dump a subtree")
+    for task in seen:
+        if task.state in "ZX":
+            continue
+        try:
+            with ProcDir(task.pid) as proc:
+                found.extend(obstacles(look(proc), ours))
+            found.extend(files.preflight(task.pid))
+        except TargetError:
+            if task.pid == options.tree:
+                raise
+    refuse(found)
+
+
+def refuse(found: Iterable[Refusal]) -> None:
+    """Raise RefusedError where anything was found."""
+    refusals = tuple(dict.fromkeys(found))
+    if refusals:
+        raise RefusedError(refusals)
+
+
+def shared_obstacles(facts: Iterable[Facts]) -> Iterator[Refusal]:
+    """What processes share beyond open files, and what threads don't share with their process."""
+    tasks = list(facts)
+    for kind, name in _SHARED.items():
+        seen: list[int] = []
+        for task in tasks:
+            other = _equal_one(seen, task.pid, kind)
+            if other:
+                yield Refusal(
+                    task.pid, name, f"shared with pid {other} (clone(2)); not restored yet"
+                )
+    for task in tasks:
+        for tid in task.threads:
+            for kind in (2, 3):
+                if tid != task.pid and lib.ckpt_kcmp(task.pid, tid, kind, 0, 0) > 0:
+                    yield Refusal(
+                        task.pid,
+                        f"thread {tid}",
+                        f"it has a {_SHARED[kind]} of its own; not restored yet",
+                    )
+
+
+def _equal_one(ordered: list[int], pid: int, kind: int) -> int:
+    """The pid in `ordered` that shares `kind` with `pid`; else put `pid` at its place, 0."""
+    low, high = 0, len(ordered)
+    while low < high:
+        middle = (low + high) // 2
+        order = lib.ckpt_kcmp(pid, ordered[middle], kind, 0, 0)
+        if order == 0:
+            return ordered[middle]
+        if order == 1:
+            high = middle
+        else:
+            low = middle + 1
+    ordered.insert(low, pid)
+    return 0
+
+
+def tree_model(
+    root: int, alive: dict[int, tuple[Facts, bool]], dead: dict[int, tuple[int, int, int]]
+) -> Tree:
+    """The tree of live tasks (facts, stopped) and zombies (parent, group, session)."""
+    tasks = [
+        Task(
+            pid,
+            facts.stat.ppid,
+            facts.stat.pgrp,
+            facts.stat.session,
+            State.STOPPED if stopped else State.ALIVE,
+            tuple(tid for tid in facts.threads if tid != pid),
+        )
+        for pid, (facts, stopped) in alive.items()
+    ]
+    tasks += [Task(pid, ppid, pgid, sid, State.DEAD) for pid, (ppid, pgid, sid) in dead.items()]
+    try:
+        return Tree(tasks, root)
+    except ValueError as error:
+        raise TargetError("its tree changed while it was looked at", pid=root) from error
+
+
+def session_obstacles(tree: Tree, options: DumpOptions) -> Iterator[Refusal]:
+    """Sessions and groups that a restore could not give to the tasks again."""
+    root = tree.root
+    if not root.leads_session and not options.shell_job:
+        yield Refusal(
+            root.pid,
+            f"session {root.sid}",
+            "the root of the tree does not lead its session",
+            "--shell-job makes it join the session of ckpt restore",
+        )
+        return
+    try:
+        plan_births(tree, root.sid, root.pgid)
+    except NoBirthError as error:
+        yield Refusal(error.task.pid, f"session {error.task.sid}", str(error))

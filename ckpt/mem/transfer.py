@@ -1,0 +1,165 @@
+"""From a frozen task's memory into a pages file.
+
+The task maps its pages into a pipe (vmsplice) and we splice the pipe into the file: one copy, by
+the kernel, at the rate of a plain write. Pages that the task itself may not read (PROT_NONE and the
+like), and everything where no descriptor can be passed, come through /proc/PID/mem instead.
+
+Pages reach the file in the order of their addresses. The pipe's ends are closed here and in the
+task when the scope is left.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckpt._native import check, ffi, lib
+from ckpt.errors import KernelError
+from ckpt.infect.batch import LENT_FD, SOCK, Batch
+from ckpt.mem.extents import Extents, scan
+from ckpt.mem.vma import PROT_READ, Backing, Status, Vma
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from ckpt.infect.session import Session
+
+F_SETPIPE_SZ = 1031
+PIPE_SIZE = 1 << 20
+_IOV_MAX = 1024
+_IOVEC_SIZE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Which pages of one address space go into the image: `direct` ones the task can read itself,
+    `indirect` ranges come through /proc/PID/mem."""
+
+    direct: Extents
+    indirect: tuple[tuple[int, int], ...]
+
+    def ordered(self) -> list[tuple[int, int]]:
+        """All of it by address, as the file holds it."""
+        return sorted([*self.direct, *self.indirect])
+
+
+def content(pagemap: int, vmas: Sequence[Vma]) -> Content:
+    """Look up which pages of `vmas` hold content of their own; of the vdso, all."""
+    private = [v for v in vmas if v.private]
+    direct = scan(pagemap, ((v.range.start, v.range.end) for v in private if v.prot & PROT_READ))
+    hidden = [(v.range.start, v.range.end) for v in private if not v.prot & PROT_READ]
+    indirect = list(scan(pagemap, hidden)) if hidden else []
+    indirect += [
+        (v.range.start, v.range.end)
+        for v in vmas
+        if v.backing is Backing.KERNEL and v.status & Status.VDSO
+    ]
+    return Content(direct, tuple(sorted(indirect)))
+
+
+@dataclass(slots=True)
+class Transfer:
+    """One task's pages on their way. `mem` is /proc/PID/mem, `session` the parasite (or None where
+    the task has none), `progress` is told the bytes of each step."""
+
+    pid: int
+    mem: int
+    pages_fd: int
+    session: Session | None
+    progress: Callable[[int], None]
+
+    def run(self, what: Content, vdso: Mapping[int, bytes]) -> None:
+        """Write all of `what`. `vdso` is what the vdso held, by its address, before the task was
+        infected. On an error the parasite gives the pipe back when its session ends."""
+        pipe = self._open_pipe() if self.session and what.direct.nr else None
+        try:
+            at = 0
+            for start, end in what.indirect:
+                upto = what.direct.before(start, at)
+                self._direct(what.direct, at, upto, pipe)
+                at = upto
+                if start in vdso:
+                    write_all(self.pages_fd, vdso[start])
+                else:
+                    self._copy(Extents.of([(start, end)]), 0, 1)
+            self._direct(what.direct, at, what.direct.nr, pipe)
+            if pipe:
+                self._take_back(pipe[1])
+        finally:
+            if pipe:
+                os.close(pipe[0])
+
+    def _direct(
+        self, extents: Extents, first: int, last: int, pipe: tuple[int, int] | None
+    ) -> None:
+        if pipe is None:
+            self._copy(extents, first, last)
+            return
+        assert self.session is not None
+        room = (len(self.session.layout.batches) - 4096) // (_IOVEC_SIZE + 1)
+        for at in range(first, last, room):
+            self._splice(extents, at, min(at + room, last), *pipe)
+
+    def _splice(self, extents: Extents, first: int, last: int, reader: int, writer: int) -> None:
+        assert self.session is not None
+        batch = Batch()
+        total = 0
+        for at in range(first, last, _IOV_MAX):
+            nr = min(_IOV_MAX, last - at)
+            iov = bytearray(_IOVEC_SIZE * nr)
+            size = lib.ckpt_extents_to_iovec(extents.array + at, nr, ffi.from_buffer(iov))
+            batch.call_all_at("vmsplice", writer, batch.put(bytes(iov)), nr, size, 0)
+            total += size
+        raw = self.session.start(batch)
+        moved = lib.ckpt_splice(reader, self.pages_fd, total, self.session.fileno())
+        if moved < 0:
+            check(moved, "pages")
+        self.session.finish(batch, len(raw), timeout_s=600)
+        if moved != total:
+            raise KernelError("pages were lost on their way", pid=self.pid)
+        self.progress(total)
+
+    def _copy(self, extents: Extents, first: int, last: int) -> None:
+        if first < last:
+            done = lib.ckpt_copy_out(self.mem, extents.array + first, last - first, self.pages_fd)
+            check(done, f"memory of pid {self.pid}")
+
+    def _open_pipe(self) -> tuple[int, int] | None:
+        """Our reading end and the number of the writing end in the task; None where the task has
+        no room for a descriptor."""
+        assert self.session is not None
+        if not self.session.can_pass_fds:
+            return None
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        try:
+            fcntl.fcntl(writer, F_SETPIPE_SZ, PIPE_SIZE)
+            batch = Batch()
+            slot = batch.receive_fds(SOCK, 1)[0]
+            batch.keep(LENT_FD, slot.at)
+            outcome = self.session.run(batch, fds=[writer])
+            number = int.from_bytes(outcome.read(slot.at, 4), "little", signed=True)
+        except BaseException:
+            os.close(reader)
+            raise
+        finally:
+            os.close(writer)
+        if number < 0:
+            os.close(reader)
+            return None
+        return reader, number
+
+    def _take_back(self, number: int) -> None:
+        assert self.session is not None
+        batch = Batch()
+        batch.call("close", number)
+        batch.keep(LENT_FD, batch.put(b"\xff" * 4))
+        self.session.run(batch)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Write all of `data` at the file's position."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fd, left) :]
