@@ -1,0 +1,204 @@
+"""XXH3-64 sums of the files of a set, in a file of our own beside CRIU's.
+
+Each file has one sum per block of BLOCK bytes, so that rot is found with its place, and so that
+blocks can be summed by several threads while the file still grows, and verified while a restore
+already loads. The sums guard against rot and mixed-up files, not against an attacker, who can
+write new sums. Without ckpt-checksums.img a set is read unverified.
+
+Measured (2 CPUs, hot page cache): 7 GiB/s a thread by pread into 256 KiB, 12 by mmap; xxhash lets
+go of the GIL. pread is used: a file that is cut short while it is mapped would kill us by SIGBUS.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckpt.errors import ImageError
+from ckpt.images.types import parse_file_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from google.protobuf.message import Message
+
+    from ckpt.images.pb.ckpt_checksums_pb2 import ckpt_checksums_entry
+
+ALGORITHM = "xxh3-64"
+BLOCK = 4 << 20
+_STRIDE = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class FileSum:
+    """What one file of a set must look like. `sums` has one number per `block` bytes."""
+
+    file: str
+    size: int
+    sums: tuple[int, ...]
+    block: int = BLOCK
+
+    def verify(self, data: bytes, where: str) -> None:
+        """Raises ImageError, with the offset, if `data` of file `where` is not what was summed."""
+        if len(data) != self.size:
+            raise rotten(where, min(len(data), self.size), f"{len(data)} bytes, not {self.size}")
+        for index, wanted in enumerate(self.sums):
+            at = index * self.block
+            if _sum(memoryview(data)[at : at + self.block]) != wanted:
+                raise rotten(where, at, f"the sum of {self.block} bytes from there is wrong")
+
+
+def sum_bytes(file: str, data: bytes) -> FileSum:
+    """The sums of a file that is in memory."""
+    view = memoryview(data)
+    sums = tuple(_sum(view[at : at + BLOCK]) for at in range(0, len(view), BLOCK))
+    return FileSum(file, len(data), sums)
+
+
+def sum_range(lfd: int, start: int, size: int) -> int:
+    """The sum of `size` bytes of a file from `start`, or of what there is. Needs 256 KiB."""
+    import xxhash
+
+    state = xxhash.xxh3_64()
+    buffer = memoryview(bytearray(min(size, _STRIDE)))
+    end = start + size
+    while start < end:
+        got = os.preadv(lfd, [buffer[: end - start]], start)
+        if not got:
+            break
+        state.update(buffer[:got])
+        start += got
+    return state.intdigest()
+
+
+def summing_pool() -> ThreadPoolExecutor:
+    """Threads for GrowingSum. Whoever makes it shuts it down. Imports what they need now."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import xxhash  # noqa: F401 (not in the frozen window)
+
+    return ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+
+
+class GrowingSum:
+    """Sums of a file that is still being written, by threads beside the writer.
+
+    What lies below `advance` must not change any more. Not for use by several threads.
+    """
+
+    def __init__(self, file: str, lfd: int, pool: ThreadPoolExecutor) -> None:
+        self._file = file
+        self._lfd = lfd
+        self._pool = pool
+        self._jobs: list[Future[int]] = []
+
+    def advance(self, end: int) -> None:
+        """The first `end` bytes are there. Returns at once."""
+        while (start := len(self._jobs) * BLOCK) + BLOCK <= end:
+            self._jobs.append(self._pool.submit(sum_range, self._lfd, start, BLOCK))
+
+    def finish(self, size: int) -> FileSum:
+        """The file is complete with `size` bytes. Waits for the sums."""
+        self.advance(size)
+        if (start := len(self._jobs) * BLOCK) < size:
+            self._jobs.append(self._pool.submit(sum_range, self._lfd, start, size - start))
+        return FileSum(self._file, size, tuple(job.result() for job in self._jobs))
+
+
+class Verification:
+    """Files being verified by a thread, in order, while something else reads them.
+
+    Starts at once. `wait` must be called before anything that came out of the files is final.
+    The descriptors belong to the caller and must stay open until `wait` or `cancel` returns.
+    """
+
+    def __init__(self, files: Iterable[tuple[FileSum, int]]) -> None:
+        from concurrent.futures import ThreadPoolExecutor
+
+        self._stopped = False
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._job = self._pool.submit(self._run, list(files))
+
+    def wait(self) -> None:
+        """Raises ImageError with the file and the offset of the first rotten block."""
+        try:
+            self._job.result()
+        finally:
+            self.cancel()
+
+    def cancel(self) -> None:
+        """Stop within a block. May be called twice, and after `wait`."""
+        self._stopped = True
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, files: list[tuple[FileSum, int]]) -> None:
+        for wanted, lfd in files:
+            size = os.fstat(lfd).st_size
+            if size != wanted.size:
+                raise rotten(
+                    wanted.file, min(size, wanted.size), f"{size} bytes, not {wanted.size}"
+                )
+            for index, value in enumerate(wanted.sums):
+                if self._stopped:
+                    return
+                start = index * wanted.block
+                if sum_range(lfd, start, min(wanted.block, size - start)) != value:
+                    raise rotten(
+                        wanted.file, start, f"the sum of {wanted.block} bytes from there is wrong"
+                    )
+
+
+def to_message(sums: Iterable[FileSum]) -> Message:
+    """The content of ckpt-checksums.img, sorted by file."""
+    import ckpt.images.pb.ckpt_checksums_pb2 as pb
+
+    message: Message = pb.ckpt_checksums_entry(
+        algorithm=ALGORITHM,
+        block=BLOCK,
+        files=[
+            pb.file_sum(name=one.file, size=one.size, sums=one.sums)
+            for one in sorted(sums, key=lambda one: one.file)
+        ],
+    )
+    return message
+
+
+def from_message(message: ckpt_checksums_entry, file: str) -> dict[str, FileSum] | None:
+    """The sums by file name, or None if they are of an algorithm that is not ours.
+
+    Raises ImageError if a name is none of a set's, a size does not fit the number of sums, or the
+    block is none.
+    """
+    if message.algorithm != ALGORITHM:
+        return None
+    block = message.block
+    if not 4096 <= block <= 1 << 30 or block % 4096:
+        raise ImageError("is damaged", resource=file, why=f"a block of {block} bytes")
+    found: dict[str, FileSum] = {}
+    for one in message.files:
+        if parse_file_name(one.name) is None or one.name in found:
+            raise ImageError("is damaged", resource=file, why=f"it lists {one.name!r}")
+        if len(one.sums) != -(-one.size // block):
+            raise ImageError(
+                "is damaged", resource=file, why=f"{len(one.sums)} sums for {one.size} bytes"
+            )
+        found[one.name] = FileSum(one.name, one.size, tuple(one.sums), block)
+    return found
+
+
+def rotten(file: str, offset: int, why: str) -> ImageError:
+    """The error for a file that is not what was written."""
+    return ImageError(
+        f"rotten at byte {offset}",
+        resource=file,
+        why=why,
+        hint="take the image from its origin again",
+    )
+
+
+def _sum(data: memoryview) -> int:
+    import xxhash
+
+    return xxhash.xxh3_64_intdigest(data)

@@ -1,0 +1,169 @@
+"""Files in an images directory, by descriptor: nothing is opened through a path or a symbolic link.
+
+New files get a temporary name `.NAME.img.tmp`, mode 0600 and O_EXCL, and their own name only when
+they are whole. What is opened for reading must be a regular file: a FIFO or device of that name
+would hang or trick the reader. Errors become ImageError and name directory and file.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from ckpt.errors import ImageError
+from ckpt.images import framing
+from ckpt.images.types import parse_file_name, parse_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from google.protobuf.message import Message
+
+_NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
+_OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+_MODE = 0o600
+
+
+def open_directory(directory: str) -> int:
+    """A descriptor of an images directory. Raises ImageError if there is none."""
+    try:
+        return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ImageError(
+            "can't be opened as images directory",
+            resource=directory,
+            why=_reason(error),
+            hint="it must exist; --images-dir names it",
+        ) from error
+
+
+def create(dir_lfd: int, file: str, where: str) -> int:
+    """A descriptor, for reading and writing, of a new file under its temporary name."""
+    try:
+        return os.open(temporary(file), os.O_RDWR | _NEW, _MODE, dir_fd=dir_lfd)
+    except OSError as error:
+        raise cannot_write(where, error) from error
+
+
+def open_existing(dir_lfd: int, file: str, where: str) -> int:
+    """A descriptor, for reading, of a regular file."""
+    try:
+        lfd = os.open(file, _OLD, dir_fd=dir_lfd)
+    except OSError as error:
+        raise ImageError(
+            "can't be opened",
+            resource=where,
+            why="it is a symbolic link" if error.errno == errno.ELOOP else _reason(error),
+            hint="the image set is incomplete" if error.errno == errno.ENOENT else "",
+        ) from error
+    if not stat.S_ISREG(os.fstat(lfd).st_mode):
+        os.close(lfd)
+        raise ImageError("is not a regular file", resource=where)
+    return lfd
+
+
+def write_all(lfd: int, data: bytes, where: str) -> None:
+    """Write all of `data` at the file's position."""
+    view = memoryview(data)
+    try:
+        while view:
+            view = view[os.write(lfd, view) :]
+    except OSError as error:
+        raise cannot_write(where, error) from error
+
+
+def read_all(lfd: int, limit: int, where: str) -> bytes:
+    """The whole file. Raises ImageError if it has more than `limit` bytes."""
+    size = os.fstat(lfd).st_size
+    if size > limit:
+        raise ImageError(f"has {size} bytes, more than the {limit} it may have", resource=where)
+    parts: list[bytes] = []
+    at = 0
+    try:
+        while part := os.pread(lfd, size - at, at):
+            parts.append(part)
+            at += len(part)
+    except OSError as error:
+        raise ImageError(f"can't be read at byte {at}: {_reason(error)}", resource=where) from error
+    return b"".join(parts)
+
+
+def place(dir_lfd: int, file: str, where: str) -> None:
+    """Give a new file its own name, in place of an older one."""
+    try:
+        os.rename(temporary(file), file, src_dir_fd=dir_lfd, dst_dir_fd=dir_lfd)
+    except OSError as error:
+        raise cannot_write(where, error) from error
+
+
+def sync_new(dir_lfd: int, files: Iterable[str], where: str) -> None:
+    """fsync new files; several at a time, since a journal takes them together."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def sync(file: str) -> None:
+        lfd = os.open(temporary(file), _OLD, dir_fd=dir_lfd)
+        try:
+            os.fsync(lfd)
+        finally:
+            os.close(lfd)
+
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        try:
+            list(pool.map(sync, files))
+        except OSError as error:
+            raise cannot_write(where, error) from error
+
+
+def write_image(
+    directory: str | os.PathLike[str],
+    name: str,
+    messages: Iterable[Message | tuple[Message, bytes]],
+) -> None:
+    """Write one image that is no part of a set (cpuinfo, stats-restore), replacing an older one.
+
+    Not synced to the disk. Not for two processes at a time.
+    """
+    file = parse_name(name).file
+    where = f"{os.fspath(directory)}/{file}"
+    data = framing.encode(name, messages)
+    dir_lfd = open_directory(os.fspath(directory))
+    try:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary(file), dir_fd=dir_lfd)
+        lfd = create(dir_lfd, file, where)
+        try:
+            write_all(lfd, data, where)
+        finally:
+            os.close(lfd)
+        place(dir_lfd, file, where)
+    finally:
+        os.close(dir_lfd)
+
+
+def temporary(file: str) -> str:
+    """The name that a file has until it is whole."""
+    return f".{file}.tmp"
+
+
+def is_temporary(name: str) -> bool:
+    """Whether this is the temporary name of an image."""
+    file = name.removeprefix(".").removesuffix(".tmp")
+    return name == temporary(file) and parse_file_name(file) is not None
+
+
+def cannot_write(where: str, error: OSError) -> ImageError:
+    """The error for a failed write."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return ImageError(
+        "can't be written",
+        resource=where,
+        why=_reason(error),
+        hint="make room, or choose another --images-dir" if full else "",
+    )
+
+
+def _reason(error: OSError) -> str:
+    return os.strerror(error.errno or 0).lower()
