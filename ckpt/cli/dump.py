@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from ckpt.cli.output import show
 from ckpt.cli.stats import as_json, as_lines
 from ckpt.dump.options import DEFAULT_CPU_CAP, DEFAULT_TIMEOUT_S, DumpOptions
 from ckpt.errors import UsageError
@@ -18,9 +19,9 @@ def run(args: Args) -> int:
     options = options_of(args)
     stats = importlib.import_module("ckpt.dump.run").dump(options, args.report)
     if args.json:
-        print(as_json(stats))
+        show(as_json(stats))
     elif args.display_stats:
-        print("Displaying dump stats:", *as_lines(stats), sep="\n")
+        show("Displaying dump stats:", *as_lines(stats))
     return 0
 
 

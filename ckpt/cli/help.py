@@ -58,3 +58,15 @@ def _described(option: Option) -> Iterator[str]:
     else:
         yield f"{spelling:<{_INDENT}}{text.pop(0)}"
     yield from (" " * _INDENT + line for line in text)
+
+
+def option_table() -> str:
+    """Every option of CRIU's and ours as the README's table (`scripts/option-table` puts it
+    there)."""
+    lines = ["| Option | CRIU's | Status | Remark |", "|---|---|---|---|"]
+    for option in OPTIONS:
+        origin = "yes" if option.criu else "ours"
+        remark = option.why or f"{', '.join(option.verbs)}: {option.text}"
+        spelling = option.spelling.replace("|", "\\|")
+        lines.append(f"| `{spelling}` | {origin} | {option.status.value} | {remark} |")
+    return "\n".join(lines)

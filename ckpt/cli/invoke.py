@@ -8,12 +8,12 @@ import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from signal import SIGPIPE
 
 from ckpt.cli import help as help_texts
 from ckpt.cli.config import configured
 from ckpt.cli.log import LogReport, open_log
-from ckpt.cli.outcome import BY_SIGNAL, ended_by_signals, failure
+from ckpt.cli.outcome import ended_by_signals, failure
+from ckpt.cli.output import show
 from ckpt.cli.parser import Args, Given, scan, settle
 from ckpt.cli.verbs import NOT_YET, VERBS, Verb
 from ckpt.cli.version import VERSION
@@ -28,18 +28,14 @@ def invoke(words: Sequence[str]) -> int:
             given, operands = scan(words)
             if any(g.option.name == "help" for g in given):
                 verb = VERBS.get(operands[0]) if operands else None
-                print(help_texts.of_verb(verb) if verb else help_texts.overview())
+                show(help_texts.of_verb(verb) if verb else help_texts.overview())
                 return 0
             if any(g.option.name == "version" for g in given):
-                print(f"Version: {VERSION}")
+                show(f"Version: {VERSION}")
                 return 0
             verb, args = _args(given, operands)
             report = args.report = _prepared(verb, args)
             return _run(verb, args)
-    except BrokenPipeError:
-        # Whoever read our output has gone; there is nobody left to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC), 1)
-        return BY_SIGNAL + SIGPIPE
     except BaseException as e:
         return failure(e, report)
     finally:

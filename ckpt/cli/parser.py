@@ -136,14 +136,17 @@ def settle(verb: str, given: Iterable[Given], operands: Sequence[str]) -> Args:
     argument, and one for all refused options together."""
     args = Args(verb, tuple(operands))
     args.values = {o.key: o.default for o in OPTIONS if verb in o.verbs}
-    refused: list[str] = []
+    refused: dict[str, str] = {}
     for one in given:
         option = one.option
         applies = verb in option.verbs
-        if option.refuses(one.argument) and not one.negated:
+        if one.negated and option.status is not Status.IMPLEMENTED:
+            refused.pop(option.name, None)
+            continue
+        if option.refuses(one.argument):
             # A configuration may speak of other verbs; the command line speaks of this one.
             if applies or one.source == COMMAND_LINE:
-                refused.append(f"--{option.name}: {option.why}")
+                refused[option.name] = f"--{option.name}: {option.why}"
             continue
         value = _value(args, one)
         if not applies:
@@ -155,7 +158,7 @@ def settle(verb: str, given: Iterable[Given], operands: Sequence[str]) -> Args:
         else:
             args.notes.append(f"{one.spelling} has no effect: {option.why}")
     if refused:
-        raise UsageError(f"refused: {'; '.join(refused)}")
+        raise UsageError(f"refused: {'; '.join(refused.values())}")
     return args
 
 

@@ -8,6 +8,7 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
+from ckpt.cli.output import show
 from ckpt.cli.stats import as_json, as_lines
 from ckpt.errors import RestoreError, UsageError
 from ckpt.restore.options import DEFAULT_CPU_CAP, RestoreOptions
@@ -22,11 +23,11 @@ def run(args: Args) -> int:
     options = options_of(args)
     result = importlib.import_module("ckpt.restore.run").restore(options, args.report)
     if args.json:
-        print(as_json(result), flush=True)
+        show(as_json(result))
     elif args.dry_run:
-        print(*result.plan, sep="\n")
+        show(*result.plan)
     elif args.display_stats:
-        print("Displaying restore stats:", *as_lines(result), sep="\n", flush=True)
+        show("Displaying restore stats:", *as_lines(result))
     if options.dry_run or options.restore_detached:
         return 0
     if args.exec_cmd:
