@@ -66,7 +66,8 @@ def option_table() -> str:
     lines = ["| Option | CRIU's | Status | Remark |", "|---|---|---|---|"]
     for option in OPTIONS:
         origin = "yes" if option.criu else "ours"
-        remark = option.why or f"{', '.join(option.verbs)}: {option.text}"
+        verbs = "all" if set(VERBS) <= set(option.verbs) else ", ".join(option.verbs)
+        remark = option.why or f"{verbs}: {option.text}"
         spelling = option.spelling.replace("|", "\\|")
         lines.append(f"| `{spelling}` | {origin} | {option.status.value} | {remark} |")
     return "\n".join(lines)

@@ -14,7 +14,7 @@ import pytest
 from ckpt.cli import help as help_texts
 from ckpt.cli.option import Option, Status
 from ckpt.cli.options import OPTIONS
-from ckpt.cli.verbs import NOT_YET, VERBS
+from ckpt.cli.verbs import NOT_YET, VERBS, Verb
 from ckpt.dump.options import DumpOptions
 from ckpt.restore.options import RestoreOptions
 from tests.requirements import require
@@ -70,7 +70,7 @@ def test_every_option_of_criu_is_known() -> None:
     text = subprocess.run(["criu", "--help"], capture_output=True, text=True, check=True).stdout
     names = set(re.findall(r"--([a-z][a-z-]+[a-z])", text)) - {"no"}
     shown = {name for name in names if name not in ("no-display-stats", "no-")}
-    assert len(shown) > 80
+    assert len(shown) > 70
     assert shown <= NAMES
     crius = {option.name for option in OPTIONS if option.criu}
     assert crius - shown == SINCE_3_17 | NOT_IN_CRIUS_HELP
@@ -105,12 +105,9 @@ def test_the_readme_has_the_table() -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS.values(), ids=lambda v: v.name)
-def test_help_of_a_verb(verb: object) -> None:
-    from ckpt.cli.verbs import Verb
-
-    assert isinstance(verb, Verb)
+def test_help_of_a_verb(verb: Verb) -> None:
     text = help_texts.of_verb(verb)
-    assert f"examples:\n  ckpt {verb.name} " in text
+    assert f"examples:\n  ckpt {verb.name}" in text
     assert max(map(len, text.splitlines())) <= 80
     for option in OPTIONS:
         if verb.name in option.verbs:
@@ -131,7 +128,7 @@ def test_man_page_of_a_verb(verb: str) -> None:
     for option in OPTIONS:
         common = set(VERBS) <= set(option.verbs)
         if verb in option.verbs and option.status is Status.IMPLEMENTED and not common:
-            assert re.search(rf"^\.It Fl (\w .*Fl )?Fl {option.name}\b", page, re.MULTILINE), (
+            assert re.search(rf"^\.It (Fl \w , )?Fl Fl {option.name}\b", page, re.MULTILINE), (
                 option.name
             )
 
@@ -139,4 +136,4 @@ def test_man_page_of_a_verb(verb: str) -> None:
 def test_man_pages_are_installed() -> None:
     installed = (ROOT / "man/meson.build").read_text()
     for page in (ROOT / "man").glob("*.[1-9]"):
-        assert f"install_man('{page.name}')" in installed
+        assert f"'{page.name}'," in installed
