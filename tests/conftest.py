@@ -6,9 +6,37 @@ behind it on the path: it is needed there only for `tests` itself.
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 ROOT = str(Path(__file__).resolve().parent.parent)
 
 sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
+
+from tests.requirements import require  # noqa: E402
+from tests.support.case import Case, fresh_case  # noqa: E402
+from tests.support.procfd import become_subreaper  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def built() -> Iterator[Path]:
+    """Where the compiled victims of this session are."""
+    require(os.geteuid() == 0, "dump and restore need root")
+    become_subreaper()
+    folder = Path(tempfile.mkdtemp(prefix="ckpt-victims-"))
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def case(built: Path) -> Iterator[Case]:
+    """One case; see tests/support/case.py."""
+    with fresh_case(built) as current:
+        yield current
