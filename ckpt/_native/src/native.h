@@ -23,6 +23,8 @@
 #include "kernel.h"
 #include "pages.h"
 #include "spawn.h"
+#include "processor.h"
+#include "probe.h"
 
 /* Result of a libc call in this room's convention. */
 static inline long ckpt_result(long result)
