@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ckpt.cli import help as help_texts
 from ckpt.cli.config import configured
 from ckpt.cli.log import LogReport, open_log
 from ckpt.cli.outcome import ended_by_signals, failure
@@ -27,8 +26,7 @@ def invoke(words: Sequence[str]) -> int:
         with ended_by_signals():
             given, operands = scan(words)
             if any(g.option.name == "help" for g in given):
-                verb = VERBS.get(operands[0]) if operands else None
-                show(help_texts.of_verb(verb) if verb else help_texts.overview())
+                _show_help(VERBS.get(operands[0]) if operands else None)
                 return 0
             if any(g.option.name == "version" for g in given):
                 show(f"Version: {VERSION}")
@@ -40,6 +38,12 @@ def invoke(words: Sequence[str]) -> int:
         return failure(e, report)
     finally:
         report.close()
+
+
+def _show_help(verb: Verb | None) -> None:
+    from ckpt.cli import help as help_texts
+
+    show(help_texts.of_verb(verb) if verb else help_texts.overview())
 
 
 def _args(given: list[Given], operands: list[str]) -> tuple[Verb, Args]:

@@ -17,7 +17,7 @@ from ckpt.errors import UsageError
 from ckpt.report import Report
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Given:
     """One occurrence of an option. `source`: the command line or a configuration's path."""
 
@@ -32,7 +32,7 @@ class Given:
         return name if self.argument is None else f"{name}={self.argument}"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Args:
     """What one call of ckpt is asked to do: a value for each option of the verb, by `Option.key`.
 

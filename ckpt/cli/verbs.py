@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Verb:
     """`operands`: how many words may follow. `folders`: the images' and the work folder must
     exist, and the log is opened in the latter."""
