@@ -1,0 +1,212 @@
+"""From snapshots to messages: pure, after the thaw.
+
+Every task gets kernel object ids of its own, since processes that share memory, descriptor tables
+and the like are refused. All namespaces are ckpt's own, so every task has the ids of the inventory;
+the clocks of its time namespace are in timens-0.img.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from ckpt.errors import Refusal
+from ckpt.images.pb.cgroup_pb2 import cgroup_entry
+from ckpt.images.pb.ckpt_thread_pb2 import ckpt_thread_entry
+from ckpt.images.pb.core_pb2 import core_entry, task_kobj_ids_entry
+from ckpt.images.pb.fs_pb2 import fs_entry
+from ckpt.images.pb.inventory_pb2 import NO_LSM, inventory_entry
+from ckpt.images.pb.mm_pb2 import mm_entry
+from ckpt.images.pb.pstree_pb2 import pstree_entry
+from ckpt.images.pb.seccomp_pb2 import seccomp_entry
+from ckpt.images.pb.timens_pb2 import timens_entry
+from ckpt.kerndat.xsave import xsave_layout
+from ckpt.procfs import scalars
+from ckpt.procfs.cgroup import parse_cgroup
+from ckpt.procfs.timens import NS_PER_S
+from ckpt.pstree.model import State
+from ckpt.task import creds, fpu, limits, mm, regs, signals
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from google.protobuf.message import Message
+
+    from ckpt.dump.snapshot import Snapshot
+    from ckpt.mem.vma import Vma
+    from ckpt.procfs.stat import Stat
+    from ckpt.pstree.model import Tree
+    from ckpt.tracee.stopped import Stopped
+
+_IMG_VERSION = 2
+_CG_SET = 1
+_NAMESPACES = (
+    *("pid_ns_id", "net_ns_id", "ipc_ns_id", "uts_ns_id", "mnt_ns_id", "user_ns_id"),
+    *("cgroup_ns_id", "time_ns_id"),
+)
+Image = tuple[str, "list[Message]"]
+
+
+def object_ids(number: int) -> task_kobj_ids_entry:
+    """Ids of the `number`-th task, 1 the first; 0 is the inventory's."""
+    ids = task_kobj_ids_entry(vm_id=number, files_id=number, fs_id=number, sighand_id=number)
+    for at, name in enumerate(_NAMESPACES, 1):
+        setattr(ids, name, at)
+    return ids
+
+
+def inventory() -> inventory_entry:
+    return inventory_entry(
+        img_version=_IMG_VERSION,
+        fdinfo_per_id=True,
+        ns_per_id=True,
+        root_ids=object_ids(0),
+        root_cg_set=_CG_SET,
+        lsmtype=NO_LSM,
+        dump_criu_run_id=str(uuid.uuid4()),
+    )
+
+
+def tree_images(tree: Tree) -> Iterator[Image]:
+    """pstree.img, and what a host tree's set has though it is empty here."""
+    entries: list[Message] = []
+    for task in tree:
+        entry = pstree_entry(
+            pid=task.pid,
+            ppid=0 if task is tree.root else task.ppid,
+            pgid=task.pgid,
+            sid=task.sid,
+        )
+        if not task.dead:
+            entry.threads.extend((task.pid, *task.threads))
+        entries.append(entry)
+    yield "pstree", entries
+    yield "seccomp", [seccomp_entry()]
+
+
+def cgroups(snapshot: Snapshot) -> Image:
+    """The control groups that the root was in, as a record: a restore does not use them yet."""
+    entry = cgroup_entry()
+    group = entry.sets.add(id=_CG_SET)
+    for member in parse_cgroup(snapshot.facts.raw.get("cgroup", b"")):
+        group.ctls.add(name=",".join(member.controllers), path=member.path)
+    return "cgroup", [entry]
+
+
+def clocks(monotonic_ns: int, boottime_ns: int) -> Image:
+    """timens-0.img: what the task's clocks said at the dump."""
+    entry = timens_entry()
+    for where, ns in ((entry.monotonic, monotonic_ns), (entry.boottime, boottime_ns)):
+        where.tv_sec, where.tv_nsec = divmod(ns, NS_PER_S)
+    return "timens-0", [entry]
+
+
+def zombie(pid: int, stat: Stat) -> Image:
+    core = core_entry(mtype=core_entry.X86_64)
+    tc = core.tc
+    tc.task_state, tc.exit_code = State.DEAD, stat.exit_code
+    tc.personality, tc.flags, tc.blk_sigset, tc.comm = 0, stat.flags, 0, stat.comm
+    return f"core-{pid}", [core]
+
+
+def task_images(s: Snapshot, ids: task_kobj_ids_entry, vmas: list[Vma]) -> Iterator[Image]:
+    """Everything of one task but its files and pages. `vmas` have their ids by now."""
+    yield f"ids-{s.pid}", [ids]
+    for stopped in s.task.threads:
+        core = core_entry(mtype=core_entry.X86_64)
+        _fill_thread(core, s, stopped)
+        if stopped.tid == s.pid:
+            _fill_task(core, s)
+        yield f"core-{stopped.tid}", [core]
+        yield f"ckpt-thread-{stopped.tid}", [_own(s, stopped.tid)]
+    yield f"mm-{s.pid}", [_memory(s, vmas)]
+
+
+def filesystem(s: Snapshot, cwd_id: int, root_id: int) -> Image:
+    umask = s.facts.status.umask
+    return f"fs-{s.pid}", [fs_entry(cwd_id=cwd_id, root_id=root_id, umask=umask or 0)]
+
+
+def _fill_thread(core: core_entry, s: Snapshot, stopped: Stopped) -> None:
+    told = s.threads[stopped.tid]
+    core.thread_info.clear_tid_addr = told.clear_child_tid
+    regs.fill(core.thread_info.gpregs, stopped.regs)
+    fpu.fill(core.thread_info.fpregs, stopped.xstate, xsave_layout())
+    entry = core.thread_core
+    entry.futex_rla, entry.futex_rla_len = s.robust[stopped.tid]
+    stat, status = s.facts.thread_stat(stopped.tid), s.facts.thread_status(stopped.tid)
+    entry.sched_nice, entry.sched_policy, entry.sched_prio = stat.nice, stat.policy, 0
+    entry.blk_sigset = stopped.sigmask
+    signals.fill_stack(entry.sas, told.stack)
+    entry.pdeath_sig = told.pdeath_signal
+    signals.fill_pending(entry.signals_p, stopped.pending)
+    creds.fill(entry.creds, status, told.securebits)
+    entry.seccomp_mode = 0
+    entry.comm = stat.comm
+    entry.cg_set = _CG_SET
+    if stopped.rseq:
+        rseq = entry.rseq_entry
+        rseq.rseq_abi_pointer = stopped.rseq.pointer
+        rseq.rseq_abi_size = stopped.rseq.size
+        rseq.signature = stopped.rseq.signature
+
+
+def _fill_task(core: core_entry, s: Snapshot) -> None:
+    assert s.inside is not None
+    tc, stat = core.tc, s.facts.stat
+    tc.task_state = State.STOPPED if s.task.stopped else State.ALIVE
+    if s.task.stopped:
+        tc.stop_signo = s.task.stop_signal
+    tc.exit_code = 0
+    tc.personality, tc.flags = s.facts.personality, stat.flags
+    tc.blk_sigset = s.task.threads[0].sigmask
+    tc.comm = stat.comm
+    for timer in (tc.timers.real, tc.timers.virt, tc.timers.prof):
+        timer.isec = timer.iusec = timer.vsec = timer.vusec = 0
+    limits.fill(tc.rlimits, s.facts.limits)
+    tc.cg_set = _CG_SET
+    signals.fill_pending(tc.signals_s, s.task.pending)
+    if "loginuid" in s.facts.raw:
+        tc.loginuid = scalars.parse_loginuid(s.facts.raw["loginuid"])
+    tc.oom_score_adj = scalars.parse_oom_score_adj(s.facts.raw["oom_score_adj"])
+    signals.fill_actions(tc, s.inside.outcome, s.inside.asked.actions)
+    tc.child_subreaper = s.inside.subreaper
+
+
+def _memory(s: Snapshot, vmas: list[Vma]) -> mm_entry:
+    assert s.inside is not None
+    entry = mm_entry()
+    mm.fill(entry, s.facts.stat, s.facts.auxv, s.inside.brk)
+    for v in vmas:
+        v.fill(entry.vmas.add())
+    entry.dumpable = s.inside.dumpable
+    if s.inside.thp_disabled:
+        entry.thp_disabled = True
+    return entry
+
+
+def _own(s: Snapshot, tid: int) -> ckpt_thread_entry:
+    entry = ckpt_thread_entry()
+    mask = sum(1 << cpu for cpu in s.cpus[tid])
+    entry.cpus = mask.to_bytes((mask.bit_length() + 7) // 8, "little")
+    if tid == s.pid:
+        kept = scalars.parse_coredump_filter(s.facts.raw["coredump_filter"])
+        if kept is not None:
+            entry.coredump_filter = kept
+        if "timerslack_ns" in s.facts.raw:
+            entry.timerslack_ns = scalars.parse_timerslack_ns(s.facts.raw["timerslack_ns"])
+    return entry
+
+
+def unknown_state(s: Snapshot) -> Iterator[Refusal]:
+    """Registers that the image can't hold."""
+    for stopped in s.task.threads:
+        beyond = fpu.unknown_components(stopped.xstate)
+        if beyond:
+            yield Refusal(
+                s.pid,
+                f"thread {stopped.tid}",
+                f"FPU components {beyond:#x} (AMX tiles?) are not restored yet",
+            )
+        if regs.value(stopped.regs, "cs") == regs.USER_CS_32:
+            yield Refusal(s.pid, f"thread {stopped.tid}", "32-bit code is not restored yet")

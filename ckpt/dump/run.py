@@ -1,0 +1,244 @@
+"""The dump: the order of its steps, and what each undoes.
+
+1. Preflight on the running tree: refusals cost the target nothing.
+2. The image set is opened: a directory that holds one is refused before the freeze.
+3. Seize; from here until the thaw the tree stands still (the frozen time):
+   a. look at every task again, take descriptors, find pages: all from outside;
+   b. task by task: infect, ask, move the pages, cure;
+   c. give every duplicate of a descriptor back.
+4. Thaw, for --leave-running. Else the tree stands until the set is whole, and is killed then.
+5. Encode and write messages, bring all to the disk, commit.
+
+A failure at any step leaves the scopes in reverse: parasites cured, descriptors closed, the tree
+thawed, temporary files removed.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ckpt.dump import describe, inside, snapshot
+from ckpt.dump.facts import look, namespaces_of, obstacles
+from ckpt.dump.preflight import (
+    preflight,
+    refuse,
+    session_obstacles,
+    shared_obstacles,
+    tree_model,
+)
+from ckpt.dump.shared import SharedMemory
+from ckpt.dump.stats import DumpStats, write_stats
+from ckpt.files import FileOptions, FilesDump
+from ckpt.images.pagemap import Run, pagemap_messages
+from ckpt.images.writer import ImageSetWriter
+from ckpt.infect.batch import Batch
+from ckpt.infect.inject import infect
+from ckpt.infect.threads import run_in_thread
+from ckpt.mem.transfer import Transfer
+from ckpt.procfs.reader import ProcDir
+from ckpt.procfs.stat import parse_stat
+from ckpt.procfs.timens import TimensOffsets
+from ckpt.task import thread
+from ckpt.tracee.freeze import seize
+from ckpt.units import PAGE, Range
+
+if TYPE_CHECKING:
+    from ckpt.dump.options import DumpOptions
+    from ckpt.dump.snapshot import Snapshot
+    from ckpt.infect.session import Session
+    from ckpt.pstree.model import Tree
+    from ckpt.report import Report
+    from ckpt.tracee.freeze import SeizedTree
+
+PRESENT = 4
+
+
+@dataclass(slots=True)
+class _Frozen:
+    """What the frozen window gave."""
+
+    snapshots: list[Snapshot] = field(default_factory=list)
+    zombies: dict[int, bytes] = field(default_factory=dict)
+    monotonic_ns: int = 0
+    boottime_ns: int = 0
+
+
+def dump(options: DumpOptions, report: Report) -> DumpStats:
+    """Dump the tree at `options.tree` into `options.images_dir`.
+
+    Raises RefusedError, TargetError, ImageError, KernelError, DeadlineError; the tree then runs on
+    as before, and the directory holds nothing new.
+    """
+    files = FilesDump(
+        FileOptions(
+            shell_job=options.shell_job,
+            file_locks=options.file_locks,
+            external=options.external,
+        )
+    )
+    stats = DumpStats()
+    report.stage("look")
+    preflight(options, files)
+    with ExitStack() as scope:
+        writer = scope.enter_context(ImageSetWriter(options.images_dir))
+        shared = SharedMemory()
+        report.stage("freeze")
+        with seize(options.tree, deadline_s=options.timeout_s or None) as tree:
+            gc.disable()
+            try:
+                frozen = _take(tree, options, files, shared, writer, stats, report)
+            finally:
+                files.close()
+                gc.enable()
+            stats.frozen_us = (time.monotonic_ns() - tree.frozen_at_ns) // 1000
+            if not options.leave_running:
+                _write(frozen, options, files, shared, writer, stats, report)
+                tree.leave_stopped() if options.leave_stopped else tree.kill()
+        if options.leave_running:
+            stats.frozen_us = (tree.thawed_at_ns - tree.frozen_at_ns) // 1000
+            _write(frozen, options, files, shared, writer, stats, report)
+    stats.freezing_us = tree.freezing_ns // 1000
+    write_stats(options.work_dir, stats)
+    return stats
+
+
+def _take(
+    tree: SeizedTree,
+    options: DumpOptions,
+    files: FilesDump,
+    shared: SharedMemory,
+    writer: ImageSetWriter,
+    stats: DumpStats,
+    report: Report,
+) -> _Frozen:
+    frozen = _Frozen(
+        monotonic_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+        boottime_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
+    )
+    found = []
+    with ProcDir(os.getpid()) as own:
+        ours = namespaces_of(own)
+    with ExitStack() as procs:
+        for number, task in enumerate(tree.tasks.values(), 1):
+            proc = procs.enter_context(ProcDir(task.pid))
+            if task.zombie:
+                frozen.zombies[task.pid] = proc.read("stat")
+                continue
+            facts = look(proc)
+            found.extend(obstacles(facts, ours))
+            taken = snapshot.take(task, facts, proc, number)
+            found.extend(describe.unknown_state(taken))
+            files.collect(task.pid, task.pidfd)
+            frozen.snapshots.append(taken)
+            shared.collect(proc, taken.vmas, facts.smaps)
+        found.extend(shared_obstacles(s.facts for s in frozen.snapshots))
+        found.extend(session_obstacles(_model(options.tree, frozen), options))
+        refuse([*found, *files.refusals])
+        report.stage("memory")
+        for taken in frozen.snapshots:
+            _enter(taken, writer.pages(taken.pages_id), stats, report)
+        shared.copy(writer, len(tree.tasks) + 1, stats)
+        files.resolve(writer, len(tree.tasks) + 1 + len(shared))
+        for taken in frozen.snapshots:
+            taken.vmas = files.with_ids(taken.pid, taken.vmas, shared.shmid)
+    return frozen
+
+
+def _enter(taken: Snapshot, pages_fd: int, stats: DumpStats, report: Report) -> None:
+    """What needs a parasite: the task's own answers, and its pages."""
+    nr_done = 0
+
+    def progress(done: int) -> None:
+        nonlocal nr_done
+        nr_done += done
+        report.progress(nr_done, taken.content.direct.nr_pages * PAGE)
+
+    before = time.monotonic_ns()
+    with infect(taken.task) as session, ProcDir(taken.pid) as proc:
+        batch = Batch()
+        asked = inside.ask(batch)
+        taken.inside = inside.Inside(session.run(batch), asked)
+        refuse(taken.inside.obstacles(taken.pid))
+        taken.threads[taken.pid] = taken.inside.leader
+        _ask_threads(taken, session)
+        mem = proc.open("mem", os.O_RDONLY)
+        try:
+            usable = session if session.can_pass_fds and not _sigpipe_pending(taken) else None
+            Transfer(taken.pid, mem, pages_fd, usable, progress).run(taken.content, taken.vdso)
+        finally:
+            os.close(mem)
+    stats.memdump_us += (time.monotonic_ns() - before) // 1000
+
+
+def _sigpipe_pending(taken: Snapshot) -> bool:
+    """Then the parasite can't tell a SIGPIPE of its own from the target's."""
+    return bool(taken.facts.status.signals.pending >> 12 & 1)
+
+
+def _ask_threads(taken: Snapshot, session: Session) -> None:
+    at = session.layout.batches.start
+    for stopped in taken.task.threads:
+        if stopped.tid == taken.pid:
+            continue
+        calls = thread.calls(at)
+        results, raw = run_in_thread(
+            taken.task, stopped, calls, answers=Range(at, at + thread.ANSWERS_SIZE)
+        )
+        taken.threads[stopped.tid] = thread.answers(raw, results[-1])
+
+
+def _model(root: int, frozen: _Frozen) -> Tree:
+    dead = {}
+    for pid, raw in frozen.zombies.items():
+        stat = parse_stat(raw)
+        dead[pid] = (stat.ppid, stat.pgrp, stat.session)
+    alive = {s.pid: (s.facts, bool(s.task.stopped)) for s in frozen.snapshots}
+    return tree_model(root, alive, dead)
+
+
+def _write(
+    frozen: _Frozen,
+    options: DumpOptions,
+    files: FilesDump,
+    shared: SharedMemory,
+    writer: ImageSetWriter,
+    stats: DumpStats,
+    report: Report,
+) -> None:
+    """Encode and write everything, make it durable, make it whole."""
+    before = time.monotonic_ns()
+    report.stage("write")
+    root = frozen.snapshots[0]
+    offsets = root.facts.timens if "timens_offsets" in root.facts.raw else TimensOffsets()
+    images = [
+        *describe.tree_images(_model(options.tree, frozen)),
+        describe.cgroups(root),
+        describe.clocks(
+            frozen.monotonic_ns + offsets.monotonic_ns, frozen.boottime_ns + offsets.boottime_ns
+        ),
+        *(describe.zombie(pid, parse_stat(raw)) for pid, raw in frozen.zombies.items()),
+    ]
+    for number, taken in enumerate(frozen.snapshots, 1):
+        mm_file, cwd, root_dir = files.links(taken.pid)
+        for name, messages in describe.task_images(
+            taken, describe.object_ids(number), taken.vmas, mm_file
+        ):
+            images.append((name, messages))
+        images.append(describe.filesystem(taken, cwd, root_dir))
+        runs = [Run(a, (b - a) // PAGE, PRESENT) for a, b in taken.content.ordered()]
+        images.append((f"pagemap-{taken.pid}", pagemap_messages(taken.pages_id, runs)))
+        stats.pages_written += sum(r.nr_pages for r in runs)
+    stats.pages_scanned = stats.pages_written
+    for name, messages in images:
+        writer.write(name, messages)
+    for name, messages in [*shared.images(), *files.images()]:
+        writer.write(name, messages)
+    writer.write("inventory", [describe.inventory()])
+    writer.sync()
+    writer.commit()
+    stats.memwrite_us = (time.monotonic_ns() - before) // 1000

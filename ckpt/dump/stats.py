@@ -1,0 +1,51 @@
+"""The figures of a dump, as `stats-dump` holds them."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckpt.images import framing
+from ckpt.images.pb.stats_pb2 import stats_entry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_UINT32_MAX = (1 << 32) - 1
+
+
+@dataclass(slots=True)
+class DumpStats:
+    """Times in microseconds. Frozen: from the first interrupt until the tree could go on (for a
+    tree that is killed: until all had been taken from it)."""
+
+    freezing_us: int = 0
+    frozen_us: int = 0
+    memdump_us: int = 0
+    memwrite_us: int = 0
+    pages_scanned: int = 0
+    pages_written: int = 0
+    shpages_written: int = 0
+
+    def message(self) -> stats_entry:
+        entry = stats_entry()
+        dump = entry.dump
+        dump.freezing_time = min(self.freezing_us, _UINT32_MAX)
+        dump.frozen_time = min(self.frozen_us, _UINT32_MAX)
+        dump.memdump_time = min(self.memdump_us, _UINT32_MAX)
+        dump.memwrite_time = min(self.memwrite_us, _UINT32_MAX)
+        dump.pages_scanned, dump.pages_written = self.pages_scanned, self.pages_written
+        dump.pages_skipped_parent = dump.pages_lazy = 0
+        dump.shpages_scanned = dump.shpages_written = self.shpages_written
+        return entry
+
+
+def write_stats(work_dir: Path, stats: DumpStats) -> None:
+    """Write `stats-dump` into the work directory, in place of an older one."""
+    data = framing.encode("stats-dump", [stats.message()])
+    made = work_dir / ".stats-dump.tmp"
+    lfd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with open(lfd, "wb") as stream:
+        stream.write(data)
+    made.replace(work_dir / "stats-dump")

@@ -1,0 +1,261 @@
+"""How one address space becomes the one in the images: a pure computation.
+
+A task starts with the memory of its creator, as the images have that. What both have alike stays
+as it is, and with it the sharing of pages that neither has written since their fork; the rest is
+unmapped, mapped anew and filled.
+
+Order of execution (the operations depend on it):
+
+1. `unmap`, 2. `map`, 3. `open_up` (make read-only memory writable), 4. `discard`, 5. `load`,
+6. `protect`; and after every child has been cloned: 7. `advise`, 8. `lock`, which a fork does not
+pass on or must not see.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ckpt.mem.vma import (
+    MAP_ANONYMOUS,
+    MAP_FIXED_NOREPLACE,
+    MAP_GROWSDOWN,
+    MAP_NORESERVE,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    PROT_READ,
+    PROT_WRITE,
+    Backing,
+    Vma,
+)
+from ckpt.units import PAGE, Range, gaps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+_KEPT_FLAGS = MAP_SHARED | MAP_PRIVATE | MAP_GROWSDOWN | MAP_NORESERVE
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Pages:
+    """Pages `range` of an address space, at `offset` of the pages file `pages_id`."""
+
+    range: Range
+    offset: int
+    pages_id: int
+
+    def part(self, range_: Range) -> Pages:
+        return Pages(range_, self.offset + range_.start - self.range.start, self.pages_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """An address space as the images have it: mappings and contents, ascending."""
+
+    vmas: tuple[Vma, ...]
+    pages: tuple[Pages, ...]
+
+    def ordinary(self) -> list[Vma]:
+        """Without what the kernel itself maps."""
+        return [v for v in self.vmas if v.backing is not Backing.KERNEL]
+
+
+NOTHING = Memory((), ())
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """mmap of `vma.range` with protection `prot`; `file_id` is None for anonymous memory."""
+
+    vma: Vma
+    prot: int
+
+    @property
+    def file_id(self) -> int | None:
+        return self.vma.shmid if self.vma.file_backed else None
+
+    @property
+    def flags(self) -> int:
+        anonymous = 0 if self.vma.file_backed else MAP_ANONYMOUS
+        return self.vma.flags & _KEPT_FLAGS | anonymous | MAP_FIXED_NOREPLACE
+
+
+@dataclass(slots=True)
+class MemoryPlan:
+    """The operations, each list ascending. `nr_kept` counts pages that stayed shared, `nr_compared`
+    those that were looked at for that."""
+
+    unmap: list[Range] = field(default_factory=list)
+    map: list[Map] = field(default_factory=list)
+    open_up: list[tuple[Range, int]] = field(default_factory=list)
+    discard: list[Range] = field(default_factory=list)
+    load: list[Pages] = field(default_factory=list)
+    protect: list[tuple[Range, int]] = field(default_factory=list)
+    advise: list[tuple[Range, int]] = field(default_factory=list)
+    lock: list[Range] = field(default_factory=list)
+    nr_kept: int = 0
+    nr_compared: int = 0
+
+    @property
+    def nr_loaded(self) -> int:
+        return sum(p.range.nr_pages for p in self.load)
+
+
+Differing = "Callable[[Pages, Pages], Iterable[Range]]"
+"""Which of two equally long runs of pages differ: ranges of addresses of the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A piece of the creator's mapping `old` that becomes a piece of `new`."""
+
+    range: Range
+    new: Vma
+    old: Vma
+
+
+def plan_memory(
+    new: Memory, old: Memory, differing: Callable[[Pages, Pages], Iterable[Range]]
+) -> MemoryPlan:
+    """The way from the creator's memory `old` to `new`."""
+    plan = MemoryPlan()
+    kept = list(_kept(new.ordinary(), old.ordinary()))
+    kept_ranges = [k.range for k in kept]
+    for v in old.ordinary():
+        plan.unmap.extend(gaps(kept_ranges, v.range))
+    _fill_kept(plan, kept, new, old, differing)
+    fresh = [p for p in new.pages if not _inside(kept_ranges, p.range)]
+    for v in new.ordinary():
+        _map_rest(plan, v, kept_ranges, fresh)
+        plan.advise.extend((v.range, advice) for advice in v.advices())
+        if v.locked:
+            plan.lock.append(v.range)
+    plan.load.sort()
+    return plan
+
+
+def _kept(new: Sequence[Vma], old: Sequence[Vma]) -> Iterator[_Kept]:
+    i = j = 0
+    while i < len(new) and j < len(old):
+        both = new[i].range.intersection(old[j].range)
+        if both and _alike(new[i], old[j]):
+            yield _Kept(both, new[i], old[j])
+        if new[i].range.end <= old[j].range.end:
+            i += 1
+        else:
+            j += 1
+
+
+def _alike(a: Vma, b: Vma) -> bool:
+    same = a.backing is b.backing and a.flags & _KEPT_FLAGS == b.flags & _KEPT_FLAGS
+    if not same or not a.file_backed:
+        return same
+    return a.shmid == b.shmid and a.pgoff - a.range.start == b.pgoff - b.range.start
+
+
+def _fill_kept(
+    plan: MemoryPlan,
+    kept: Sequence[_Kept],
+    new: Memory,
+    old: Memory,
+    differing: Callable[[Pages, Pages], Iterable[Range]],
+) -> None:
+    for piece in kept:
+        writes = False
+        if piece.new.private:
+            own = list(_clip(new.pages, piece.range))
+            inherited = list(_clip(old.pages, piece.range))
+            plan.discard.extend(
+                gap
+                for p in inherited
+                for gap in gaps(
+                    (mine.range for mine in own if mine.range.overlaps(p.range)), p.range
+                )
+            )
+            loads = list(_changed(plan, own, inherited, differing))
+            plan.load.extend(loads)
+            writes = bool(loads)
+        if writes and not piece.old.prot & PROT_WRITE:
+            plan.open_up.append((piece.range, PROT_READ | PROT_WRITE))
+            plan.protect.append((piece.range, piece.new.prot))
+        elif piece.new.prot != piece.old.prot:
+            plan.protect.append((piece.range, piece.new.prot))
+
+
+def _changed(
+    plan: MemoryPlan,
+    own: Sequence[Pages],
+    inherited: Sequence[Pages],
+    differing: Callable[[Pages, Pages], Iterable[Range]],
+) -> Iterator[Pages]:
+    starts = [p.range.start for p in inherited]
+    for mine in own:
+        at = mine.range.start
+        i = max(0, bisect_right(starts, at) - 1)
+        while i < len(inherited) and inherited[i].range.start < mine.range.end:
+            both = mine.range.intersection(inherited[i].range)
+            if both:
+                if both.start > at:
+                    yield mine.part(Range(at, both.start))
+                differ = list(differing(mine.part(both), inherited[i].part(both)))
+                plan.nr_compared += both.nr_pages
+                plan.nr_kept += both.nr_pages - sum(r.nr_pages for r in differ)
+                yield from (mine.part(r) for r in differ)
+                at = both.end
+            i += 1
+        if at < mine.range.end:
+            yield mine.part(Range(at, mine.range.end))
+
+
+def _clip(pages: Sequence[Pages], within: Range) -> Iterator[Pages]:
+    low, high = 0, len(pages)
+    while low < high:
+        middle = (low + high) // 2
+        if pages[middle].range.end <= within.start:
+            low = middle + 1
+        else:
+            high = middle
+    for i in range(low, len(pages)):
+        if pages[i].range.start >= within.end:
+            return
+        both = pages[i].range.intersection(within)
+        if both:
+            yield pages[i].part(both)
+
+
+def _inside(ranges: Sequence[Range], what: Range) -> bool:
+    i = bisect_right(ranges, Range(what.start, 1 << 62)) - 1
+    return i >= 0 and what.end <= ranges[i].end
+
+
+def _map_rest(plan: MemoryPlan, v: Vma, kept: Sequence[Range], fresh: Sequence[Pages]) -> None:
+    for part in gaps([k for k in kept if k.overlaps(v.range)], v.range):
+        contents = list(_clip(fresh, part)) if v.private else []
+        plan.load.extend(contents)
+        needs_write = bool(contents) and not v.prot & PROT_WRITE
+        piece = Vma(
+            range=part,
+            prot=v.prot,
+            flags=v.flags,
+            status=v.status,
+            pgoff=v.pgoff + part.start - v.range.start,
+            shmid=v.shmid,
+            advice=v.advice,
+            file_flags=v.file_flags,
+            backing=v.backing,
+        )
+        plan.map.append(Map(piece, PROT_READ | PROT_WRITE if needs_write else v.prot))
+        if needs_write:
+            plan.protect.append((part, v.prot))
+
+
+def free_window(memories: Iterable[Memory], size: int) -> int:
+    """An address where no task has anything, for a window of `size` bytes. Raises ValueError."""
+    taken = [v.range for m in memories for v in m.vmas if v.range.end <= 1 << 47]
+    middle = Range(1 << 36, 0x5000_0000_0000)
+    room = size + 2 * 16 * PAGE
+    for gap in gaps(taken, middle):
+        if len(gap) >= room:
+            return gap.start + 16 * PAGE
+    raise ValueError("the tasks leave no room for a window in their address spaces")
