@@ -13,7 +13,7 @@ pass on or must not see.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -102,10 +102,6 @@ class MemoryPlan:
         return sum(p.range.nr_pages for p in self.load)
 
 
-Differing = "Callable[[Pages, Pages], Iterable[Range]]"
-"""Which of two equally long runs of pages differ: ranges of addresses of the first."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Kept:
     """A piece of the creator's mapping `old` that becomes a piece of `new`."""
@@ -118,16 +114,16 @@ class _Kept:
 def plan_memory(
     new: Memory, old: Memory, differing: Callable[[Pages, Pages], Iterable[Range]]
 ) -> MemoryPlan:
-    """The way from the creator's memory `old` to `new`."""
+    """The way from the creator's memory `old` to `new`. `differing` tells which of two equally long
+    runs of pages differ: ranges of addresses of the first."""
     plan = MemoryPlan()
     kept = list(_kept(new.ordinary(), old.ordinary()))
     kept_ranges = [k.range for k in kept]
     for v in old.ordinary():
-        plan.unmap.extend(gaps(kept_ranges, v.range))
+        plan.unmap.extend(gaps(_over(kept_ranges, v.range), v.range))
     _fill_kept(plan, kept, new, old, differing)
-    fresh = [p for p in new.pages if not _inside(kept_ranges, p.range)]
     for v in new.ordinary():
-        _map_rest(plan, v, kept_ranges, fresh)
+        _map_rest(plan, v, _over(kept_ranges, v.range), new.pages)
         plan.advise.extend((v.range, advice) for advice in v.advices())
         if v.locked:
             plan.lock.append(v.range)
@@ -166,13 +162,9 @@ def _fill_kept(
         if piece.new.private:
             own = list(_clip(new.pages, piece.range))
             inherited = list(_clip(old.pages, piece.range))
-            plan.discard.extend(
-                gap
-                for p in inherited
-                for gap in gaps(
-                    (mine.range for mine in own if mine.range.overlaps(p.range)), p.range
-                )
-            )
+            own_ranges = [p.range for p in own]
+            for p in inherited:
+                plan.discard.extend(gaps(_over(own_ranges, p.range), p.range))
             loads = list(_changed(plan, own, inherited, differing))
             plan.load.extend(loads)
             writes = bool(loads)
@@ -209,29 +201,24 @@ def _changed(
 
 
 def _clip(pages: Sequence[Pages], within: Range) -> Iterator[Pages]:
-    low, high = 0, len(pages)
-    while low < high:
-        middle = (low + high) // 2
-        if pages[middle].range.end <= within.start:
-            low = middle + 1
-        else:
-            high = middle
-    for i in range(low, len(pages)):
-        if pages[i].range.start >= within.end:
-            return
-        both = pages[i].range.intersection(within)
+    first = bisect_right(pages, within.start, key=lambda p: p.range.end)
+    last = bisect_left(pages, within.end, key=lambda p: p.range.start)
+    for p in pages[first:last]:
+        both = p.range.intersection(within)
         if both:
-            yield pages[i].part(both)
+            yield p.part(both)
 
 
-def _inside(ranges: Sequence[Range], what: Range) -> bool:
-    i = bisect_right(ranges, Range(what.start, 1 << 62)) - 1
-    return i >= 0 and what.end <= ranges[i].end
+def _over(ranges: Sequence[Range], what: Range) -> Sequence[Range]:
+    """Those of the ascending, disjoint `ranges` that overlap `what`."""
+    first = bisect_right(ranges, what.start, key=lambda r: r.end)
+    last = bisect_left(ranges, what.end, key=lambda r: r.start)
+    return ranges[first:last]
 
 
-def _map_rest(plan: MemoryPlan, v: Vma, kept: Sequence[Range], fresh: Sequence[Pages]) -> None:
-    for part in gaps([k for k in kept if k.overlaps(v.range)], v.range):
-        contents = list(_clip(fresh, part)) if v.private else []
+def _map_rest(plan: MemoryPlan, v: Vma, kept: Sequence[Range], pages: Sequence[Pages]) -> None:
+    for part in gaps(kept, v.range):
+        contents = list(_clip(pages, part)) if v.private else []
         plan.load.extend(contents)
         needs_write = bool(contents) and not v.prot & PROT_WRITE
         piece = Vma(
