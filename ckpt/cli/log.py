@@ -18,10 +18,13 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
 
-from ckpt.cli.progress import Bar
 from ckpt.errors import UsageError
 from ckpt.report import Report
+
+if TYPE_CHECKING:
+    from ckpt.cli.progress import Bar
 
 ERROR, WARN, INFO, DEBUG = 1, 2, 3, 4
 _PREFIX = {ERROR: "Error ({}): ", WARN: "Warn  ({}): ", INFO: "", DEBUG: ""}
@@ -45,7 +48,7 @@ class LogReport(Report):
         self.level = level
         self._lfd = lfd
         self._start_s = time.monotonic() if start_s is None else start_s
-        self._bar = Bar() if level > 0 and sys.stderr.isatty() else None
+        self._bar = _bar() if level > 0 and sys.stderr.isatty() else None
 
     def error(self, text: str) -> None:
         self._log(ERROR, text, caller())
@@ -100,6 +103,12 @@ class LogReport(Report):
 
     def _time(self) -> str:
         return f"({time.monotonic() - self._start_s:09.6f}) "
+
+
+def _bar() -> Bar:
+    from ckpt.cli.progress import Bar
+
+    return Bar()
 
 
 def caller() -> str:
