@@ -49,7 +49,7 @@ def _read(path: Path, *, required: bool) -> list[Given]:
     if len(content) > MAX_CONFIG:
         raise UsageError("is too long for a configuration", resource=f"{path}")
     options: list[Given] = []
-    for number, line in enumerate(content.decode(errors="surrogateescape").splitlines(), 1):
+    for number, line in enumerate(content.decode(errors="surrogateescape").split("\n"), 1):
         options += parse_line(line, f"{path}:{number}")
     return options
 

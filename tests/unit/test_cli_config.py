@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ckpt.cli.config import configured, parse_line
 from ckpt.cli.parser import Args, scan, settle
@@ -27,9 +29,9 @@ from ckpt.errors import UsageError
     ],
 )
 def test_a_line_is_an_option(line: str, spelling: str) -> None:
-    (given,) = parse_line(line, "f:1")
-    assert given.spelling == spelling
-    assert given.source == "f:1"
+    (option,) = parse_line(line, "f:1")
+    assert option.spelling == spelling
+    assert option.source == "f:1"
 
 
 @pytest.mark.parametrize("line", ["", "   ", "# shell-job", "   # x"])
@@ -56,8 +58,8 @@ def test_wrong_lines_are_named(line: str, message: str) -> None:
 
 
 def settled(words: list[str], environ: dict[str, str], system: Path) -> Args:
-    given, operands = scan(words)
-    options = [*configured(given, environ, system), *given]
+    on_line, operands = scan(words)
+    options = [*configured(on_line, environ, system), *on_line]
     return settle(operands[0], options, operands[1:])
 
 
@@ -114,3 +116,22 @@ def test_a_huge_one_is_not_read(files: dict[str, Path]) -> None:
     files["system"].write_bytes(b"#" * (1 << 21))
     with pytest.raises(UsageError, match="too long"):
         settled(["dump"], {}, files["system"])
+
+
+@given(st.text(max_size=30) | st.text('tree "\\#=-1', max_size=30))
+def test_any_line_is_an_option_or_a_named_error(line: str) -> None:
+    try:
+        options = parse_line(line, "f:7")
+    except UsageError as error:
+        assert "f:7" in str(error)
+    else:
+        assert len(options) <= 1
+
+
+@given(st.text(min_size=1, max_size=30))
+def test_quotes_keep_any_argument(text: str) -> None:
+    # A backslash before the closing quote can't be written, as in CRIU's form.
+    argument = text.rstrip("\\").replace('\\"', '"').replace("\n", "")
+    quoted = argument.replace('"', '\\"')
+    (option,) = parse_line(f'log-file "{quoted}"', "f:7")
+    assert option.argument == argument
