@@ -7,24 +7,23 @@
 
 All numbers are little-endian. Input is hostile: each size is checked against what is left before
 anything is cut out, a message is at most MAX_MESSAGE, and a text field that is not UTF-8 is refused
-here, as protobuf would raise only at the first use. What parses costs memory in proportion to the
+unless it is a name (ckpt.images.text). What parses costs memory in proportion to the
 file. Whether the contents make sense is not checked here.
 """
 
 from __future__ import annotations
 
 import struct
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import ImageError
 from ckpt.images.payload import RULES
+from ckpt.images.text import bad_text
 from ckpt.images.types import COMMON_MAGIC, SERVICE_MAGIC, Framing, ImageType, parse_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from google.protobuf.descriptor import Descriptor
     from google.protobuf.message import Message
 
     from ckpt.images.payload import Rule, Span
@@ -146,11 +145,10 @@ def _parse(message_class: type[Message], body: memoryview, file: str, at: int) -
 
     try:
         message = message_class.FromString(bytes(body))
-        check_text(message)
     except DecodeError as error:
         raise _damaged(file, at, f"does not parse ({error})") from error
-    except UnicodeDecodeError as error:
-        raise _damaged(file, at, "holds text that is not UTF-8") from error
+    if field := bad_text(message):
+        raise _damaged(file, at, f"{field} is not UTF-8")
     if not message.IsInitialized():
         raise _damaged(file, at, f"a {message.DESCRIPTOR.name} lacks {_unset(message)}")
     return message
@@ -167,39 +165,6 @@ def _span(rule: Rule, message: Message, rest: memoryview, file: str, at: int) ->
 
 def _unset(message: Any) -> str:
     return ", ".join(message.FindInitializationErrors())
-
-
-def check_text(message: Message) -> None:
-    """Read each text field once. Raises UnicodeDecodeError if one is not UTF-8."""
-    for field, is_text, repeated in _text_plan(message.DESCRIPTOR):
-        if is_text:
-            getattr(message, field)
-        elif repeated:
-            for inner in getattr(message, field):
-                check_text(inner)
-        elif message.HasField(field):
-            check_text(getattr(message, field))
-
-
-@cache
-def _text_plan(descriptor: Descriptor) -> tuple[tuple[str, bool, bool], ...]:
-    return tuple(
-        (field.name, field.message_type is None, field.is_repeated)
-        for field in descriptor.fields
-        if field.type == field.TYPE_STRING
-        or (field.message_type is not None and _has_text(field.message_type, frozenset()))
-    )
-
-
-def _has_text(descriptor: Descriptor, seen: frozenset[str]) -> bool:
-    if descriptor.full_name in seen:
-        return False
-    seen |= {descriptor.full_name}
-    return any(
-        field.type == field.TYPE_STRING
-        or (field.message_type is not None and _has_text(field.message_type, seen))
-        for field in descriptor.fields
-    )
 
 
 def _damaged(file: str, offset: int, why: str) -> ImageError:
