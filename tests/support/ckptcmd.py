@@ -70,9 +70,9 @@ class Ckpt:
                 process.kill()
                 process.wait()
                 exit_code = -999
-            texts = [Path(stream.name).read_text() for stream in (out, err)]
         logged = log.read_text(errors="replace") if log.exists() else ""
-        return Result(argv, exit_code, *texts, logged)
+        said = [(self.logs / name).read_text() for name in ("stdout", "stderr")]
+        return Result(argv, exit_code, said[0], said[1], logged)
 
     def dump(self, pid: int, images: Path, *options: str) -> Result:
         images.mkdir(exist_ok=True)

@@ -18,8 +18,8 @@ def children(pid: int) -> list[int]:
     """The children of all threads of `pid`, zombies included; none if it is gone."""
     found: list[int] = []
     try:
-        for tid in os.listdir(f"/proc/{pid}/task"):
-            text = Path(f"/proc/{pid}/task/{tid}/children").read_text()
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            text = (thread / "children").read_text()
             found += [int(word) for word in text.split()]
     except (FileNotFoundError, ProcessLookupError):
         return found

@@ -10,7 +10,6 @@ looked at: the raw list of mappings, sizes, sizes of descriptor tables.
 from __future__ import annotations
 
 import fnmatch
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,7 +174,7 @@ def _task(facts: dict[str, str], pid: int, exact: bool) -> bool:
         facts[f"{pid}/{name}"] = (proc / name).read_bytes().decode(errors="backslashreplace")
     for name in LINKS:
         facts[f"{pid}/{name}"] = str((proc / name).readlink())
-    for tid in sorted(int(entry) for entry in os.listdir(proc / "task")):
+    for tid in sorted(int(entry.name) for entry in (proc / "task").iterdir()):
         _thread(facts, f"{pid}/thread/{tid}", proc / "task" / str(tid))
     return False
 

@@ -24,7 +24,7 @@ def descriptors(pids: Iterable[int], tokens: Tokens) -> Iterator[tuple[str, str]
     for pid in pids:
         pidfd = os.pidfd_open(pid)
         try:
-            for fd in sorted(int(name) for name in os.listdir(f"/proc/{pid}/fd")):
+            for fd in sorted(int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()):
                 for aspect, value in _one(pid, pidfd, fd, tokens):
                     yield f"{pid}/fd/{fd}/{aspect}", value
                 link = str(Path(f"/proc/{pid}/fd/{fd}").readlink())

@@ -3,7 +3,7 @@
 /* POSIX record locks of parent and child on ranges of one file. */
 #include "victim.h"
 
-static int told[2];
+static int told[2], asked[2];
 
 static int lock(int fd, short type, off_t start, off_t length)
 {
@@ -35,7 +35,7 @@ static void kid(void)
         CHECK(holder(fd, F_WRLCK, 1 << 20, 1) == getppid());
         CHECK(holder(fd, F_WRLCK, 300, 100) == 0);
         tell(told[1]);
-        hear(told[0]);
+        hear(asked[0]);
 }
 
 int main(void)
@@ -43,6 +43,7 @@ int main(void)
         int fd = made_file("data", 1000, 1);
 
         CALL(pipe(told));
+        CALL(pipe(asked));
         pid_t pid = child(kid);
         hear(told[0]);
         CALL(lock(fd, F_WRLCK, 0, 100));
@@ -51,7 +52,7 @@ int main(void)
         ready_and_wait();
         CHECK(holder(fd, F_RDLCK, 500, 100) == pid);
         hear(told[0]);
-        tell(told[1]);
+        tell(asked[1]);
         join_child(pid);
         CHECK(holder(fd, F_RDLCK, 500, 100) == 0);
         pass();
