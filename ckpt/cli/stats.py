@@ -10,7 +10,12 @@ if TYPE_CHECKING:
 
     from _typeshed import DataclassInstance
 
-_UNITS = {"_us": " us", "_ms": " ms", "_s": " s", "_bytes": " bytes"}
+_UNITS = {
+    "_us": (" time", " us"),
+    "_ms": (" time", " ms"),
+    "_s": (" time", " s"),
+    "_bytes": ("", " bytes"),
+}
 
 
 def as_dict(result: DataclassInstance) -> dict[str, Any]:
@@ -25,14 +30,15 @@ def as_json(result: DataclassInstance) -> str:
 
 
 def as_lines(result: DataclassInstance) -> Iterator[str]:
-    """`frozen_us=1500` as `Frozen: 1500 us`; what is no number or text is left out."""
+    """`frozen_us=1500` as `Frozen time: 1500 us`; what is no number or text is left out."""
     for name, value in as_dict(result).items():
         if not isinstance(value, int | float | str) or isinstance(value, bool):
             continue
         suffix = next((s for s in _UNITS if name.endswith(s)), "")
+        what, unit = _UNITS.get(suffix, ("", ""))
         title = name.removesuffix(suffix).replace("_", " ").capitalize()
         shown = f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
-        yield f"{title}: {shown}{_UNITS.get(suffix, '')}"
+        yield f"{title}{what}: {shown}{unit}"
 
 
 def _plain(value: Any) -> Any:

@@ -280,7 +280,7 @@ def test_statistics(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*DUMP, "--display-stats"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "Displaying dump stats:",
-        "Frozen: 1500 us",
+        "Frozen time: 1500 us",
         "Pages written: 7",
         "Rate: 1.5",
     ]
