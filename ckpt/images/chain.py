@@ -165,7 +165,7 @@ def _open_parent(images: ImageSet) -> int | None:
     try:
         return os.open(PARENT, os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=images.dir_lfd)
     except FileNotFoundError as error:
-        if PARENT not in os.listdir(images.dir_lfd):  # noqa: PTH208 (a descriptor, no path)
+        if PARENT not in os.listdir(images.dir_lfd):
             return None
         raise ImageError(
             "leads nowhere",

@@ -55,7 +55,7 @@ class ImageSet:
         self._sums: dict[str, FileSum] = {}
         self._dir = files_of.open_directory(self.directory) if dir_lfd is None else dir_lfd
         try:
-            self._files = set(os.listdir(self._dir))  # noqa: PTH208 (a descriptor, no path)
+            self._files = set(os.listdir(self._dir))
             self._require_inventory()
             if verify:
                 self._load_sums()

@@ -160,7 +160,7 @@ class ImageSetWriter:
                 ) from error
 
     def _refuse_a_set(self) -> None:
-        files = os.listdir(self._dir)  # noqa: PTH208 (a descriptor, no path)
+        files = os.listdir(self._dir)
         for file in files:
             image = parse_file_name(file)
             if image and image.type.stem not in _FREE:

@@ -213,9 +213,9 @@ def task(writer: ImageSetWriter, pid: int, comm: str, **fields: Any) -> None:
 
 
 def write_pages(writer: ImageSetWriter, number: int, nr_pages: int) -> None:
-    """Fill pages-`number`.img: page N has only bytes N."""
+    """Fill pages-`number`.img: page N has only bytes N % 256."""
     for page in range(nr_pages):
-        os.write(writer.pages(number), bytes([page]) * PAGE)
+        os.write(writer.pages(number), bytes([page % 256]) * PAGE)
         writer.advance(number, (page + 1) * PAGE)
 
 

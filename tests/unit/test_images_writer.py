@@ -1,0 +1,147 @@
+"""A set is whole or not there."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ckpt.errors import ImageError
+from ckpt.images.directory import write_image
+from ckpt.images.reader import ImageSet
+from ckpt.images.writer import ImageSetWriter
+from tests.support.image_set import PAGE, inventory, new, write_set
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def minimal(directory: Path) -> ImageSetWriter:
+    writer = ImageSetWriter(directory)
+    writer.write("inventory", [inventory()])
+    return writer
+
+
+def test_nothing_is_there_before_commit(tmp_path: Path) -> None:
+    with minimal(tmp_path) as writer:
+        assert names(tmp_path) == []
+        os.write(writer.pages(1), bytes(PAGE))
+        writer.sync()
+        assert names(tmp_path) == [".inventory.img.tmp", ".pages-1.img.tmp"]
+        writer.commit()
+        assert names(tmp_path) == ["ckpt-checksums.img", "inventory.img", "pages-1.img"]
+    assert names(tmp_path) == ["ckpt-checksums.img", "inventory.img", "pages-1.img"]
+
+
+def test_files_are_private(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    for path in tmp_path.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+def test_an_error_leaves_nothing(tmp_path: Path, flushed: bool) -> None:
+    (tmp_path / "dump.log").write_text("kept")
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(RuntimeError), minimal(tmp_path) as writer:
+        writer.pages(1)
+        if flushed:
+            writer.sync()
+        raise RuntimeError
+    assert names(tmp_path) == ["dump.log"]
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_failure_in_commit_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rename = os.rename
+
+    def failing(src: str, dst: str, **where: int) -> None:
+        if dst == "inventory.img":
+            raise OSError(28, "No space left on device")
+        rename(src, dst, **where)
+
+    monkeypatch.setattr(os, "rename", failing)
+    with (
+        pytest.raises(ImageError, match=r"inventory.img: can't be written.*no space.*make room"),
+        minimal(tmp_path) as writer,
+    ):
+        writer.commit()
+    assert names(tmp_path) == []
+
+
+def test_the_inventory_is_placed_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    placed: list[str] = []
+    rename = os.rename
+
+    def watching(src: str, dst: str, **where: int) -> None:
+        placed.append(dst)
+        rename(src, dst, **where)
+
+    monkeypatch.setattr(os, "rename", watching)
+    write_set(tmp_path)
+    assert placed[-1] == "inventory.img"
+    assert set(placed) == set(names(tmp_path))
+
+
+@pytest.mark.parametrize("old", ["inventory.img", "core-1.img", "pages-1.img", "pstree.img"])
+def test_an_old_set_is_in_the_way(tmp_path: Path, old: str) -> None:
+    (tmp_path / old).touch()
+    with pytest.raises(ImageError, match=f"{tmp_path}: holds .*remove the images"):
+        ImageSetWriter(tmp_path)
+    assert names(tmp_path) == [old]
+
+
+def test_what_may_stand_beside_a_set(tmp_path: Path) -> None:
+    cpu = dict.fromkeys(["vendor_id", "cpu_family", "model", "stepping", "capability_ver"], 1)
+    write_image(tmp_path, "cpuinfo", [new("cpuinfo.cpuinfo_entry", x86_entry=[cpu])])
+    (tmp_path / "parent").symlink_to(".")
+    (tmp_path / ".core-1.img.tmp").write_text("left by a killed dump")
+    (tmp_path / ".mine.tmp").touch()
+    with minimal(tmp_path) as writer:
+        writer.commit()
+    assert ".core-1.img.tmp" not in names(tmp_path)
+    assert {".mine.tmp", "parent", "cpuinfo.img"} <= set(names(tmp_path))
+    write_image(tmp_path, "cpuinfo", [new("cpuinfo.cpuinfo_entry")])
+    with ImageSet(tmp_path) as images:
+        assert len(images.read_one("cpuinfo").x86_entry) == 0
+
+
+def test_two_writers_do_not_mix(tmp_path: Path) -> None:
+    with ImageSetWriter(tmp_path), pytest.raises(ImageError, match="another process"):
+        ImageSetWriter(tmp_path)
+    with ImageSetWriter(tmp_path):
+        assert names(tmp_path) == []
+
+
+def test_what_a_set_must_have(tmp_path: Path) -> None:
+    with ImageSetWriter(tmp_path) as writer:
+        with pytest.raises(ImageError, match=r"without inventory.img"):
+            writer.commit()
+        writer.write("inventory", [inventory()])
+        with pytest.raises(ImageError, match="written twice"):
+            writer.write("inventory", [inventory()])
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"can't be opened.*no such file.*--images-dir"):
+        ImageSetWriter(tmp_path / "none")
+
+
+def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    images = tmp_path / "images"
+    images.mkdir()
+    with minimal(images) as writer:
+        (images / ".inventory.img.tmp").symlink_to(victim)
+        with pytest.raises(ImageError, match="can't be written"):
+            writer.flush()
+    assert victim.read_text() == "precious"
