@@ -91,3 +91,8 @@ def end_leftovers(known: set[int]) -> list[int]:
                 wait_end(pid)
         ended += [pid for pid in left if pid not in ended]
     return ended
+
+
+def wait_stop(pid: int) -> int:
+    """Wait until the tracee or child `pid` stops; its wait status."""
+    return os.waitpid(pid, 0x40000000)[1]  # __WALL
