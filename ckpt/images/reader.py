@@ -196,7 +196,8 @@ class ImageSet:
         where = self._where(CHECKSUMS)
         self._sums = from_message(self.read_one(CHECKSUMS), where) or {}
         for file in self._sums:
-            if file not in self._files:
+            image = parse_file_name(file)
+            if file not in self._files and image and not image.type.is_ours:
                 raise ImageError(
                     "is gone", resource=f"{self.directory}/{file}", why=f"{where} has it"
                 )

@@ -69,6 +69,11 @@ class ImageType:
     single: bool = False
     suffix: str = ".img"
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether CRIU does not know it: its absence must not stop a restore."""
+        return self.stem.startswith("ckpt-")
+
     def message(self, index: int) -> type[Message]:
         """The class of message number `index` (from 0)."""
         return message_class(self.head if index == 0 and self.head else self.entry)
@@ -160,6 +165,9 @@ _TYPES = (
         single=True,
     ),
     ImageType(CHECKSUMS, 0x434B5853, "ckpt_checksums.ckpt_checksums_entry", single=True),
+    ImageType(
+        "ckpt-thread", 0x434B5448, "ckpt_thread.ckpt_thread_entry", numbered=_DEC, single=True
+    ),
 )
 
 TYPES = {image_type.stem: image_type for image_type in _TYPES}

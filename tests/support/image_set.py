@@ -231,6 +231,8 @@ def write_set(directory: Path, *, zombie: bool = True, commit: bool = True) -> I
         ],
     )
     task(writer, 10, "shell")
+    extra = new("ckpt_thread.ckpt_thread_entry", cpus=b"\x03", timerslack_ns=50_000)
+    writer.write("ckpt-thread-10", [extra])
     writer.write("core-11", [core("helper", state=None)])
     task(writer, 20, "work er", state=3, stop_signo=19)
     if zombie:

@@ -104,6 +104,12 @@ def test_an_image_that_the_sums_name_is_gone(images: Path) -> None:
         ImageSet(images)
 
 
+def test_what_is_ours_may_go(images: Path) -> None:
+    (images / "ckpt-thread-10.img").unlink()
+    with ImageSet(images) as one:
+        assert not one.exists("ckpt-thread-10")
+
+
 def test_statistics_may_go(images: Path) -> None:
     (images / "stats-dump").unlink()
     with ImageSet(images) as one:
