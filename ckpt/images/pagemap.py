@@ -88,7 +88,7 @@ def merge_runs(runs: Iterable[Run]) -> list[Run]:
     return merged
 
 
-def to_messages(pages: int, runs: Iterable[Run]) -> list[Message]:
+def pagemap_messages(pages: int, runs: Iterable[Run]) -> list[Message]:
     """The messages of a pagemap image: its head with N of pages-N.img, then the runs, merged."""
     import ckpt.images.pb.pagemap_pb2 as pb
 

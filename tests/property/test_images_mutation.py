@@ -163,7 +163,7 @@ def run_lists(draw: st.DrawFn) -> list[Run]:
 @MANY
 @given(run_lists())
 def test_runs_round_trip(runs: list[Run]) -> None:
-    data = encode("pagemap-1", pagemap.to_messages(9, runs))
+    data = encode("pagemap-1", pagemap.pagemap_messages(9, runs))
     messages: list[Any] = [r.message for r in framing.decode("pagemap-1", data)]
     read = pagemap.from_messages(messages, "pagemap-1")
     assert pagemap.merge_runs(read.runs) == pagemap.merge_runs(runs)

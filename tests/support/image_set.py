@@ -208,7 +208,7 @@ def task(writer: ImageSetWriter, pid: int, comm: str, **fields: Any) -> None:
         ],
     )
     runs = [Run(HEAP, 2, PE_PRESENT), Run(STACK, 1, PE_PRESENT | PE_LAZY)]
-    writer.write(f"pagemap-{pid}", pagemap.to_messages(pid, runs))
+    writer.write(f"pagemap-{pid}", pagemap.pagemap_messages(pid, runs))
     write_pages(writer, pid, 3)
 
 
@@ -263,7 +263,7 @@ def write_set(directory: Path, *, zombie: bool = True, commit: bool = True) -> I
 def write_shared(writer: ImageSetWriter) -> None:
     """The images that a set holds once."""
     writer.write("files", files())
-    writer.write("pagemap-shmem-77", pagemap.to_messages(1, [Run(0, 1, PE_PRESENT)]))
+    writer.write("pagemap-shmem-77", pagemap.pagemap_messages(1, [Run(0, 1, PE_PRESENT)]))
     write_pages(writer, 1, 1)
     data = new("pipe_data.pipe_data_entry", pipe_id=5, bytes=len(PIPE_DATA), size=65536)
     writer.write("pipes-data", [(data, PIPE_DATA)])

@@ -35,7 +35,7 @@ def make(directory: Path, runs: list[Run], parent: str = "") -> Path:
     if parent:
         (directory / "parent").symlink_to(parent)
     with ImageSetWriter(directory) as writer:
-        writer.write("pagemap-7", pagemap.to_messages(3, runs))
+        writer.write("pagemap-7", pagemap.pagemap_messages(3, runs))
         write_pages(writer, 3, sum(run.nr_pages for run in runs if run.flags & N))
         writer.write("inventory", [inventory()])
         writer.commit()

@@ -16,7 +16,7 @@ from ckpt.images.pagemap import (
     Run,
     from_messages,
     merge_runs,
-    to_messages,
+    pagemap_messages,
 )
 from ckpt.units import PAGE, Range
 from tests.support.image_set import new
@@ -38,7 +38,7 @@ def test_runs_keep_their_places() -> None:
         Run(0x20000, 1, PE_LAZY),
         Run(0x30000, 1, PE_PRESENT),
     ]
-    pagemap = from_messages(to_messages(3, runs), "f", 8 * PAGE)
+    pagemap = from_messages(pagemap_messages(3, runs), "f", 8 * PAGE)
     assert (pagemap.pages, list(pagemap.runs), pagemap.nr_present) == (3, runs, 8)
     assert [(e.range, e.offset) for e in pagemap.extents()] == [
         (Range(0x1000, 0x3000), 0),
@@ -64,7 +64,7 @@ def test_runs_that_are_none(runs: list[Run]) -> None:
 
 def test_both_counts_are_written_and_long_runs_split() -> None:
     long = (1 << 32) + 5
-    messages: list[Any] = to_messages(1, [Run(0, long, PE_PARENT)])
+    messages: list[Any] = pagemap_messages(1, [Run(0, long, PE_PARENT)])
     counts = [(m.compat_nr_pages, m.nr_pages) for m in messages[1:]]
     assert counts == [((1 << 32) - 1, (1 << 32) - 1), (6, 6)]
     assert messages[2].vaddr == ((1 << 32) - 1) * PAGE
@@ -105,7 +105,7 @@ def test_nonsense_is_refused(entries: list[Any], why: str) -> None:
 
 
 def test_pages_must_be_as_many_as_told() -> None:
-    messages = to_messages(3, [Run(0, 2, PE_PRESENT)])
+    messages = pagemap_messages(3, [Run(0, 2, PE_PRESENT)])
     for size in (0, PAGE, 2 * PAGE + 1, 3 * PAGE):
         with pytest.raises(ImageError, match=r"pages-3.img: has .* tells of 2 pages"):
             from_messages(messages, "f", size)
@@ -116,7 +116,7 @@ def test_pages_must_be_as_many_as_told() -> None:
 def test_many_runs_are_quick() -> None:
     runs = [Run(number * 2 * PAGE, 1, PE_PRESENT) for number in range(20_000)]
     start = time.process_time()
-    data = framing.encode("pagemap-1", to_messages(1, runs))
+    data = framing.encode("pagemap-1", pagemap_messages(1, runs))
     messages = [record.message for record in framing.decode("pagemap-1", data)]
     assert len(list(from_messages(messages, "f").extents())) == len(runs)
     assert time.process_time() - start < 2
