@@ -81,7 +81,7 @@ def ns_pid() -> None:
     criu=("move_mount_set_group",),
 )
 def move_mount_set_group() -> None:
-    """Flags are looked at before anything else: whatever but EINVAL means that this one is known."""
+    """Flags are looked at before the paths: another error than EINVAL means that it is known."""
     empty = bytearray(b"\0")
     try:
         call("move_mount", -1, address(empty), -1, address(empty), _MOVE_MOUNT_SET_GROUP)

@@ -1,7 +1,7 @@
 """A probe: one question to the kernel, what the answer is needed for, and what is lost without it.
 
 A probe function returns what it has to say (`Finding`, or None for a plain yes) and raises OSError
-for a no. Nothing else may come out of it: an answer is always an answer.
+(or a CkptError) for a no. Nothing else may come out of it: an answer is always an answer.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import os
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
+
+from ckpt.errors import CkptError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +69,8 @@ class Probe:
             return self.ask() or Finding(State.OK)
         except OSError as error:
             return Finding(State.MISSING, error.strerror or os.strerror(error.errno or 0))
+        except CkptError as error:
+            return Finding(State.MISSING, str(error))
 
 
 def probe(

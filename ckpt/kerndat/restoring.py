@@ -159,7 +159,10 @@ def vma_anon_name() -> None:
     "no dump of programs that map files",
 )
 def map_files() -> None:
-    mapping = next(m for m in _mappings() if m.path.startswith("/") and not m.deleted)
+    files = (m for m in _mappings() if m.path.startswith("/") and not m.deleted)
+    mapping = next(files, None)
+    if mapping is None:
+        raise OSError(errno.ENOENT, "this process maps no file")
     path = Path(f"/proc/self/map_files/{mapping.start:x}-{mapping.end:x}")
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:

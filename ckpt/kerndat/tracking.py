@@ -158,7 +158,7 @@ def madv_guard() -> Finding | None:
     return None
 
 
-@probe("soft_dirty", Need.LATER, "nothing: CRIU's way to track writes", "nothing")
+@probe("soft_dirty", Need.LATER, "CRIU's way to track writes", "nothing: ckpt does without it")
 def soft_dirty() -> None:
     """Writing 4 to clear_refs succeeds on kernels without it: only a page's own bit tells."""
 

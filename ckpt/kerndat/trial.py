@@ -93,7 +93,12 @@ def idle_child() -> Iterator[int]:
     finally:
         os.close(write)
         os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, _WALL)
+        while not _ended(os.waitpid(pid, _WALL)[1]):
+            pass  # a stop that was on its way
+
+
+def _ended(status: int) -> bool:
+    return os.WIFEXITED(status) or os.WIFSIGNALED(status)
 
 
 @contextmanager
