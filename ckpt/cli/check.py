@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ckpt.cli.output import show
 from ckpt.errors import UsageError
 from ckpt.kerndat.probe import Finding, Need, State
 from ckpt.kerndat.registry import by_name, find, probes
@@ -32,7 +33,7 @@ def run(args: Args) -> int:
             "takes no operand", resource=args.operands[0], hint="ckpt check --feature NAME"
         )
     if args.feature == LIST:
-        print(_as_json(sorted(by_name())) if args.json else "\n".join(sorted(by_name())))
+        show(_as_json(sorted(by_name())) if args.json else "\n".join(sorted(by_name())))
         return 0
     if args.feature is not None:
         return _one(args.feature, as_json=args.json)
@@ -44,9 +45,9 @@ def run(args: Args) -> int:
     answers = [(one, one.run()) for one in probes()]
     good = all(found.supported for one, found in answers if one.need in counting)
     if args.json:
-        print(_as_json({"ok": good, "features": [as_fields(*answer) for answer in answers]}))
+        show(_as_json({"ok": good, "features": [as_fields(*answer) for answer in answers]}))
     else:
-        print("\n".join((*as_lines(answers), "", verdict(answers))))
+        show("\n".join((*as_lines(answers), "", verdict(answers))))
     return 0 if good else 1
 
 
@@ -54,10 +55,10 @@ def _one(name: str, *, as_json: bool) -> int:
     asked = find(name)
     found = asked.run()
     if as_json:
-        print(_as_json(as_fields(asked, found)))
+        show(_as_json(as_fields(asked, found)))
     else:
         why = f": {found.detail}" if found.detail and found.state is not State.OK else ""
-        print(f"{name} is {'' if found.supported else 'not '}supported{why}")
+        show(f"{name} is {'' if found.supported else 'not '}supported{why}")
     return 0 if found.supported else 1
 
 

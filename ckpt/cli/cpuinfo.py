@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, cast
 
+from ckpt.cli.output import show
 from ckpt.errors import ImageError, UsageError
 from ckpt.images import directory, framing
 from ckpt.kerndat.cpu import IMAGE, from_message, mismatches, this_cpu, to_message
@@ -61,5 +62,5 @@ def check(images_dir: Path, caps: frozenset[str]) -> int:
         raise ImageError("holds no CPU", resource=str(images_dir / IMAGE))
     found = mismatches(from_message(cast("cpuinfo_entry", records[0].message)), this_cpu(), caps)
     for line in found:
-        print(line)
+        show(line)
     return 1 if found else 0
