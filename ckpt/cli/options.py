@@ -195,7 +195,7 @@ FILES = (
     Option("file-locks", "dump and restore file locks", short="l", negatable=True),
     Option(
         "external",
-        "what is outside the tree and stays there: file[MNT_ID:INODE], tty[RDEV:DEV], pipe[INODE]",
+        "what is outside the tree and stays there: file[MNT_ID:INODE], tty[RDEV:DEV]",
         arg="RESOURCE",
         parse=values.external,
         repeat=True,
@@ -232,14 +232,13 @@ FILES = (
         "how a file is compared: filesize or buildid",
         arg="METHOD",
         harmless=("filesize",),
-        why="files are compared by size (the method `filesize` is accepted), not by build id yet",
+        why="files are compared by size and mode (the method `filesize` is accepted), not by build id yet",
     ),
-    _accepted(
+    Option(
         "skip-file-rwx-check",
-        "don't compare permission bits of files",
-        negatable=True,
+        "don't compare the permission bits of files with those at the dump",
         verbs=RESTORE,
-        why="they are not compared",
+        negatable=True,
     ),
     _accepted(
         "allow-uprobes",

@@ -27,7 +27,7 @@ def run(args: Args) -> int:
     elif args.dry_run:
         show(*result.plan)
     elif args.display_stats:
-        show("Displaying restore stats:", *as_lines(result))
+        show("Displaying restore stats:", *as_lines(result.stats))
     if options.dry_run or options.restore_detached:
         return 0
     if args.exec_cmd:
@@ -55,6 +55,7 @@ def options_of(args: Args) -> RestoreOptions:
         inherit_fd=args.inherit_fd,
         external=args.external,
         file_locks=args.file_locks,
+        skip_file_rwx_check=args.skip_file_rwx_check,
         cpu_cap=DEFAULT_CPU_CAP if args.cpu_cap is None else args.cpu_cap,
         checksums=args.checksums,
         dry_run=args.dry_run,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ckpt.restore.options import InheritFd
 
-EXTERNAL_KINDS = ("file", "tty", "pipe")
+EXTERNAL_KINDS = ("file", "tty")
 EXTERNAL_NOT_YET = {
     "unix": "sockets",
     "mnt": "mount namespaces",

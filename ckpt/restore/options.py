@@ -39,6 +39,7 @@ class RestoreOptions:
     inherit_fd: tuple[InheritFd, ...] = ()
     external: tuple[str, ...] = ()
     file_locks: bool = False
+    skip_file_rwx_check: bool = False
     cpu_cap: frozenset[str] = DEFAULT_CPU_CAP
     checksums: bool = True
     dry_run: bool = False

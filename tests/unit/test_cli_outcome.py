@@ -31,7 +31,7 @@ class FakeStats:
 @dataclass
 class FakeResult:
     pid: int = 0
-    restore_us: int = 9
+    stats: FakeStats = field(default_factory=FakeStats)
     plan: tuple[str, ...] = ("open file 1", "clone 5")
 
 
@@ -226,6 +226,7 @@ def test_options_reach_the_dump(fake: Orchestrators, tmp_path: Path) -> None:
 def test_options_reach_the_restore(fake: Orchestrators, tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
     words = "-S -s -j -l -Ww --pidfile p --inherit-fd fd[0]:pipe:[7] --external tty[1:2]"
+    words += " --skip-file-rwx-check"
     assert main([*RESTORE, *words.split(), "--cpu-cap", "--no-checksums", "--dry-run"]) == 0
     assert fake.options == RestoreOptions(
         images_dir=Path("w").parent,
@@ -238,6 +239,7 @@ def test_options_reach_the_restore(fake: Orchestrators, tmp_path: Path) -> None:
         inherit_fd=(InheritFd(0, "pipe:[7]"),),
         external=("tty[1:2]",),
         file_locks=True,
+        skip_file_rwx_check=True,
         cpu_cap=frozenset({"fpu", "ins", "cpu"}),
         checksums=False,
         dry_run=True,
@@ -286,6 +288,10 @@ def test_statistics(capsys: pytest.CaptureFixture[str]) -> None:
     ]
     assert main([*DUMP, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["nested"] == {"a": 1}
+    assert main([*RESTORE, "--display-stats"]) == 0
+    assert "Pages written: 7" in capsys.readouterr().out.splitlines()
+    assert main([*RESTORE, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["stats"]["frozen_us"] == 1500
 
 
 @pytest.mark.usefixtures("fake")

@@ -117,7 +117,7 @@ def test_two_dashes_end_the_options() -> None:
         (["dump", "--timeout=nan"], "--timeout: can't be 'nan'"),
         (["dump", "--external", "x"], "the form is KIND"),
         (["dump", "--external", "veth[a]:b"], "network namespaces are not supported yet"),
-        (["dump", "--external", "cat[a]"], "a kind is one of file, tty, pipe"),
+        (["dump", "--external", "cat[a]"], "a kind is one of file, tty"),
         (["restore", "--inherit-fd", "3"], "the form is fd"),
         (["restore", "--inherit-fd", "fd[99999]:x"], "descriptor 99999 is not open here"),
         (["dump", "--cpu-cap=sse"], "a capability is one of"),
