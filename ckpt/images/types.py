@@ -102,7 +102,6 @@ _TYPES = (
     ImageType("core", 0x55053847, "core.core_entry", numbered=_DEC, single=True),
     ImageType("fs", 0x51403912, "fs.fs_entry", numbered=_DEC, single=True),
     ImageType("mm", 0x57492820, "mm.mm_entry", numbered=_DEC, single=True),
-    ImageType("creds", 0x54023547, "creds.creds_entry", numbered=_DEC, single=True),
     ImageType("fdinfo", 0x56213732, "fdinfo.fdinfo_entry", numbered=_DEC),
     ImageType("files", 0x56303138, "fdinfo.file_entry"),
     ImageType(

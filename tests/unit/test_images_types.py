@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ckpt.errors import ImageError
-from ckpt.images.types import TYPES, file_name, image_name, parse_file_name, parse_name
+from ckpt.images.types import TYPES, ImageType, file_name, image_name, parse_file_name, parse_name
 
 NAMES = [
     ("inventory", "inventory", None, "inventory.img"),
@@ -73,3 +75,20 @@ def test_every_type_has_its_messages() -> None:
         if image_type.entry:
             assert image_type.message(0).DESCRIPTOR.full_name.startswith("ckpt.images.")
             assert image_type.message(1).DESCRIPTOR.name == image_type.entry.split(".")[1]
+
+
+def test_the_manual_lists_every_image() -> None:
+    page = Path(__file__).parent.parent.parent / "man" / "ckpt-images.5"
+    text = page.read_text()
+    for image_type in TYPES.values():
+        number = next((n for n in ("PID", "TID", "ID", "N") if _listed(text, image_type, n)), None)
+        assert number is not None or _listed(text, image_type, ""), image_type.stem
+        if image_type.magic:
+            assert f"{image_type.magic:#010x}" in text, image_type.stem
+
+
+def _listed(text: str, image_type: ImageType, number: str) -> bool:
+    if bool(number) != bool(image_type.numbered):
+        return False
+    file = f"{image_type.stem}-{number}" if number else image_type.stem
+    return f"Pa {file}{image_type.suffix}" in text
