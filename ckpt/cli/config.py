@@ -62,6 +62,8 @@ def parse_line(line: str, source: str) -> list[Given]:
     if len(words) > 2:
         raise UsageError("more than one argument", resource=source, hint='use "quotes"')
     name = words[0].removeprefix("--")
+    if not name:
+        raise UsageError("an option's name is missing", resource=source)
     word = f"--{name}={words[1]}" if len(words) == 2 else f"--{name}"
     given, _ = scan([word], source)
     if given[0].option.name in ("config", "no-default-config", "help", "version", "exec-cmd"):

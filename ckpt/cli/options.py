@@ -232,7 +232,8 @@ FILES = (
         "how a file is compared: filesize or buildid",
         arg="METHOD",
         harmless=("filesize",),
-        why="files are compared by size and mode (the method `filesize` is accepted), not by build id yet",
+        why="files are compared by size and mode (the method `filesize` is accepted), "
+        "not by build id yet",
     ),
     Option(
         "skip-file-rwx-check",

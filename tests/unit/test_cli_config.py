@@ -49,6 +49,8 @@ def test_lines_without_an_option(line: str) -> None:
         ('work-dir "a', "f:7: the quote is not closed"),
         ("config x", "f:7: belongs on the command line"),
         ("exec-cmd", "f:7: belongs on the command line"),
+        ("--", "f:7: an option's name is missing"),
+        ('"" x', "f:7: an option's name is missing"),
     ],
 )
 def test_wrong_lines_are_named(line: str, message: str) -> None:
