@@ -32,9 +32,10 @@ from ckpt.dump.preflight import (
     tree_model,
 )
 from ckpt.dump.shared import SharedMemory
-from ckpt.dump.stats import DumpStats, write_stats
+from ckpt.dump.stats import DumpStats
 from ckpt.files import FileOptions, FilesDump
-from ckpt.images.pagemap import Run, pagemap_messages
+from ckpt.images.pagemap import PE_PRESENT, Run, to_messages
+from ckpt.images.service import write_service
 from ckpt.images.writer import ImageSetWriter
 from ckpt.infect.batch import Batch
 from ckpt.infect.inject import infect
@@ -54,8 +55,6 @@ if TYPE_CHECKING:
     from ckpt.pstree.model import Tree
     from ckpt.report import Report
     from ckpt.tracee.freeze import SeizedTree
-
-PRESENT = 4
 
 
 @dataclass(slots=True)
@@ -103,7 +102,7 @@ def dump(options: DumpOptions, report: Report) -> DumpStats:
             stats.frozen_us = (tree.thawed_at_ns - tree.frozen_at_ns) // 1000
             _write(frozen, options, files, shared, writer, stats, report)
     stats.freezing_us = tree.freezing_ns // 1000
-    write_stats(options.work_dir, stats)
+    write_service(options.work_dir, "stats-dump", stats.message())
     return stats
 
 
@@ -230,8 +229,8 @@ def _write(
         ):
             images.append((name, messages))
         images.append(describe.filesystem(taken, cwd, root_dir))
-        runs = [Run(a, (b - a) // PAGE, PRESENT) for a, b in taken.content.ordered()]
-        images.append((f"pagemap-{taken.pid}", pagemap_messages(taken.pages_id, runs)))
+        runs = [Run(a, (b - a) // PAGE, PE_PRESENT) for a, b in taken.content.ordered()]
+        images.append((f"pagemap-{taken.pid}", to_messages(taken.pages_id, runs)))
         stats.pages_written += sum(r.nr_pages for r in runs)
     stats.pages_scanned = stats.pages_written
     for name, messages in images:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckpt._native import check, lib
-from ckpt.images.pagemap import Run, pagemap_messages
+from ckpt.images.pagemap import PE_PRESENT, Run, to_messages
 from ckpt.mem.vma import Backing
 from ckpt.units import PAGE, page_down, page_up
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ckpt.mem.vma import Vma
     from ckpt.procfs.reader import ProcDir
     from ckpt.procfs.smaps import Smap
-
-PRESENT = 4
 
 
 @dataclass(slots=True)
@@ -77,7 +75,7 @@ class SharedMemory:
         for key, what in self._objects.items():
             yield (
                 f"pagemap-shmem-{self._ids[key]}",
-                pagemap_messages(what.pages_id, what.runs),
+                to_messages(what.pages_id, what.runs),
             )
 
 
@@ -93,7 +91,7 @@ def copy_data(lfd: int, pages_fd: int) -> list[Run]:
             break
         end = page_up(os.lseek(lfd, start, os.SEEK_HOLE))
         check(lib.ckpt_copy_file(lfd, start, pages_fd, written, end - start), "shared memory")
-        runs.append(Run(start, (end - start) // PAGE, PRESENT))
+        runs.append(Run(start, (end - start) // PAGE, PE_PRESENT))
         written += end - start
         at = end
     return runs

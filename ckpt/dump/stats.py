@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ckpt.images import framing
 from ckpt.images.pb.stats_pb2 import stats_entry
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 _UINT32_MAX = (1 << 32) - 1
 
@@ -39,13 +33,3 @@ class DumpStats:
         dump.pages_skipped_parent = dump.pages_lazy = 0
         dump.shpages_scanned = dump.shpages_written = self.shpages_written
         return entry
-
-
-def write_stats(work_dir: Path, stats: DumpStats) -> None:
-    """Write `stats-dump` into the work directory, in place of an older one."""
-    data = framing.encode("stats-dump", [stats.message()])
-    made = work_dir / ".stats-dump.tmp"
-    lfd = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(lfd, "wb") as stream:
-        stream.write(data)
-    made.replace(work_dir / "stats-dump")

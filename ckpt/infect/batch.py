@@ -216,7 +216,7 @@ class Batch:
         return self._add(lib.CKPT_OP_CALL_ALL, name, number(name), (fd, iov, nr, *more), want=total)
 
     def clone(
-        self, args: Data, size: int, session: Data, place: int, *, want: int | None, note: str = ""
+        self, args: Data, size: int, session: Arg, place: int, *, want: int | None, note: str = ""
     ) -> Result:
         """clone3 with `struct clone_args` at `args`; the child starts with the session struct at
         `session`, moved to the address `place` first if that is not 0."""

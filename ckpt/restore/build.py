@@ -1,0 +1,288 @@
+"""Tasks under construction: born, shaped, filled; each runs the parasite and nothing else.
+
+A half-built task ends by itself when its command socket does (CKPT_EOF_EXIT), so whatever ends this
+process, or leaves this scope by an error, takes all of them along.
+
+Order: a task's private memory is complete before its children are cloned, so that they share its
+pages; sessions are founded between early and late births (ckpt.pstree.birth).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import struct
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ckpt._native import check, ffi, lib
+from ckpt.errors import KernelError, RestoreError, TargetError
+from ckpt.infect.batch import SOCK, Batch
+from ckpt.infect.blob import blob, seed_path
+from ckpt.infect.session import Session
+from ckpt.mem import apply
+from ckpt.mem.vma import Status
+from ckpt.procfs.maps import parse_maps
+from ckpt.procfs.reader import ProcDir
+from ckpt.units import PAGE, TASK_SIZE, Range
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ckpt.mem.build import Memory
+    from ckpt.pstree.birth import Birth
+    from ckpt.restore.load import Loaded
+    from ckpt.restore.plan import RestorePlan
+
+_CLONE_PARENT = 0x8000
+_SIG_SETMASK = 2
+_CLONE_ARGS = struct.Struct("<11Q")
+_SEED_WINDOW = struct.Struct("<QQQ")
+_REPLY = struct.Struct("<IIq")
+_COMMAND = struct.Struct("<IIQ")
+_KERNEL_MAPPINGS = {
+    "[vvar]": Status.VVAR,
+    "[vvar_vclock]": Status.VVAR,
+    "[vdso]": Status.VDSO,
+}
+
+
+@dataclass(slots=True)
+class Built:
+    """A task under construction. `kernel` is where its vdso mappings are now, in order; `sock` the
+    number of its end of the command socket."""
+
+    pid: int
+    session: Session
+    pidfd: int
+    kernel: list[tuple[Range, Status]]
+    sock: int
+
+
+@dataclass(slots=True)
+class Site:
+    """All tasks under construction. Leaving its scope ends those that were not let go."""
+
+    loaded: Loaded
+    plan: RestorePlan
+    mapping_lfd: Callable[[int], int]
+    tasks: dict[int, Built] = field(default_factory=dict)
+    root_sibling: bool = False
+
+    def __enter__(self) -> Site:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for built in self.tasks.values():
+            built.session.close()
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(built.pidfd, signal.SIGKILL)
+        root = self.plan.tree.root.pid
+        if root in self.tasks and not self.root_sibling:
+            with suppress(ChildProcessError):
+                os.waitpid(root, 0)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close what is ours without ending anybody: the tasks are complete."""
+        for built in self.tasks.values():
+            built.session.close()
+            os.close(built.pidfd)
+        self.tasks.clear()
+
+    def raise_all(self, clocks_ns: tuple[int, int] | None) -> None:
+        """Give birth to the whole tree, memory included."""
+        self._start_root(clocks_ns)
+        self._complete(self.plan.births.root)
+
+    # ---- the root
+
+    def _start_root(self, clocks_ns: tuple[int, int] | None) -> None:
+        pid = self.plan.tree.root.pid
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        seed = os.open(seed_path(), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            spawn = ffi.new("struct ckpt_spawn *")
+            spawn.pid, spawn.sock, spawn.seed = pid, theirs.fileno(), seed
+            spawn.sibling = int(self.root_sibling)
+            if clocks_ns is not None:
+                spawn.timens = 1
+                spawn.monotonic[0], spawn.monotonic[1] = divmod(clocks_ns[0], 10**9)
+                spawn.boottime[0], spawn.boottime[1] = divmod(clocks_ns[1], 10**9)
+            got = lib.ckpt_spawn_seed(spawn)
+        finally:
+            os.close(seed)
+            theirs.close()
+        if got < 0:
+            ours.close()
+            raise _not_born(pid, -got)
+        layout = self.plan.window.layout
+        session = Session(pid, ours, layout)
+        self.tasks[pid] = Built(pid, session, os.pidfd_open(pid), [], lib.CKPT_SEED_SOCK)
+        self._enter_seed(pid, ours)
+        session.hello()
+        batch = Batch()
+        block_all(batch)
+        session.run(batch)
+        self._empty(self.tasks[pid])
+
+    def _enter_seed(self, pid: int, sock: socket.socket) -> None:
+        layout = self.plan.window.layout
+        window = layout.window
+        sock.send(_SEED_WINDOW.pack(window.start, len(window), layout.code_len))
+        raw = sock.recv(_REPLY.size)
+        if len(raw) != _REPLY.size or _REPLY.unpack(raw)[2] != window.start:
+            raise RestoreError("the root's window can't be mapped", pid=pid, resource=str(window))
+        _write(pid, window.start, blob().code)
+        _write(pid, layout.data, layout.session(sock=lib.CKPT_SEED_SOCK, exit_on_eof=True))
+        sock.send(_COMMAND.pack(lib.CKPT_CMD_RUN, 0, layout.data))
+
+    def _empty(self, root: Built) -> None:
+        """Unmap the seed: only the window and, parked in it, the vdso stay."""
+        with ProcDir(root.pid) as proc:
+            mappings = parse_maps(proc.read("maps"))
+        kernel = [
+            (m.range, _KERNEL_MAPPINGS[m.path]) for m in mappings if m.path in _KERNEL_MAPPINGS
+        ]
+        self._park(root, kernel)
+        window = self.plan.window.layout.window
+        batch = Batch()
+        batch.call("munmap", 0, window.start)
+        batch.call("munmap", window.end, TASK_SIZE - window.end)
+        root.session.run(batch)
+
+    def _park(self, built: Built, kernel: list[tuple[Range, Status]]) -> None:
+        at = self.plan.window.parking
+        parked, moves = [], []
+        for where, status in kernel:
+            parked.append((Range(at, at + len(where)), status))
+            moves.append((where, at))
+            at += len(where)
+        if at > self.plan.window.layout.window.end:
+            raise RestoreError("the kernel's vdso is too large", pid=built.pid)
+        apply.move(built.session, moves)
+        built.kernel = parked
+
+    # ---- every task
+
+    def _complete(self, birth: Birth) -> None:
+        built = self.tasks[birth.pid]
+        if birth.pid in self.loaded.tasks and not birth.helper:
+            self._memory(built)
+        for child in birth.early:
+            self._clone(birth, child)
+            self._complete(child)
+        if birth.founds_session:
+            batch = Batch()
+            batch.call("setsid", note="session")
+            built.session.run(batch)
+        for child in birth.late:
+            self._clone(birth, child)
+            self._complete(child)
+
+    def _memory(self, built: Built) -> None:
+        plan = self.plan.memory[built.pid]
+        wanted = kernel_mappings(self.loaded.tasks[built.pid].memory)
+        if [(len(r), s) for r, s in wanted] != [(len(r), s) for r, s in built.kernel]:
+            raise RestoreError(
+                "its vdso is of another kernel",
+                pid=built.pid,
+                why=f"dumped {_sizes(wanted)}, here {_sizes(built.kernel)} pages",
+                hint="restore it on the kernel that it was dumped on",
+            )
+        if wanted != built.kernel:
+            parking = Range(self.plan.window.parking, self.plan.window.layout.window.end)
+            if not all(parking.start <= r.start < parking.end for r, _ in built.kernel):
+                self._park(built, built.kernel)
+            parked = built.kernel
+            apply.shape(built.session, plan, self.mapping_lfd)
+            apply.move(
+                built.session,
+                [(here, r.start) for (here, _), (r, _) in zip(parked, wanted, strict=True)],
+            )
+            built.kernel = wanted
+        else:
+            apply.shape(built.session, plan, self.mapping_lfd)
+        apply.fill(built.session, plan.load, self.loaded.pages_lfd)
+        apply.settle(built.session, plan)
+
+    def _clone(self, parent: Birth, child: Birth) -> None:
+        self.clone(parent.pid, child.pid, for_parent=child.for_parent)
+
+    def clone(self, creator: int, pid: int, *, for_parent: bool = False) -> Built:
+        """Let `creator` clone the task `pid`, as a child of its own or of its parent."""
+        maker = self.tasks[creator]
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        layout = self.plan.window.layout
+        batch = Batch()
+        slot = batch.receive_fds(SOCK, 1)[0]
+        template = batch.put(layout.session(sock=-1, exit_on_eof=True))
+        batch.copy(template + 48, slot.at, 4)
+        wanted = batch.put(struct.pack("<i", pid))
+        flags = _CLONE_PARENT if for_parent else 0
+        exit_signal = 0 if for_parent else signal.SIGCHLD
+        args = batch.struct("<11Q", flags, 0, 0, 0, exit_signal, 0, 0, 0, wanted, 1, 0)
+        batch.clone(args, _CLONE_ARGS.size, template, layout.data, want=pid, note=f"pid {pid}")
+        batch.call("close", slot)
+        try:
+            outcome = maker.session.run(batch, fds=[theirs.fileno()])
+        except KernelError as error:
+            ours.close()
+            raise RestoreError(f"pid {pid} can't be cloned", pid=creator, why=str(error)) from error
+        finally:
+            theirs.close()
+        session = Session(pid, ours, layout)
+        number = int.from_bytes(outcome.read(slot.at, 4), "little", signed=True)
+        built = Built(pid, session, os.pidfd_open(pid), list(maker.kernel), number)
+        self.tasks[pid] = built
+        session.hello()
+        inherited = Batch()
+        inherited.call("close", maker.sock, note="the creator's command socket")
+        session.run(inherited)
+        return built
+
+
+def block_all(batch: Batch) -> None:
+    """Add the call that blocks every signal; children inherit that."""
+    everything = batch.put(b"\xff" * 8)
+    batch.call("rt_sigprocmask", _SIG_SETMASK, everything, 0, 8)
+
+
+def kernel_mappings(memory: Memory) -> list[tuple[Range, Status]]:
+    """The vdso and its data, ascending."""
+    kinds = Status.VDSO | Status.VVAR
+    return [(v.range, v.status & kinds) for v in memory.vmas if v.status & kinds]
+
+
+def _sizes(mappings: list[tuple[Range, Status]]) -> str:
+    return "+".join(str(len(r) // PAGE) for r, _ in mappings) or "no"
+
+
+def _not_born(pid: int, code: int) -> RestoreError | KernelError:
+    why = os.strerror(code)
+    if code == 17:
+        return RestoreError("its number is taken", pid=pid, why=why)
+    return KernelError("the root can't be started", pid=pid, why=why)
+
+
+def _write(pid: int, addr: int, data: bytes) -> None:
+    done = lib.ckpt_vm_write(pid, addr, ffi.from_buffer(data), len(data))
+    if done != len(data):
+        check(min(done, 0), f"memory of pid {pid}")
+        raise TargetError("its memory can't be written", pid=pid, resource=f"{addr:#x}")
+
+
+def taken_numbers(wanted: set[int]) -> Iterator[tuple[int, str]]:
+    """Those of `wanted` that live: as task, thread, group or session; and of whom."""
+    for number in wanted:
+        if os.path.exists(f"/proc/{number}"):  # noqa: PTH110 (threads are not listed)
+            yield number, "a process or thread has it"
+    with os.scandir("/proc") as entries:
+        pids = [int(e.name) for e in entries if e.name.isdecimal()]
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            for name, number in (("group", os.getpgid(pid)), ("session", os.getsid(pid))):
+                if number in wanted and number != pid:
+                    yield number, f"pid {pid} is in the {name} of that number"

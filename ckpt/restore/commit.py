@@ -1,0 +1,83 @@
+"""The last steps: from tasks that run the parasite to tasks that run their own code.
+
+1. Every thread is seized, to be killed if this process dies (PTRACE_O_EXITKILL).
+2. The parasites let go of their sockets and park; all threads are stopped.
+3. The leaders unmap the window; registers, FPU state and signal masks are set. From here no code
+   of ours is left in any task.
+4. Commit: the kill-on-exit option is taken off every thread, stopped tasks get their stop signal,
+   and all are let go.
+
+Up to the commit any failure, our own death included, ends every task. Between the first and the
+last option taken off, a moment of microseconds, our death would end only part of a tree.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from ckpt.errors import ImageError, RestoreError
+from ckpt.infect.batch import number
+from ckpt.infect.blob import blob
+from ckpt.kerndat.xsave import xsave_layout
+from ckpt.pstree.model import State
+from ckpt.task import fpu, regs
+from ckpt.tracee import ops
+
+if TYPE_CHECKING:
+    from ckpt.restore.build import Site
+    from ckpt.restore.load import TaskImage
+
+_STOP_TIMEOUT_S = 10.0
+
+
+def take_over(site: Site) -> None:
+    """Steps 1 to 3."""
+    images = list(site.loaded.tasks.values())
+    for image in images:
+        for tid in image.threads:
+            ops.seize_thread(tid, exitkill=True)
+    for image in images:
+        site.tasks[image.task.pid].session.leave()
+    tids = [tid for image in images for tid in image.threads]
+    ops.interrupt_and_wait(tids, _STOP_TIMEOUT_S)
+    window = site.plan.window.layout.window
+    for image in images:
+        _unmap_window(image.task.pid, window.start, len(window))
+        _set_state(image)
+
+
+def _unmap_window(pid: int, start: int, size: int) -> None:
+    result = ops.remote_call(pid, start + blob().syscall, number("munmap"), start, size)
+    if result:
+        raise RestoreError("the last window can't be unmapped", pid=pid, why=os.strerror(-result))
+
+
+def _set_state(image: TaskImage) -> None:
+    layout = xsave_layout()
+    for tid, core in image.threads.items():
+        info = core.thread_info
+        try:
+            xstate = fpu.pack(info.fpregs, len(ops.get_xstate(tid)), layout)
+        except fpu.FpuError as error:
+            raise ImageError(
+                "can't be restored", resource=f"core-{tid}.img", why=str(error)
+            ) from error
+        ops.set_xstate(tid, xstate)
+        ops.set_regs(tid, regs.pack(info.gpregs))
+        mask = core.tc.blk_sigset if core.HasField("tc") else core.thread_core.blk_sigset
+        ops.set_sigmask(tid, mask)
+
+
+def let_go(site: Site, *, leave_stopped: bool) -> None:
+    """Step 4."""
+    images = list(site.loaded.tasks.values())
+    for image in images:
+        for tid in image.threads:
+            ops.clear_exitkill(tid)
+    for image in images:
+        if leave_stopped or image.task.state is State.STOPPED:
+            os.kill(image.task.pid, image.core.tc.stop_signo or signal.SIGSTOP)
+        for tid in image.threads:
+            ops.detach(tid)

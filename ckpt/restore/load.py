@@ -1,0 +1,241 @@
+"""An image set, read and checked, as the tasks that it holds. Pure: no kernel is asked.
+
+Everything that a later stage relies on is checked here: a set that passes can fail for what the
+machine lacks, but not for what it says.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ckpt._native import check, ffi, lib
+from ckpt.errors import ImageError
+from ckpt.images.chain import Chain
+from ckpt.images.pagemap import PE_PRESENT
+from ckpt.mem import vma
+from ckpt.mem.build import Memory, Pages
+from ckpt.mem.extents import Extents
+from ckpt.pstree.model import State, Task, Tree
+from ckpt.task import signals
+from ckpt.units import PAGE, Range
+
+if TYPE_CHECKING:
+    from ckpt.mem.vma import Vma
+
+_X86_64 = 1
+_PID_MAX = 1 << 22
+_AUXV_MAX = 128
+
+
+@dataclass(frozen=True, slots=True)
+class TaskImage:
+    """One live task: its messages, its memory, and what ckpt itself added (may be missing)."""
+
+    task: Task
+    core: Any
+    threads: dict[int, Any]
+    ids: Any
+    mm: Any
+    fs: Any
+    memory: Memory
+    own: dict[int, Any]
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A whole set. `dead` holds the cores of zombies."""
+
+    chain: Chain
+    tree: Tree
+    tasks: dict[int, TaskImage]
+    dead: dict[int, Any]
+    clocks_ns: tuple[int, int] | None
+    _files: list[tuple[int, int]] = field(default_factory=list)
+    _mapped: dict[int, mmap.mmap] = field(default_factory=dict)
+
+    def pages_lfd(self, pages_id: int) -> int:
+        """The descriptor of the pages file that `Pages.pages_id` names."""
+        layer, number = self._files[pages_id]
+        return self.chain.layers[layer].pages_fd(number)
+
+    def pages(self, name: str) -> tuple[Pages, ...]:
+        """The contents that image `name` tells of; ids of files are positions in a list here."""
+        found = []
+        for piece in self.chain.resolve(name):
+            if not piece.flags & PE_PRESENT or piece.offset is None:
+                raise _wrong(name, f"the pages {piece.range} are in no file")
+            where = (piece.layer, piece.pages)
+            if where not in self._files:
+                self._files.append(where)
+            found.append(Pages(piece.range, piece.offset, self._files.index(where)))
+        return tuple(found)
+
+    def differing(self, a: Pages, b: Pages) -> list[Range]:
+        """Which of two equally long runs of pages differ, as addresses of `a`."""
+        out = ffi.new("struct ckpt_extent **")
+        nr = check(lib.ckpt_compare_pages(self._at(a), self._at(b), a.range.nr_pages, out), "pages")
+        start = a.range.start
+        return [
+            Range(start + first * PAGE, start + last * PAGE)
+            for first, last in Extents.filled(nr, out)
+        ]
+
+    def _at(self, pages: Pages) -> Any:
+        if pages.pages_id not in self._mapped:
+            lfd = self.pages_lfd(pages.pages_id)
+            self._mapped[pages.pages_id] = mmap.mmap(lfd, 0, prot=mmap.PROT_READ)
+        return ffi.from_buffer(self._mapped[pages.pages_id]) + pages.offset
+
+
+@contextmanager
+def load(directory: str, *, verify: bool) -> Iterator[Loaded]:
+    """Read the set in `directory`. Raises ImageError."""
+    with ExitStack() as scope:
+        chain = scope.enter_context(Chain(directory, verify=verify))
+        images = chain.layers[0]
+        entries = images.read("pstree")
+        cores = {entry.pid: images.read_one(f"core-{entry.pid}") for entry in entries}
+        tree = _tree(entries, cores)
+        clocks = images.read_one("timens-0") if images.exists("timens-0") else None
+        loaded = Loaded(chain, tree, {}, {}, _clocks(clocks))
+        for task in tree:
+            if task.dead:
+                loaded.dead[task.pid] = cores[task.pid]
+            else:
+                loaded.tasks[task.pid] = _task(loaded, task, cores[task.pid])
+        yield loaded
+        # Mappings that Python still holds views of are unmapped with the last view.
+        loaded._mapped.clear()
+
+
+def _wrong(name: str, why: str) -> ImageError:
+    return ImageError("makes no sense", resource=f"{name}.img", why=why)
+
+
+def _tree(entries: list[Any], cores: dict[int, Any]) -> Tree:
+    tasks, roots = [], []
+    for entry in entries:
+        core = cores[entry.pid]
+        for number in (entry.pid, entry.pgid, entry.sid, *entry.threads):
+            if not 0 < number < _PID_MAX:
+                raise _wrong("pstree", f"{number} can't be the number of a task, group or session")
+        if core.mtype != _X86_64 or not core.HasField("tc"):
+            raise _wrong(f"core-{entry.pid}", "it is not the core of an x86-64 task")
+        try:
+            state = State(core.tc.task_state)
+        except ValueError as error:
+            raise _wrong(f"core-{entry.pid}", f"task state {core.tc.task_state}") from error
+        if entry.ppid == 0:
+            roots.append(entry.pid)
+        others = tuple(tid for tid in entry.threads if tid != entry.pid)
+        tasks.append(Task(entry.pid, entry.ppid, entry.pgid, entry.sid, state, others))
+    if len(roots) != 1:
+        raise _wrong("pstree", f"{len(roots)} tasks have no parent")
+    try:
+        tree = Tree(tasks, roots[0])
+    except ValueError as error:
+        raise _wrong("pstree", str(error)) from error
+    if len(tree.numbers()) != sum(1 + len(set(t.threads)) for t in tree):
+        raise _wrong("pstree", "two tasks or threads have one number")
+    if tree.root.dead:
+        raise _wrong("pstree", "the root of the tree is dead")
+    return tree
+
+
+def _clocks(entry: Any) -> tuple[int, int] | None:
+    if entry is None:
+        return None
+    for clock in (entry.monotonic, entry.boottime):
+        if clock.tv_nsec >= 10**9 or clock.tv_sec >= 1 << 34:
+            raise _wrong("timens-0", "not a time")
+    return (
+        entry.monotonic.tv_sec * 10**9 + entry.monotonic.tv_nsec,
+        entry.boottime.tv_sec * 10**9 + entry.boottime.tv_nsec,
+    )
+
+
+def _task(loaded: Loaded, task: Task, core: Any) -> TaskImage:
+    images = loaded.chain.layers[0]
+    threads = {task.pid: core}
+    for tid in task.threads:
+        threads[tid] = images.read_one(f"core-{tid}")
+    for tid, one in threads.items():
+        _check_thread(f"core-{tid}", one)
+    if signals.damaged(core.tc.signals_s) or len(core.tc.sigactions) > signals.NR_SIGNALS:
+        raise _wrong(f"core-{task.pid}", "its signals are damaged")
+    mm = images.read_one(f"mm-{task.pid}")
+    if len(mm.mm_saved_auxv) > _AUXV_MAX or mm.aios:
+        raise _wrong(f"mm-{task.pid}", "an auxiliary vector too long, or AIO rings")
+    own = {
+        tid: images.read_one(f"ckpt-thread-{tid}")
+        for tid in threads
+        if images.exists(f"ckpt-thread-{tid}")
+    }
+    return TaskImage(
+        task=task,
+        core=core,
+        threads=threads,
+        ids=images.read_one(f"ids-{task.pid}"),
+        mm=mm,
+        fs=images.read_one(f"fs-{task.pid}"),
+        memory=_memory(loaded, task.pid, mm),
+        own=own,
+    )
+
+
+def _check_thread(name: str, core: Any) -> None:
+    if not core.HasField("thread_info") or not core.HasField("thread_core"):
+        raise _wrong(name, "it holds no thread of x86-64")
+    entry = core.thread_core
+    if signals.damaged(entry.signals_p):
+        raise _wrong(name, "its signals are damaged")
+    if entry.seccomp_mode or core.thread_info.gpregs.mode != 1 or core.thread_info.tls:
+        raise ImageError(
+            "can't be restored yet", resource=f"{name}.img", why="seccomp, or 32-bit code"
+        )
+    if not entry.HasField("creds") or len(entry.creds.groups) > 65536:
+        raise _wrong(name, "it holds no credentials")
+
+
+def _memory(loaded: Loaded, pid: int, mm: Any) -> Memory:
+    name = f"mm-{pid}"
+    vmas: list[Vma] = []
+    for entry in mm.vmas:
+        try:
+            v = vma.from_entry(entry)
+        except vma.VmaError as error:
+            raise _wrong(name, str(error)) from error
+        if vmas and v.range.start < vmas[-1].range.end:
+            raise _wrong(name, f"mappings overlap at {v.range.start:#x}")
+        if not v.status & vma.Status.VSYSCALL:
+            vmas.append(v)
+    pages = loaded.pages(f"pagemap-{pid}")
+    _check_covered(f"pagemap-{pid}", vmas, pages)
+    return Memory(tuple(vmas), pages)
+
+
+def _check_covered(name: str, vmas: list[Vma], pages: tuple[Pages, ...]) -> None:
+    at = 0
+    for p in pages:
+        addr = p.range.start
+        while addr < p.range.end:
+            while at < len(vmas) and vmas[at].range.end <= addr:
+                at += 1
+            if at == len(vmas) or vmas[at].range.start > addr:
+                raise _wrong(name, f"page {addr:#x} is in no mapping")
+            addr = vmas[at].range.end
+
+
+def vdso_bytes(loaded: Loaded, image: TaskImage) -> dict[int, bytes]:
+    """What the set says of the task's vdso, by address; empty where it says nothing."""
+    found = {}
+    for v in image.memory.vmas:
+        if v.status & vma.Status.VDSO:
+            parts = [p for p in image.memory.pages if p.range.overlaps(v.range)]
+            if len(parts) == 1 and parts[0].range == v.range:
+                found[v.range.start] = bytes(ffi.buffer(loaded._at(parts[0]), len(v.range)))
+    return found

@@ -1,0 +1,40 @@
+"""What is set through a task's /proc directory, from outside. None of it changes what the task
+computes, so where this machine forbids it the restore goes on with a warning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ckpt.errors import CkptError
+from ckpt.procfs import scalars
+from ckpt.procfs.reader import ProcDir
+
+if TYPE_CHECKING:
+    from ckpt.report import Report
+    from ckpt.restore.load import TaskImage
+
+
+def restore_outside(image: TaskImage, report: Report) -> None:
+    """Set the values that differ from what the task has now."""
+    tc, own = image.core.tc, image.own.get(image.task.pid)
+    wanted = {}
+    if tc.HasField("oom_score_adj"):
+        wanted["oom_score_adj"] = (tc.oom_score_adj, scalars.parse_oom_score_adj, "%d")
+    if own is not None and own.HasField("coredump_filter"):
+        wanted["coredump_filter"] = (own.coredump_filter, _filter, "%#x")
+    if own is not None and own.HasField("timerslack_ns"):
+        wanted["timerslack_ns"] = (own.timerslack_ns, scalars.parse_timerslack_ns, "%d")
+    if tc.HasField("loginuid"):
+        wanted["loginuid"] = (tc.loginuid, scalars.parse_loginuid, "%d")
+    with ProcDir(image.task.pid) as proc:
+        for name, (value, parse, form) in wanted.items():
+            try:
+                now = proc.read_if(name)
+                if now is not None and parse(now) != value:
+                    proc.write(name, (form % value).encode())
+            except CkptError as error:
+                report.warn(f"pid {image.task.pid}: {name} stays as it is: {error}")
+
+
+def _filter(data: bytes) -> int:
+    return scalars.parse_coredump_filter(data) or 0

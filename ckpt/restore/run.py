@@ -1,0 +1,179 @@
+"""The restore: the order of its steps.
+
+1. The images are read and checked; the plan is computed. `--dry-run` ends here.
+2. What the machine lacks is looked for: numbers that are taken, files that are missing.
+3. Every open file description is opened, once (ckpt.files).
+4. The tasks are born, with memory; groups are made; the dead die (build, groups).
+5. Each task gets its other state (state).
+6. Pages have been verified meanwhile: a rotten one fails the restore here.
+7. All are stopped, get their registers, and are let go (commit).
+
+Up to the end of 7 a failure ends every task that was made, and leaves the images untouched.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ckpt.errors import RestoreError
+from ckpt.files import FilesRestore
+from ckpt.images.service import write_service
+from ckpt.procfs import timens
+from ckpt.procfs.reader import ProcDir, read_system
+from ckpt.procfs.status import parse_status
+from ckpt.restore import commit, state
+from ckpt.restore.build import Site, taken_numbers
+from ckpt.restore.groups import end_the_dead, join_groups
+from ckpt.restore.load import Loaded, TaskImage, load, vdso_bytes
+from ckpt.restore.outside import restore_outside
+from ckpt.restore.plan import make_plan
+from ckpt.restore.stats import RestoreStats
+
+if TYPE_CHECKING:
+    from ckpt.report import Report
+    from ckpt.restore.options import RestoreOptions
+    from ckpt.restore.plan import RestorePlan
+
+
+@dataclass(slots=True)
+class RestoreResult:
+    """The root's pid, the figures, and with --dry-run the plan as lines."""
+
+    pid: int
+    stats: RestoreStats
+    plan: list[str] = field(default_factory=list)
+
+
+def restore(options: RestoreOptions, report: Report) -> RestoreResult:
+    """Restore the set in `options.images_dir`.
+
+    Raises ImageError, RestoreError, KernelError, TargetError, DeadlineError; nothing that was made
+    is left then.
+    """
+    began = time.monotonic_ns()
+    stats = RestoreStats()
+    report.stage("read")
+    with load(os.fspath(options.images_dir), verify=options.checksums) as loaded:
+        outer = (os.getsid(0), os.getpgid(0))
+        plan = make_plan(loaded, outer, shell_job=options.shell_job)
+        for memory in plan.memory.values():
+            stats.pages_compared += memory.nr_compared
+            stats.pages_skipped_cow += memory.nr_kept
+            stats.pages_restored += memory.nr_loaded
+        root = plan.tree.root.pid
+        if options.dry_run:
+            return RestoreResult(root, stats, list(plan.lines(loaded)))
+        _refuse_taken(plan)
+        _carry_out(options, loaded, plan, stats, report)
+    stats.restore_us = (time.monotonic_ns() - began) // 1000
+    write_service(options.work_dir, "stats-restore", stats.message())
+    return RestoreResult(root, stats)
+
+
+def _carry_out(
+    options: RestoreOptions,
+    loaded: Loaded,
+    plan: RestorePlan,
+    stats: RestoreStats,
+    report: Report,
+) -> None:
+    with ExitStack() as scope:
+        verifying = loaded.chain.layers[0].verify_pages() if options.checksums else None
+        if verifying:
+            scope.callback(verifying.cancel)
+        report.stage("files")
+        files = scope.enter_context(FilesRestore(loaded.chain.layers[0], options))
+        files.open_all()
+        report.stage("tasks")
+        site = scope.enter_context(
+            Site(loaded, plan, files.mapping_lfd, root_sibling=options.restore_sibling)
+        )
+        before = time.monotonic_ns()
+        site.raise_all(_offsets(loaded))
+        stats.forking_us = (time.monotonic_ns() - before) // 1000
+        for image in loaded.tasks.values():
+            _check_vdso(loaded, image)
+        join_groups(site)
+        end_the_dead(site)
+        powers = _powers()
+        report.stage("state")
+        for pid, image in loaded.tasks.items():
+            built = site.tasks[pid]
+            state.restore_descriptors(built, files)
+            state.restore_context(site, built, image, files)
+            restore_outside(image, report)
+        for pid, image in loaded.tasks.items():
+            files.restore_locks(pid, site.tasks[pid].session)
+            state.restore_threads(site, site.tasks[pid], image, powers)
+            state.restore_leader(site.tasks[pid], image, powers, report)
+        files.close()
+        if verifying:
+            verifying.wait()
+        commit.take_over(site)
+        _write_pidfile(options, plan.tree.root.pid)
+        commit.let_go(site, leave_stopped=options.leave_stopped)
+        site.forget()
+
+
+def _refuse_taken(plan: RestorePlan) -> None:
+    wanted = plan.tree.numbers() | set(plan.births.helpers())
+    for number, why in taken_numbers(wanted):
+        raise RestoreError(
+            f"the number {number} is taken",
+            pid=number,
+            why=why,
+            hint="end that process, or restore in another pid namespace",
+        )
+
+
+def _offsets(loaded: Loaded) -> tuple[int, int] | None:
+    """What the tasks' clocks must be ahead of the machine's own, nanoseconds."""
+    if loaded.clocks_ns is None:
+        return None
+    own = timens.parse_timens_offsets(read_system("self/timens_offsets"))
+    monotonic = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - own.monotonic_ns
+    boottime = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - own.boottime_ns
+    return loaded.clocks_ns[0] - monotonic, loaded.clocks_ns[1] - boottime
+
+
+def _check_vdso(loaded: Loaded, image: TaskImage) -> None:
+    """The dumped vdso must be the one that this kernel maps: code may stand in the middle of it."""
+    for addr, dumped in vdso_bytes(loaded, image).items():
+        with ProcDir(image.task.pid) as proc:
+            mem = proc.open("mem", os.O_RDONLY)
+            try:
+                here = os.pread(mem, len(dumped), addr)
+            finally:
+                os.close(mem)
+        if here != dumped:
+            raise RestoreError(
+                "its vdso is of another kernel",
+                pid=image.task.pid,
+                hint="restore it on the kernel that it was dumped on",
+            )
+
+
+def _powers() -> state.Powers:
+    with ProcDir(os.getpid()) as proc:
+        caps = parse_status(proc.read("status")).capabilities
+    last = int(read_system("sys/kernel/cap_last_cap"))
+    return state.Powers(last, caps.bounding, caps.permitted)
+
+
+def _write_pidfile(options: RestoreOptions, pid: int) -> None:
+    if options.pidfile is None:
+        return
+    try:
+        lfd = os.open(options.pidfile, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise RestoreError(
+            "the pidfile can't be made", resource=str(options.pidfile), why=error.strerror or ""
+        ) from error
+    try:
+        os.write(lfd, str(pid).encode())
+    finally:
+        os.close(lfd)

@@ -1,0 +1,231 @@
+"""The state of one task beside its memory, and its further threads.
+
+Order, each step by the task itself unless said otherwise:
+
+1. descriptors: everything inherited is closed, its own are received and put in their places;
+2. root, working directory, umask, bounds of the memory, executable;
+3. advice and locks of memory, personality, signal actions;
+4. further threads, each with a batch of its own that ends with its credentials; they park;
+5. limits, the leader's own thread state, pending signals, credentials, at the very end dumpable.
+
+Every signal stays blocked all the time.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ckpt._native import ffi, lib
+from ckpt.errors import RestoreError
+from ckpt.infect.batch import SOCK, Batch, Load, Result
+from ckpt.infect.lend import Lender
+from ckpt.mem import apply
+from ckpt.restore.plan import THREAD_SLOT
+from ckpt.task import creds, limits, mm, signals, thread
+
+if TYPE_CHECKING:
+    from ckpt.files import FilesRestore, Placement
+    from ckpt.report import Report
+    from ckpt.restore.build import Built, Site
+    from ckpt.restore.load import TaskImage
+
+_F_DUPFD_CLOEXEC = 1030
+_O_CLOEXEC = 0o2000000
+_CLONE_THREAD = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000
+_PR_SET_CHILD_SUBREAPER = 36
+_TOP = 0xFFFFFFFF
+_STACK_END = 4096
+_CLONE_ARGS_SIZE = 88
+
+
+@dataclass(frozen=True, slots=True)
+class Powers:
+    """What this process can give: its capability sets, the kernel's last capability."""
+
+    last_cap: int
+    bounding: int
+    permitted: int
+
+
+def restore_descriptors(built: Built, files: FilesRestore) -> None:
+    """Step 1. Received descriptors take the lowest free numbers, where others may belong: so they
+    are moved to a stretch of numbers that the task does not use before any is placed."""
+    placements = files.placements(built.pid)
+    own = _free_numbers({p.fd for p in placements}, 2 + int(lib.CKPT_MAX_FDS))
+    batch = Batch()
+    batch.call("fcntl", SOCK, _F_DUPFD_CLOEXEC, own, want=own, note="command socket")
+    batch.keep(SOCK, batch.put(struct.pack("<i", own)))
+    if own:
+        batch.call("close_range", 0, own - 1, 0)
+    batch.call("close_range", own + 1, _TOP, 0)
+    built.session.run(batch)
+    built.sock = own
+    by_file: dict[int, list[Placement]] = {}
+    for placement in placements:
+        by_file.setdefault(placement.file_id, []).append(placement)
+    ids = list(by_file)
+    for first in range(0, len(ids), lib.CKPT_MAX_FDS):
+        wave = {i: by_file[i] for i in ids[first : first + lib.CKPT_MAX_FDS]}
+        batch = _wave(wave, own + 1)
+        built.session.run(batch, fds=[files.lfd(i) for i in wave])
+
+
+def _wave(wave: dict[int, list[Placement]], above: int) -> Batch:
+    batch = Batch()
+    slots = batch.receive_fds(SOCK, len(wave))
+    high = [batch.call("fcntl", slot, _F_DUPFD_CLOEXEC, above) for slot in slots]
+    for slot in slots:
+        batch.call("close", slot)
+    for moved, placements in zip(high, wave.values(), strict=True):
+        for p in placements:
+            flags = _O_CLOEXEC if p.cloexec else 0
+            batch.call("dup3", moved, p.fd, flags, want=p.fd, note=f"descriptor {p.fd}")
+        batch.call("close", moved)
+    return batch
+
+
+def _free_numbers(numbers: set[int], length: int) -> int:
+    """The first of `length` descriptor numbers in a row that the task does not use itself."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    above = max(numbers, default=-1) + 1
+    if above + length <= limit:
+        return above
+    before = -1
+    for number in sorted(numbers):
+        if number - before - 1 >= length:
+            return before + 1
+        before = number
+    raise RestoreError(
+        "its descriptor table leaves no room to work in",
+        why=f"{len(numbers)} descriptors under a limit of {limit}",
+        hint="raise the limit of open files for ckpt restore",
+    )
+
+
+def restore_context(site: Site, built: Built, image: TaskImage, files: FilesRestore) -> None:
+    """Steps 2 and 3."""
+    lender = Lender(built.session)
+    root_lfd = files.mapping_lfd(image.fs.root_id)
+    if not os.path.samestat(os.fstat(root_lfd), Path("/").stat()):
+
+        def change_root(batch: Batch, fd: Load) -> None:
+            batch.call("fchdir", fd, note="root")
+            batch.call("chroot", batch.text("."), note="root")
+
+        lender.add(root_lfd, change_root)
+    lender.add(
+        files.mapping_lfd(image.fs.cwd_id),
+        lambda batch, fd: _only(batch.call("fchdir", fd, note="working directory")),
+    )
+    lender.add(
+        files.mapping_lfd(image.mm.exe_file_id), lambda batch, fd: mm.restore(batch, image.mm, fd)
+    )
+    lender.flush()
+    apply.finish(built.session, site.plan.memory[built.pid])
+    batch = Batch()
+    batch.call("umask", image.fs.umask)
+    batch.call("personality", image.core.tc.personality)
+    if image.mm.thp_disabled:
+        batch.call("prctl", mm.PR_SET_THP_DISABLE, 1, 0, 0, 0)
+    if image.core.tc.child_subreaper:
+        batch.call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signals.restore_actions(batch, image.core.tc)
+    built.session.run(batch)
+
+
+def _only(_: Result) -> None:
+    return
+
+
+def restore_threads(site: Site, built: Built, image: TaskImage, powers: Powers) -> None:
+    """Step 4: clone the further threads; return when each has run its batch and parks."""
+    started = []
+    for index, tid in enumerate(image.task.threads):
+        slot = site.plan.window.slot(index)
+        batch = Batch()
+        _thread_state(batch, image, tid, powers)
+        at = slot + _STACK_END
+        raw = batch.encode(at, slot)
+        if len(raw) > THREAD_SLOT - _STACK_END:
+            raise RestoreError("its state is too large", pid=built.pid, resource=f"thread {tid}")
+        head = site.plan.window.layout.session(
+            sock=-1, exit_on_eof=True, batch=at, stack_top=slot + _STACK_END
+        )
+        # The session's data area is the slot: the third word of its struct.
+        head = head[:16] + struct.pack("<Q", slot) + head[24:]
+        _write(built.pid, slot, head)
+        _write(built.pid, at, raw)
+        started.append((tid, slot, batch, at, len(raw)))
+    for first in range(0, len(started), 500):
+        _clone_threads(built, started[first : first + 500])
+
+
+Started = tuple[int, int, Batch, int, int]
+
+
+def _clone_threads(built: Built, started: list[Started]) -> None:
+    cloning = Batch()
+    for tid, slot, _, _, _ in started:
+        wanted = cloning.put(struct.pack("<i", tid))
+        args = cloning.struct("<11Q", _CLONE_THREAD, 0, 0, 0, 0, 0, 0, 0, wanted, 1, 0)
+        cloning.clone(args, _CLONE_ARGS_SIZE, slot, 0, want=tid, note=f"thread {tid}")
+    for _, _, _, at, _ in started:
+        cloning.wait(at + 12, 1)
+    built.session.run(cloning)
+    for tid, _, batch, at, size in started:
+        try:
+            batch.decode(at, _read(built.pid, at, size))
+        except Exception as error:
+            raise RestoreError(
+                "its state can't be restored",
+                pid=built.pid,
+                resource=f"thread {tid}",
+                why=str(error),
+            ) from error
+
+
+def _thread_state(batch: Batch, image: TaskImage, tid: int, powers: Powers) -> None:
+    """Everything of one thread but registers and mask, in the thread's own batch."""
+    core = image.threads[tid]
+    entry = core.thread_core
+    thread.restore(batch, entry, core.thread_info.clear_tid_addr)
+    comm = core.tc.comm if core.HasField("tc") else entry.comm
+    thread.restore_name(batch, comm)
+    if entry.HasField("rseq_entry"):
+        thread.restore_rseq(batch, entry.rseq_entry)
+    own = image.own.get(tid)
+    if own is not None and own.cpus:
+        thread.restore_affinity(batch, int.from_bytes(own.cpus, "little"))
+    signals.restore_pending(batch, entry.signals_p, image.task.pid, tid)
+    creds.restore(batch, entry.creds, powers.last_cap, powers.bounding)
+    if entry.pdeath_sig:
+        batch.call("prctl", thread.PR_SET_PDEATHSIG, entry.pdeath_sig, 0, 0, 0)
+
+
+def restore_leader(built: Built, image: TaskImage, powers: Powers, report: Report) -> None:
+    """Step 5."""
+    batch = Batch()
+    for number in limits.restore(batch, list(image.core.tc.rlimits.rlimits)):
+        report.warn(f"pid {built.pid}: hard limit {number} is above ours and stays at ours")
+    signals.drain(batch)
+    signals.restore_pending(batch, image.core.tc.signals_s, built.pid)
+    _thread_state(batch, image, built.pid, powers)
+    batch.call("prctl", mm.PR_SET_DUMPABLE, image.mm.dumpable == 1, 0, 0, 0)
+    built.session.run(batch)
+
+
+def _write(pid: int, addr: int, raw: bytes) -> None:
+    if lib.ckpt_vm_write(pid, addr, ffi.from_buffer(raw), len(raw)) != len(raw):
+        raise RestoreError("its window can't be written", pid=pid, resource=f"{addr:#x}")
+
+
+def _read(pid: int, addr: int, size: int) -> bytes:
+    buffer = bytearray(size)
+    if lib.ckpt_vm_read(pid, addr, ffi.from_buffer(buffer), size) != size:
+        raise RestoreError("its window can't be read", pid=pid, resource=f"{addr:#x}")
+    return bytes(buffer)
