@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ckpt.errors import Refusal
 from ckpt.images.pb.cgroup_pb2 import cgroup_entry
 from ckpt.images.pb.ckpt_thread_pb2 import ckpt_thread_entry
-from ckpt.images.pb.core_pb2 import core_entry, task_kobj_ids_entry
+from ckpt.images.pb.core_pb2 import core_entry, disabled, task_kobj_ids_entry
 from ckpt.images.pb.fs_pb2 import fs_entry
 from ckpt.images.pb.inventory_pb2 import NO_LSM, inventory_entry
 from ckpt.images.pb.mm_pb2 import mm_entry
@@ -109,7 +109,9 @@ def zombie(pid: int, stat: Stat) -> Image:
     return f"core-{pid}", [core]
 
 
-def task_images(s: Snapshot, ids: task_kobj_ids_entry, vmas: list[Vma]) -> Iterator[Image]:
+def task_images(
+    s: Snapshot, ids: task_kobj_ids_entry, vmas: list[Vma], exe_id: int
+) -> Iterator[Image]:
     """Everything of one task but its files and pages. `vmas` have their ids by now."""
     yield f"ids-{s.pid}", [ids]
     for stopped in s.task.threads:
@@ -119,7 +121,7 @@ def task_images(s: Snapshot, ids: task_kobj_ids_entry, vmas: list[Vma]) -> Itera
             _fill_task(core, s)
         yield f"core-{stopped.tid}", [core]
         yield f"ckpt-thread-{stopped.tid}", [_own(s, stopped.tid)]
-    yield f"mm-{s.pid}", [_memory(s, vmas)]
+    yield f"mm-{s.pid}", [_memory(s, vmas, exe_id)]
 
 
 def filesystem(s: Snapshot, cwd_id: int, root_id: int) -> Image:
@@ -141,7 +143,7 @@ def _fill_thread(core: core_entry, s: Snapshot, stopped: Stopped) -> None:
     entry.pdeath_sig = told.pdeath_signal
     signals.fill_pending(entry.signals_p, stopped.pending)
     creds.fill(entry.creds, status, told.securebits)
-    entry.seccomp_mode = 0
+    entry.seccomp_mode = disabled
     entry.comm = stat.comm
     entry.cg_set = _CG_SET
     if stopped.rseq:
@@ -173,12 +175,13 @@ def _fill_task(core: core_entry, s: Snapshot) -> None:
     tc.child_subreaper = s.inside.subreaper
 
 
-def _memory(s: Snapshot, vmas: list[Vma]) -> mm_entry:
+def _memory(s: Snapshot, vmas: list[Vma], exe_id: int) -> mm_entry:
     assert s.inside is not None
     entry = mm_entry()
     mm.fill(entry, s.facts.stat, s.facts.auxv, s.inside.brk)
     for v in vmas:
         v.fill(entry.vmas.add())
+    entry.exe_file_id = exe_id
     entry.dumpable = s.inside.dumpable
     if s.inside.thp_disabled:
         entry.thp_disabled = True
@@ -200,6 +203,8 @@ def _own(s: Snapshot, tid: int) -> ckpt_thread_entry:
 
 def unknown_state(s: Snapshot) -> Iterator[Refusal]:
     """Registers that the image can't hold."""
+    if s.guard is not None:
+        yield Refusal(s.pid, f"guard page {s.guard:#x}", "MADV_GUARD_INSTALL is not restored yet")
     for stopped in s.task.threads:
         beyond = fpu.unknown_components(stopped.xstate)
         if beyond:

@@ -34,7 +34,7 @@ from ckpt.dump.preflight import (
 from ckpt.dump.shared import SharedMemory
 from ckpt.dump.stats import DumpStats
 from ckpt.files import FileOptions, FilesDump
-from ckpt.images.pagemap import PE_PRESENT, Run, to_messages
+from ckpt.images.pagemap import PE_PRESENT, Run, pagemap_messages
 from ckpt.images.service import write_service
 from ckpt.images.writer import ImageSetWriter
 from ckpt.infect.batch import Batch
@@ -230,7 +230,7 @@ def _write(
             images.append((name, messages))
         images.append(describe.filesystem(taken, cwd, root_dir))
         runs = [Run(a, (b - a) // PAGE, PE_PRESENT) for a, b in taken.content.ordered()]
-        images.append((f"pagemap-{taken.pid}", to_messages(taken.pages_id, runs)))
+        images.append((f"pagemap-{taken.pid}", pagemap_messages(taken.pages_id, runs)))
         stats.pages_written += sum(r.nr_pages for r in runs)
     stats.pages_scanned = stats.pages_written
     for name, messages in images:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckpt._native import check, lib
-from ckpt.images.pagemap import PE_PRESENT, Run, to_messages
+from ckpt.images.pagemap import PE_PRESENT, Run, pagemap_messages
 from ckpt.mem.vma import Backing
 from ckpt.units import PAGE, page_down, page_up
 
@@ -75,7 +75,7 @@ class SharedMemory:
         for key, what in self._objects.items():
             yield (
                 f"pagemap-shmem-{self._ids[key]}",
-                to_messages(what.pages_id, what.runs),
+                pagemap_messages(what.pages_id, what.runs),
             )
 
 

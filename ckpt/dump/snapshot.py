@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ckpt._native import check, ffi, lib
 from ckpt.infect.batch import number
 from ckpt.mem import vma
+from ckpt.mem.extents import first_guard
 from ckpt.mem.transfer import Content, content
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Snapshot:
-    """A live task. `pages_id` names its pages file; `robust` and `cpus` are by thread."""
+    """A live task. `pages_id` names its pages file; `guard` is the address of a guard page, if there
+    is any; `robust` and `cpus` are by thread."""
 
     task: SeizedTask
     facts: Facts
@@ -31,6 +33,7 @@ class Snapshot:
     content: Content
     vdso: dict[int, bytes]
     pages_id: int
+    guard: int | None
     inside: Inside | None = None
     threads: dict[int, Answers] = field(default_factory=dict)
     robust: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -48,9 +51,10 @@ def take(task: SeizedTask, facts: Facts, proc: ProcDir, pages_id: int) -> Snapsh
     pagemap = proc.open("pagemap", os.O_RDONLY)
     try:
         held = content(pagemap, vmas)
+        guard = first_guard(pagemap, ((v.range.start, v.range.end) for v in vmas if v.private))
     finally:
         os.close(pagemap)
-    taken = Snapshot(task, facts, vmas, held, _vdso(facts.pid, vmas), pages_id)
+    taken = Snapshot(task, facts, vmas, held, _vdso(facts.pid, vmas), pages_id, guard)
     for tid in facts.threads:
         taken.robust[tid] = robust_list(tid)
         taken.cpus[tid] = os.sched_getaffinity(tid)

@@ -163,9 +163,6 @@ _TYPES = (
         suffix="",
         single=True,
     ),
-    ImageType(
-        "ckpt-thread", 0x434B5448, "ckpt_thread.ckpt_thread_entry", numbered=_DEC, single=True
-    ),
     ImageType(CHECKSUMS, 0x434B5853, "ckpt_checksums.ckpt_checksums_entry", single=True),
     ImageType(
         "ckpt-thread", 0x434B5448, "ckpt_thread.ckpt_thread_entry", numbered=_DEC, single=True

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ckpt.infect.session import Session
     from ckpt.mem.build import Map, MemoryPlan, Pages
+    from ckpt.mem.vma import Vma
 
 MADV_DONTNEED = 4
 _ENOMEM = 12
@@ -27,14 +28,14 @@ _MREMAP_MOVE_FIXED = 3
 _LOAD_TIMEOUT_S = 3600.0
 
 
-def shape(session: Session, plan: MemoryPlan, file_lfd: Callable[[int], int]) -> None:
-    """Steps 1 to 4: mappings as they shall be, without contents."""
+def shape(session: Session, plan: MemoryPlan, lfd_of: Callable[[Vma], int]) -> None:
+    """Steps 1 to 4: mappings as they shall be, without contents. `lfd_of` gives our descriptor of
+    what stands behind a mapping."""
     lender = Lender(session)
     for gone in plan.unmap:
         lender.add(None, _unmap(gone))
     for one in plan.map:
-        lfd = None if one.file_id is None else file_lfd(one.file_id)
-        lender.add(lfd, _map(one))
+        lender.add(lfd_of(one.vma) if one.vma.file_backed else None, _map(one))
     for where, prot in plan.open_up:
         lender.add(None, _protect(where, prot))
     for gone in plan.discard:
@@ -126,8 +127,8 @@ def _map(one: Map) -> Callable[[Batch, Load], None]:
             len(where),
             one.prot,
             one.flags,
-            -1 if one.file_id is None else fd,
-            0 if one.file_id is None else one.vma.pgoff,
+            fd if one.vma.file_backed else -1,
+            one.vma.pgoff if one.vma.file_backed else 0,
             want=where.start,
             note=f"mapping {where}",
         )

@@ -66,14 +66,10 @@ NOTHING = Memory((), ())
 
 @dataclass(frozen=True, slots=True)
 class Map:
-    """mmap of `vma.range` with protection `prot`; `file_id` is None for anonymous memory."""
+    """mmap of `vma.range` with protection `prot`."""
 
     vma: Vma
     prot: int
-
-    @property
-    def file_id(self) -> int | None:
-        return self.vma.shmid if self.vma.file_backed else None
 
     @property
     def flags(self) -> int:

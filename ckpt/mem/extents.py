@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ckpt._native import check, ffi, lib
-from ckpt.units import PAGE, Range
+from ckpt.units import PAGE
 
 
 class Extents:
@@ -66,5 +66,9 @@ def scan(pagemap: int, ranges: Iterable[tuple[int, int]]) -> Extents:
     return Extents.filled(nr, out)
 
 
-def as_ranges(extents: Iterable[tuple[int, int]]) -> list[Range]:
-    return [Range(start, end) for start, end in extents]
+def first_guard(pagemap: int, ranges: Iterable[tuple[int, int]]) -> int | None:
+    """Address of a guard page (MADV_GUARD_INSTALL) in `ranges`, or None."""
+    where = Extents.of(ranges)
+    out = ffi.new("uint64_t *")
+    found = check(lib.ckpt_find_guard(pagemap, where.array, where.nr, out), "pagemap")
+    return int(out[0]) if found else None

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ckpt.mem.build import Memory
+    from ckpt.mem.vma import Vma
     from ckpt.pstree.birth import Birth
     from ckpt.restore.load import Loaded
     from ckpt.restore.plan import RestorePlan
@@ -67,7 +68,7 @@ class Site:
 
     loaded: Loaded
     plan: RestorePlan
-    mapping_lfd: Callable[[int], int]
+    lfd_of: Callable[[Vma], int]
     tasks: dict[int, Built] = field(default_factory=dict)
     root_sibling: bool = False
 
@@ -197,14 +198,14 @@ class Site:
             if not all(parking.start <= r.start < parking.end for r, _ in built.kernel):
                 self._park(built, built.kernel)
             parked = built.kernel
-            apply.shape(built.session, plan, self.mapping_lfd)
+            apply.shape(built.session, plan, self.lfd_of)
             apply.move(
                 built.session,
                 [(here, r.start) for (here, _), (r, _) in zip(parked, wanted, strict=True)],
             )
             built.kernel = wanted
         else:
-            apply.shape(built.session, plan, self.mapping_lfd)
+            apply.shape(built.session, plan, self.lfd_of)
         apply.fill(built.session, plan.load, self.loaded.pages_lfd)
         apply.settle(built.session, plan)
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from ckpt.errors import RestoreError
 from ckpt.files import FilesRestore
 from ckpt.images.service import write_service
+from ckpt.mem.vma import Backing
 from ckpt.procfs import timens
 from ckpt.procfs.reader import ProcDir, read_system
 from ckpt.procfs.status import parse_status
@@ -31,9 +32,11 @@ from ckpt.restore.groups import end_the_dead, join_groups
 from ckpt.restore.load import Loaded, TaskImage, load, vdso_bytes
 from ckpt.restore.outside import restore_outside
 from ckpt.restore.plan import make_plan
+from ckpt.restore.shared import SharedMemory
 from ckpt.restore.stats import RestoreStats
 
 if TYPE_CHECKING:
+    from ckpt.mem.vma import Vma
     from ckpt.report import Report
     from ckpt.restore.options import RestoreOptions
     from ckpt.restore.plan import RestorePlan
@@ -88,10 +91,15 @@ def _carry_out(
         report.stage("files")
         files = scope.enter_context(FilesRestore(loaded.chain.layers[0], options))
         files.open_all()
+        shared = scope.enter_context(SharedMemory())
+        stats.pages_restored += shared.make_all(loaded)
+
+        def lfd_of(v: Vma) -> int:
+            shmem = v.backing is Backing.SHMEM
+            return shared.lfd(v.shmid) if shmem else files.mapping_lfd(v.shmid)
+
         report.stage("tasks")
-        site = scope.enter_context(
-            Site(loaded, plan, files.mapping_lfd, root_sibling=options.restore_sibling)
-        )
+        site = scope.enter_context(Site(loaded, plan, lfd_of, root_sibling=options.restore_sibling))
         before = time.monotonic_ns()
         site.raise_all(_offsets(loaded))
         stats.forking_us = (time.monotonic_ns() - before) // 1000

@@ -167,6 +167,32 @@ long ckpt_scan_pages(int pagemap, const struct ckpt_extent *in, uint64_t nr_in,
         return (long)to.nr;
 }
 
+long ckpt_find_guard(int pagemap, const struct ckpt_extent *in, uint64_t nr_in, uint64_t *addr)
+{
+        for (uint64_t i = 0; i < nr_in; i++) {
+                struct page_region found;
+                struct pm_scan_arg arg = {
+                    .size = sizeof(arg),
+                    .start = in[i].start,
+                    .end = in[i].end,
+                    .vec = (uintptr_t)&found,
+                    .vec_len = 1,
+                    .max_pages = 1,
+                    .category_mask = PAGE_IS_GUARD,
+                    .return_mask = PAGE_IS_GUARD,
+                };
+                long nr = ioctl(pagemap, PAGEMAP_SCAN, &arg);
+
+                if (nr < 0)
+                        return errno == EINVAL || errno == ENOTTY ? 0 : -errno;
+                if (nr > 0) {
+                        *addr = found.start;
+                        return 1;
+                }
+        }
+        return 0;
+}
+
 void ckpt_free(void *memory)
 {
         free(memory);

@@ -18,6 +18,10 @@ long ckpt_scan_pages(int pagemap, const struct ckpt_extent *in, uint64_t nr_in,
                      struct ckpt_extent **out);
 void ckpt_free(void *memory);
 
+/* Whether a guard page (MADV_GUARD_INSTALL) is inside `in`: 1 and its address, or 0. A kernel that
+ * does not report guards has none. */
+long ckpt_find_guard(int pagemap, const struct ckpt_extent *in, uint64_t nr_in, uint64_t *addr);
+
 /* Write `nr` extents to `iov` as struct iovec (address and length, 16 bytes each); returns the sum
  * of the lengths. */
 uint64_t ckpt_extents_to_iovec(const struct ckpt_extent *extent, uint64_t nr, void *iov);

@@ -1,0 +1,82 @@
+"""Shared anonymous memory comes back as what it was: an object that no file system names.
+
+We map it ourselves, shared and anonymous, take a descriptor of it from /proc/self/map_files, fill
+it, and lend the descriptor to each task that maps it. Needs CAP_SYS_ADMIN or
+CAP_CHECKPOINT_RESTORE over this process, as map_files does.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import TYPE_CHECKING, Self
+
+from ckpt._native import check, ffi, lib
+from ckpt.errors import ImageError, RestoreError
+from ckpt.mem.vma import MAP_NORESERVE, Backing
+from ckpt.units import page_up
+
+if TYPE_CHECKING:
+    from ckpt.mem.vma import Vma
+    from ckpt.restore.load import Loaded
+
+_SIZE_MAX = 1 << 46
+
+
+class SharedMemory:
+    """The objects of one set by their id. A context manager: descriptors close with it."""
+
+    def __init__(self) -> None:
+        self._lfds: dict[int, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for lfd in self._lfds.values():
+            os.close(lfd)
+        self._lfds.clear()
+
+    def lfd(self, shmid: int) -> int:
+        """A descriptor, for reading and writing, of an object that `make_all` made."""
+        return self._lfds[shmid]
+
+    def make_all(self, loaded: Loaded) -> int:
+        """Make and fill every object that a mapping refers to; returns the pages written."""
+        users: dict[int, list[Vma]] = {}
+        for image in loaded.tasks.values():
+            for v in image.memory.vmas:
+                if v.backing is Backing.SHMEM:
+                    users.setdefault(v.shmid, []).append(v)
+        return sum(self._make(loaded, shmid, vmas) for shmid, vmas in users.items())
+
+    def _make(self, loaded: Loaded, shmid: int, vmas: list[Vma]) -> int:
+        name = f"pagemap-shmem-{shmid}"
+        pages = loaded.pages(name)
+        size = max(v.pgoff + len(v.range) for v in vmas)
+        size = page_up(max([size, *(p.range.end for p in pages)]))
+        if size > _SIZE_MAX:
+            raise ImageError("is too large", resource=f"{name}.img", why=f"{size} bytes")
+        lfd = _anonymous(size, reserve=not all(v.flags & MAP_NORESERVE for v in vmas))
+        self._lfds[shmid] = lfd
+        for p in pages:
+            done = lib.ckpt_copy_file(
+                loaded.pages_lfd(p.pages_id), p.offset, lfd, p.range.start, len(p.range)
+            )
+            check(done, f"{name}.img")
+        return sum(p.range.nr_pages for p in pages)
+
+
+def _anonymous(size: int, *, reserve: bool) -> int:
+    flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | (0 if reserve else MAP_NORESERVE)
+    try:
+        with mmap.mmap(-1, size, flags=flags) as mapping:
+            view = ffi.from_buffer(mapping)
+            start = int(ffi.cast("uintptr_t", view))
+            ffi.release(view)
+            link = f"/proc/self/map_files/{start:x}-{start + size:x}"
+            return os.open(link, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise RestoreError(
+            "shared memory can't be made", resource=f"{size} bytes", why=error.strerror or ""
+        ) from error
