@@ -39,9 +39,9 @@ class Case:
         self.victims.append(victim)
         return victim
 
-    def start_command(self, command: list[str], **env: str) -> Victim:
+    def start_command(self, *command: str, **env: str) -> Victim:
         """An ordinary program; the caller finds out by itself when it is where it should be."""
-        victim = start(command, self.folder / f"victim{len(self.victims)}", env)
+        victim = start(list(command), self.folder / f"victim{len(self.victims)}", env)
         self.victims.append(victim)
         return victim
 

@@ -96,3 +96,9 @@ def end_leftovers(known: set[int]) -> list[int]:
 def wait_stop(pid: int) -> int:
     """Wait until the tracee or child `pid` stops; its wait status."""
     return os.waitpid(pid, 0x40000000)[1]  # __WALL
+
+
+def reap_orphans() -> None:
+    """Reap all our children, every one of which must be dead or dying."""
+    for pid in children(os.getpid()):
+        wait_end(pid)

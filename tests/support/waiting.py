@@ -6,6 +6,7 @@ import os
 import select
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 
 def wait_until(pid: int, happened: Callable[[], bool], timeout_s: float = 30) -> None:
@@ -28,7 +29,7 @@ def wait_until(pid: int, happened: Callable[[], bool], timeout_s: float = 30) ->
 def position(pid: int, fd: int) -> int:
     """The offset of descriptor `fd` of `pid`, -1 while it has none."""
     try:
-        with open(f"/proc/{pid}/fdinfo/{fd}") as text:
+        with Path(f"/proc/{pid}/fdinfo/{fd}").open() as text:
             return int(text.readline().split()[1])
     except (FileNotFoundError, ProcessLookupError):
         return -1

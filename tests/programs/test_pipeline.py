@@ -1,0 +1,99 @@
+"""Ordinary programs in the middle of their work: what they make equals an uninterrupted run's."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from tests.programs.text import write_text
+from tests.requirements import require
+from tests.support import processes
+from tests.support.case import Case
+from tests.support.victim import SUCCESS, Victim
+from tests.support.waiting import position, wait_until
+
+COMPRESS = "cat {data} | xz -0 -T2 | sha256sum"
+
+
+def named(root: int, comm: str) -> int:
+    """The pid of the one program of that name below `root`, 0 while there is none."""
+    for pid in processes.tree(root):
+        try:
+            if Path(f"/proc/{pid}/comm").read_text().strip() == comm:
+                return pid
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return 0
+
+
+def wait_until_read(victim: Victim, comm: str, size: int) -> None:
+    """Until that program has read more than `size` bytes of its file, which is descriptor 3."""
+    wait_until(victim.pid, lambda: position(named(victim.pid, comm), 3) > size)
+
+
+def has_lines(path: Path, count: int) -> bool:
+    return path.exists() and len(path.read_text().split()) > count
+
+
+def carry(case: Case, victim: Victim) -> None:
+    """Dump it, see that all of it is gone, restore it. It works: what is visible may change."""
+    pids = victim.tree
+    case.ckpt.dump(victim.pid, case.images).ok()
+    victim.await_gone(pids)
+    case.ckpt.restore(case.images).ok()
+    assert victim.tree == pids
+    shutil.rmtree(case.images)
+
+
+def test_compressing_pipeline(case: Case) -> None:
+    """cat | xz with two workers | sha256sum, twice carried over."""
+    require(shutil.which("xz"), "xz is not installed")
+    data, size = case.folder / "data", 24 << 20
+    write_text(data, size)
+    command = COMPRESS.format(data=data)
+    expected = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    victim = case.start_command("sh", "-c", f"{command} > sum; echo {SUCCESS}")
+    for part in (5, 2):
+        wait_until_read(victim, "cat", size // part)
+        carry(case, victim)
+    victim.verdict()
+    assert (victim.folder / "sum").read_text() == expected.stdout
+
+
+def test_parallel_sort(case: Case) -> None:
+    """sort with two threads and little memory, so that it spills to temporary files."""
+    data, size = case.folder / "data", 16 << 20
+    write_text(data, size, separator=b"\n")
+    options = ["--parallel=2", "-S", "4M", "-T", str(case.folder), str(data)]
+    expected = subprocess.run(
+        ["sort", *options], env={"LC_ALL": "C"}, capture_output=True, check=True
+    )
+    victim = case.start_command(
+        "sh", "-c", f"LC_ALL=C sort {' '.join(options)} -o sorted; echo {SUCCESS}"
+    )
+    wait_until_read(victim, "sort", size // 2)
+    carry(case, victim)
+    victim.verdict()
+    assert (victim.folder / "sorted").read_bytes() == expected.stdout
+
+
+def test_shell_in_a_loop(case: Case) -> None:
+    """A shell script that starts programs all the time, dumped whenever it happens to be."""
+    script = f"i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo $i | cat >> log; done; echo {SUCCESS}"
+    victim = case.start_command("sh", "-c", script)
+    log = victim.folder / "log"
+    for lines in (30, 100, 180):
+        wait_until(victim.pid, partial(has_lines, log, lines))
+        carry_moving(case, victim)
+    victim.verdict()
+    assert log.read_text().split() == [str(i) for i in range(1, 301)]
+
+
+def carry_moving(case: Case, victim: Victim) -> None:
+    """Like `carry` for a tree whose members change until it is frozen."""
+    case.ckpt.dump(victim.pid, case.images).ok()
+    victim.await_gone([victim.pid, *processes.children(victim.pid)])
+    processes.reap_orphans()
+    case.ckpt.restore(case.images).ok()
+    shutil.rmtree(case.images)
