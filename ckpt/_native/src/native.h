@@ -25,6 +25,8 @@
 #include "spawn.h"
 #include "processor.h"
 #include "probe.h"
+#include "ptrace.h"
+#include "freeze.h"
 
 /* Result of a libc call in this room's convention. */
 static inline long ckpt_result(long result)

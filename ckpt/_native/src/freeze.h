@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * ptrace.h for many threads at once, so that a process of a thousand stands in milliseconds. Only
+ * the thread of ours that seized them may call these.
+ */
+
+/* Seize each; `results` takes 0 or -errno of each. */
+void ckpt_seize_many(const int32_t *tids, uint64_t nr, unsigned long options, int32_t *results);
+
+/* Interrupt each; those that ended are found by the wait. */
+void ckpt_interrupt_many(const int32_t *tids, uint64_t nr);
+
+/* Wait until each thread that was interrupted stands or is gone: kind INTERRUPT, GROUP, EXITED,
+ * KILLED or GONE. At any other stop it is interrupted anew and goes on, with its signal. Ends of
+ * threads other than leaders are reaped at once, for an exec(2) of their process waits for it.
+ * Elements that aren't NONE on entry are left alone. Returns how many don't stand when the time is
+ * over (kind NONE), or -EINTR: a handler of ours ran; ask again. */
+long ckpt_stand(struct ckpt_stop *stops, uint64_t nr, int64_t timeout_ns);
+
+/* Let those of kind INTERRUPT run on, still seized; their kind becomes NONE. */
+void ckpt_unstand(struct ckpt_stop *stops, uint64_t nr);
+
+/* Detach each; one that stands before a signal gets it. `results` takes 0 or -errno of each. */
+void ckpt_detach_many(const int32_t *tids, uint64_t nr, int32_t *results);
+
+struct ckpt_thread {
+        int32_t tid;
+        int32_t result; /* 0, or the -errno of what could not be read */
+        uint64_t sigmask;
+        struct ckpt_rseq rseq;
+        uint64_t abort_ip; /* where the thread goes on if it is inside an rseq section, else 0 */
+        uint32_t nr_xstate;
+        uint32_t pending;  /* the thread has queued signals of its own */
+        uint8_t regs[216]; /* CKPT_REGS_SIZE */
+};
+
+/* Read each standing thread `tid`; its XSAVE area goes to `xstates` + its index * `xstate_size`.
+ * Nothing in the target changes. */
+void ckpt_read_threads(struct ckpt_thread *threads, uint64_t nr, void *xstates, size_t xstate_size);
