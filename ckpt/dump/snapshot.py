@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Snapshot:
-    """A live task. `pages_id` names its pages file; `guard` is the address of a guard page, if there
-    is any; `robust` and `cpus` are by thread."""
+    """A live task. `pages_id` names its pages file; `guard` is the address of a guard page, if it
+    has any; `robust` and `cpus` are by thread."""
 
     task: SeizedTask
     facts: Facts
