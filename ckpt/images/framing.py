@@ -17,7 +17,7 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import ImageError
-from ckpt.images.payload import RULES
+from ckpt.images.payload import RULES, Span
 from ckpt.images.text import bad_text
 from ckpt.images.types import COMMON_MAGIC, SERVICE_MAGIC, Framing, ImageType, parse_name
 
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from google.protobuf.message import Message
-
-    from ckpt.images.payload import Rule, Span
 
 MAX_MESSAGE = 64 << 20
 """Bytes. The largest that a real tree makes, an mm with 65,000 mappings, has about 4 MiB."""
@@ -76,7 +74,7 @@ def encode(name: str, messages: Iterable[Message | tuple[Message, bytes]]) -> by
         if not message.IsInitialized():
             raise ImageError(f"lacks {_unset(message)}", resource=f"{name}, message {index}")
         body = message.SerializeToString()
-        span = rule(message, memoryview(payload))
+        span = rule(message, memoryview(payload)) if rule else Span(0)
         if span.size != len(payload) or len(body) > MAX_MESSAGE:
             raise ImageError(
                 f"has {len(body)} + {len(payload)} bytes where {span.size} of payload belong",
@@ -97,9 +95,12 @@ def decode(name: str, data: bytes, file: str = "") -> list[Record]:
 
 def decode_as(image_type: ImageType, data: bytes, file: str) -> list[Record]:
     """As decode, where the type is known."""
+    from google.protobuf.message import DecodeError
+
     at = _check_head(image_type, data, file)
     view = memoryview(data)
     rule = RULES[image_type.payload]
+    first, later = image_type.message(0), image_type.message(1)
     records: list[Record] = []
     while at < len(view):
         begin = at
@@ -110,18 +111,22 @@ def decode_as(image_type: ImageType, data: bytes, file: str) -> list[Record]:
         (size,) = _U32.unpack_from(view, at)
         at += 4
         if size > MAX_MESSAGE or size > len(view) - at:
+            left = len(view) - at
+            raise _damaged(file, begin, f"a message of {size} bytes where {left} are left")
+        try:
+            message = (later if records else first).FromString(data[at : at + size])
+            _check(message, file, begin)
+            at += size
+            payload, padding = rule(message, view[at:]) if rule else (0, 0)
+        except DecodeError as error:
+            raise _damaged(file, begin, f"does not parse ({error})") from error
+        if payload + padding > len(view) - at:
+            left = len(view) - at
             raise _damaged(
-                file, begin, f"a message of {size} bytes where {len(view) - at} are left"
+                file, at, f"a payload of {payload + padding} bytes where {left} are left"
             )
-        message = _parse(image_type.message(len(records)), view[at : at + size], file, begin)
-        at += size
-        span = _span(rule, message, view[at:], file, begin)
-        if sum(span) > len(view) - at:
-            raise _damaged(
-                file, at, f"a payload of {sum(span)} bytes where {len(view) - at} are left"
-            )
-        records.append(Record(message, view[at : at + span.size], begin))
-        at += sum(span)
+        records.append(Record(message, view[at : at + payload], begin))
+        at += payload + padding
     return records
 
 
@@ -140,27 +145,11 @@ def _check_head(image_type: ImageType, data: bytes, file: str) -> int:
     )
 
 
-def _parse(message_class: type[Message], body: memoryview, file: str, at: int) -> Message:
-    from google.protobuf.message import DecodeError
-
-    try:
-        message = message_class.FromString(bytes(body))
-    except DecodeError as error:
-        raise _damaged(file, at, f"does not parse ({error})") from error
-    if field := bad_text(message):
-        raise _damaged(file, at, f"{field} is not UTF-8")
+def _check(message: Message, file: str, at: int) -> None:
     if not message.IsInitialized():
         raise _damaged(file, at, f"a {message.DESCRIPTOR.name} lacks {_unset(message)}")
-    return message
-
-
-def _span(rule: Rule, message: Message, rest: memoryview, file: str, at: int) -> Span:
-    from google.protobuf.message import DecodeError
-
-    try:
-        return rule(message, rest)
-    except DecodeError as error:
-        raise _damaged(file, at, f"does not parse ({error})") from error
+    if field := bad_text(message):
+        raise _damaged(file, at, f"{field} is not UTF-8")
 
 
 def _unset(message: Any) -> str:

@@ -62,8 +62,8 @@ def _number(message: Message, field: str) -> int:
     return int(getattr(message, field))
 
 
-RULES: dict[Payload, Rule] = {
-    Payload.NONE: lambda _message, _rest: Span(0),
+RULES: dict[Payload, Rule | None] = {
+    Payload.NONE: None,
     Payload.BYTES: lambda message, _rest: Span(_number(message, "bytes")),
     Payload.LENGTH: lambda message, _rest: Span(_number(message, "length")),
     Payload.TCP_QUEUES: lambda message, _rest: Span(

@@ -53,7 +53,7 @@ class ImageSetWriter:
         self._sums: dict[int, GrowingSum] = {}
         self._made: set[str] = set()
         self._placed: list[str] = []
-        self._synced: set[str] | None = None
+        self._synced: dict[str, int] | None = None
         self._pool = summing_pool()
         self._dir = files_of.open_directory(self.directory)
         try:
@@ -102,10 +102,14 @@ class ImageSetWriter:
     def sync(self) -> None:
         """Bring everything to the disk. What `commit` does after this is then durable too."""
         self.flush()
-        pages = {file_name("pages", number) for number in self._pages}
-        new = self._made - (self._synced or set()) | pages
-        files_of.sync_new(self._dir, sorted(new), self.directory)
-        self._synced = set(self._made)
+        done = self._synced or {}
+        # Images never change once they are made, pages only grow.
+        sizes = dict.fromkeys(self._made, 0)
+        for number, lfd in self._pages.items():
+            sizes[file_name("pages", number)] = os.fstat(lfd).st_size
+        new = sorted(file for file, size in sizes.items() if done.get(file) != size)
+        files_of.sync_new(self._dir, new, self.directory)
+        self._synced = sizes
 
     def commit(self) -> None:
         """Make the set whole. Raises ImageError if it has no inventory, or on a full disk."""

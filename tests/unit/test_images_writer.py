@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ckpt.errors import ImageError
+from ckpt.images import writer as writer_module
 from ckpt.images.directory import write_image
 from ckpt.images.reader import ImageSet
 from ckpt.images.writer import ImageSetWriter
@@ -145,3 +146,33 @@ def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
         with pytest.raises(ImageError, match="can't be written"):
             writer.flush()
     assert victim.read_text() == "precious"
+
+
+def test_what_a_sync_covers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[list[str]] = []
+    sync_new = writer_module.files_of.sync_new
+
+    def watching(dir_lfd: int, files: list[str], where: str) -> None:
+        synced.append(files)
+        sync_new(dir_lfd, files, where)
+
+    monkeypatch.setattr(writer_module.files_of, "sync_new", watching)
+    with minimal(tmp_path) as writer:
+        os.write(writer.pages(1), bytes(PAGE))
+        os.write(writer.pages(2), bytes(PAGE))
+        writer.sync()
+        os.write(writer.pages(2), bytes(PAGE))
+        writer.commit()
+    assert synced == [
+        ["inventory.img", "pages-1.img", "pages-2.img"],
+        ["ckpt-checksums.img", "pages-2.img"],
+    ]
+    with ImageSet(tmp_path) as images:
+        images.verify_pages().wait()
+
+
+def test_without_sync_nothing_waits_for_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _lfd: pytest.fail("waited"))
+    write_set(tmp_path)
