@@ -20,6 +20,7 @@ from ckpt.images.pb.mm_pb2 import mm_entry
 from ckpt.images.pb.pstree_pb2 import pstree_entry
 from ckpt.images.pb.seccomp_pb2 import seccomp_entry
 from ckpt.images.pb.timens_pb2 import timens_entry
+from ckpt.images.text import set_text
 from ckpt.kerndat.xsave import xsave_layout
 from ckpt.procfs import scalars
 from ckpt.procfs.cgroup import parse_cgroup
@@ -89,7 +90,8 @@ def cgroups(snapshot: Snapshot) -> Image:
     entry = cgroup_entry()
     group = entry.sets.add(id=_CG_SET)
     for member in parse_cgroup(snapshot.facts.raw.get("cgroup", b"")):
-        group.ctls.add(name=",".join(member.controllers), path=member.path)
+        control = group.ctls.add(name=",".join(member.controllers))
+        set_text(control, "path", member.path)
     return "cgroup", [entry]
 
 
@@ -105,7 +107,8 @@ def zombie(pid: int, stat: Stat) -> Image:
     core = core_entry(mtype=core_entry.X86_64)
     tc = core.tc
     tc.task_state, tc.exit_code = State.DEAD, stat.exit_code
-    tc.personality, tc.flags, tc.blk_sigset, tc.comm = 0, stat.flags, 0, stat.comm
+    tc.personality, tc.flags, tc.blk_sigset = 0, stat.flags, 0
+    set_text(tc, "comm", stat.comm)
     return f"core-{pid}", [core]
 
 
@@ -144,7 +147,7 @@ def _fill_thread(core: core_entry, s: Snapshot, stopped: Stopped) -> None:
     signals.fill_pending(entry.signals_p, stopped.pending)
     creds.fill(entry.creds, status, told.securebits)
     entry.seccomp_mode = disabled
-    entry.comm = stat.comm
+    set_text(entry, "comm", stat.comm)
     entry.cg_set = _CG_SET
     if stopped.rseq:
         rseq = entry.rseq_entry
@@ -162,7 +165,7 @@ def _fill_task(core: core_entry, s: Snapshot) -> None:
     tc.exit_code = 0
     tc.personality, tc.flags = s.facts.personality, stat.flags
     tc.blk_sigset = s.task.threads[0].sigmask
-    tc.comm = stat.comm
+    set_text(tc, "comm", stat.comm)
     for timer in (tc.timers.real, tc.timers.virt, tc.timers.prof):
         timer.isec = timer.iusec = timer.vsec = timer.vusec = 0
     limits.fill(tc.rlimits, s.facts.limits)
