@@ -1,3 +1,4 @@
+// refused: guard
 /* Guard pages inside a mapping (MADV_GUARD_INSTALL): still fatal to touch, their neighbours whole.
  */
 #include "victim.h"
