@@ -1,0 +1,5 @@
+"""How long a target stands still, how long a dump and a restore take, and what they need.
+
+`python -m tests.bench` as root; nothing here is a test, no figure is asserted. Times depend on the
+machine, so each is given beside a plain write of as many bytes to the same place in the same run.
+"""
