@@ -34,6 +34,9 @@ CRIU_NAMES = """mnt_id mem_dirty_track aio_remap timerfd tun tun_ns userns fdinf
     openat2 get_rseq_conf ptrace_get_rseq_conf ipv6_freebind pagemap_scan overlayfs_maps
     membarrier_get_registrations kcmp"""
 
+# Not SigQ, which counts what all processes of a user have queued.
+MASKS = (b"SigPnd", b"ShdPnd", b"SigBlk", b"SigIgn", b"SigCgt", b"CapPrm", b"CapEff", b"CapBnd")
+
 
 def state_of_ourselves() -> dict[str, object]:
     """What a probe might change: descriptors, children, namespaces, mappings of trials, limits."""
@@ -44,8 +47,8 @@ def state_of_ourselves() -> dict[str, object]:
             "namespaces": sorted(proc.readlink(f"ns/{name}") for name in proc.names("ns")),
             "loginuid": proc.read("loginuid"),
             "timens": proc.read("timens_offsets"),
-            "mounts": proc.read("mountinfo"),
-            "mask": [v for v in proc.read("status").splitlines() if v.startswith((b"Sig", b"Cap"))],
+            "mounts": b" ckpt " in proc.read("mountinfo"),
+            "masks": [line for line in proc.read("status").splitlines() if line[:6] in MASKS],
         }
 
 
