@@ -15,6 +15,7 @@ from bisect import bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt.errors import ImageError
+from ckpt.images.checksums import Verification
 from ckpt.images.pagemap import PE_PARENT, PE_PRESENT, Extent
 from ckpt.images.reader import ImageSet
 from ckpt.units import Range
@@ -81,6 +82,10 @@ class Chain:
                 if not extent.flags & PE_PARENT
             )
         return sorted(pieces)
+
+    def verify_pages(self) -> Verification:
+        """Begin to verify the pages of every set that has sums, the newest first."""
+        return Verification(one for layer in self.layers for one in layer.page_sums())
 
     def close(self) -> None:
         """Close every set."""

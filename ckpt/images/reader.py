@@ -122,14 +122,17 @@ class ImageSet:
             self._pages[number] = self._open(file_name("pages", number))
         return self._pages[number]
 
+    def page_sums(self) -> list[tuple[FileSum, int]]:
+        """For each pages-N.img that has sums: what it must be, and its descriptor (ours)."""
+        return [
+            (self._sums[file], self.pages_fd(number))
+            for number in self.names("pages")
+            if (file := file_name("pages", number)) in self._sums
+        ]
+
     def verify_pages(self) -> Verification:
         """Begin to verify all pages of the set; see Verification. Nothing to do without sums."""
-        wanted = [file_name("pages", number) for number in self.names("pages")]
-        return Verification(
-            (self._sums[file], self.pages_fd(number))
-            for file, number in zip(wanted, self.names("pages"), strict=True)
-            if file in self._sums
-        )
+        return Verification(self.page_sums())
 
     def close(self) -> None:
         """Close every descriptor. May be called twice."""

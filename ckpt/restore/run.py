@@ -85,7 +85,7 @@ def _carry_out(
     report: Report,
 ) -> None:
     with ExitStack() as scope:
-        verifying = loaded.chain.layers[0].verify_pages() if options.checksums else None
+        verifying = loaded.chain.verify_pages() if options.checksums else None
         if verifying:
             scope.callback(verifying.cancel)
         report.stage("files")

@@ -69,6 +69,17 @@ def test_pages_of_three_layers(tmp_path: Path) -> None:
             assert len(os.pread(lfd, len(piece.range), piece.offset)) == len(piece.range)
 
 
+def test_rot_in_a_parent_is_found(tmp_path: Path) -> None:
+    make(tmp_path / "a", [pages(0, 10, N)])
+    make(tmp_path / "b", [pages(0, 1, N), pages(1, 9, P)], "../a")
+    with Chain(tmp_path / "b") as chain:
+        chain.verify_pages().wait()
+        with (tmp_path / "a" / "pages-3.img").open("r+b") as file:
+            file.write(b"rot")
+        with pytest.raises(ImageError, match=r"pages-3.img: rotten at byte 0"):
+            chain.verify_pages().wait()
+
+
 @pytest.mark.parametrize(
     "below", [[pages(0, 2, N)], [pages(3, 2, N)], [pages(0, 2, N), pages(3, 2, N)], []]
 )
