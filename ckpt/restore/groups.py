@@ -12,6 +12,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from ckpt.errors import DeadlineError, TargetError
+from ckpt.images.text import get_text
 from ckpt.infect.batch import Batch
 from ckpt.task import thread
 
@@ -63,7 +64,7 @@ def _last_words(site: Site, task: Task) -> Batch:
     """The batch by which a zombie-to-be ends as its original did."""
     tc = site.loaded.dead[task.pid].tc
     batch = Batch()
-    thread.restore_name(batch, tc.comm)
+    thread.restore_name(batch, get_text(tc, "comm"))
     killer = tc.exit_code & 0x7F
     if killer:
         # No core dump may come of it, whatever the limits here are.

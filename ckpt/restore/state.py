@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from ckpt._native import ffi, lib
 from ckpt.errors import RestoreError
+from ckpt.images.text import get_text
 from ckpt.infect.batch import SOCK, Batch, Load, Result
 from ckpt.infect.lend import Lender
 from ckpt.mem import apply
@@ -194,7 +195,7 @@ def _thread_state(batch: Batch, image: TaskImage, tid: int, powers: Powers) -> N
     core = image.threads[tid]
     entry = core.thread_core
     thread.restore(batch, entry, core.thread_info.clear_tid_addr)
-    comm = core.tc.comm if core.HasField("tc") else entry.comm
+    comm = get_text(core.tc if core.HasField("tc") else entry, "comm")
     thread.restore_name(batch, comm)
     if entry.HasField("rseq_entry"):
         thread.restore_rseq(batch, entry.rseq_entry)
