@@ -39,9 +39,12 @@ class Case:
         self.victims.append(victim)
         return victim
 
-    def start_command(self, *command: str, **env: str) -> Victim:
+    def start_command(
+        self, *command: str, stdin: int | None = None, output: int | None = None, **env: str
+    ) -> Victim:
         """An ordinary program; the caller finds out by itself when it is where it should be."""
-        victim = start(list(command), self.folder / f"victim{len(self.victims)}", env)
+        folder = self.folder / f"victim{len(self.victims)}"
+        victim = start(list(command), folder, env, stdin=stdin, output=output)
         self.victims.append(victim)
         return victim
 

@@ -82,8 +82,18 @@ class Victim:
         self.held.clear()
 
 
-def start(command: list[str], folder: Path, env: dict[str, str] | None = None) -> Victim:
-    """Start `command` with its working directory and FIFOs in `folder`, which is made."""
+def start(
+    command: list[str],
+    folder: Path,
+    env: dict[str, str] | None = None,
+    *,
+    stdin: int | None = None,
+    output: int | None = None,
+) -> Victim:
+    """Start `command` with its working directory and FIFOs in `folder`, which is made.
+
+    Standard input is /dev/null, output and error go to `out` there, unless descriptors are given.
+    """
     folder.mkdir()
     folder.chmod(0o777)
     for step in ("ready", "go"):
@@ -100,8 +110,8 @@ def start(command: list[str], folder: Path, env: dict[str, str] | None = None) -
                 "VICTIM_FOLDER": str(folder),
                 **(env or {}),
             },
-            stdin=subprocess.DEVNULL,
-            stdout=out,
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            stdout=out if output is None else output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )

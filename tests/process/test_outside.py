@@ -1,0 +1,221 @@
+"""What is outside the tree: pipes, files, terminals of others, and the controller's own state."""
+
+from __future__ import annotations
+
+import os
+import pty
+import resource
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+from tests.support import processes, visible
+from tests.support.case import Case
+from tests.support.ckptcmd import CKPT
+from tests.support.programs import program
+from tests.support.victim import SUCCESS, Victim
+from tests.support.waiting import wait_until
+
+
+def start_reading(case: Case, source: int) -> Victim:
+    """The victim that reads words from `source`, which becomes its standard input."""
+    binary = program("outside/standard_input").build(case.built)
+    victim = case.start_command(str(binary), stdin=source)
+    victim.wait_ready()
+    return victim
+
+
+def test_pipe_from_outside(case: Case) -> None:
+    """`--external pipe[INODE]` on dump, `--inherit-fd fd[N]:pipe:[INODE]` on restore."""
+    reader, writer = os.pipe()
+    os.write(writer, b"one ")
+    victim = start_reading(case, reader)
+    inode = os.fstat(reader).st_ino
+    pids = victim.tree
+    case.ckpt.dump(victim.pid, case.images, "--external", f"pipe[{inode}]").ok()
+    victim.await_gone(pids)
+    os.close(reader)
+    os.close(writer)
+    other_reader, other_writer = os.pipe()
+    inherit = f"fd[{other_reader}]:pipe:[{inode}]"
+    case.ckpt.restore(case.images, "--inherit-fd", inherit, pass_fds=(other_reader,)).ok()
+    os.close(other_reader)
+    os.write(other_writer, b"two")
+    os.close(other_writer)
+    victim.finish()
+
+
+def test_file_from_outside(case: Case) -> None:
+    """`--external file[MNT_ID:INODE]`: on restore another file stands in for it."""
+    source = case.folder / "source"
+    source.write_text("one two")
+    lfd = os.open(source, os.O_RDONLY)
+    victim = start_reading(case, lfd)
+    facts = dict(
+        line.split(":\t") for line in Path(f"/proc/self/fdinfo/{lfd}").read_text().splitlines()
+    )
+    name = f"file[{int(facts['mnt_id']):x}:{os.fstat(lfd).st_ino:x}]"
+    os.close(lfd)
+    pids = victim.tree
+    case.ckpt.dump(victim.pid, case.images, "--external", name).ok()
+    victim.await_gone(pids)
+    source.unlink()
+    (case.folder / "other").write_text("two")
+    other = os.open(case.folder / "other", os.O_RDONLY)
+    case.ckpt.restore(case.images, "--inherit-fd", f"fd[{other}]:{name}", pass_fds=(other,)).ok()
+    os.close(other)
+    victim.finish()
+
+
+# Leads a session on the terminal that it gets as standard input, as a login shell does: starts its
+# argument there, and on each line of its control FIFO runs that line's words as a command.
+SHELL = """
+import fcntl, os, subprocess, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+control, answer = os.environ["CONTROL"], os.environ["ANSWER"]
+job = subprocess.Popen(sys.argv[1:], process_group=0)
+with open(answer, "w") as out:
+    print(job.pid, file=out)
+with open(control) as commands:
+    for line in commands:
+        job.wait()
+        code = subprocess.run(line.split()).returncode
+        with open(answer, "w") as out:
+            print(code, file=out)
+"""
+
+
+def test_job_of_a_shell(case: Case) -> None:
+    """`--shell-job`: session and terminal are the shell's, who restores is a shell there too."""
+    master, slave = pty.openpty()
+    control, answer = case.folder / "control", case.folder / "answer"
+    os.mkfifo(control)
+    os.mkfifo(answer)
+    binary = str(program("outside/terminal").build(case.built))
+    shell = case.start_command(
+        sys.executable,
+        "-c",
+        SHELL,
+        binary,
+        stdin=slave,
+        output=slave,
+        CONTROL=str(control),
+        ANSWER=str(answer),
+    )
+    os.close(slave)
+    pid = int(answer.read_text())
+    shell.wait_ready()
+    before = visible.look(pid)
+    case.ckpt.dump(pid, case.images).failed(3, "shell-job")
+    case.ckpt.dump(pid, case.images, "--shell-job").ok()
+    with control.open("w") as commands:
+        log = case.folder / "restore.log"
+        print(CKPT, "restore -D", case.images, "-d -j -v4 -o", log, file=commands, flush=True)
+        assert int(answer.read_text()) == 0, log.read_text()
+        visible.assert_same(before, visible.look(pid), ["*/PPid"])
+        os.write(master, b"word\n")
+        shell.go()
+        said = b""
+        while SUCCESS.encode() not in said:
+            said += os.read(master, 4096)
+            assert b"FAIL" not in said, said
+        processes.wait_end(pid)
+    os.close(master)
+
+
+def is_stopped(pid: int) -> bool:
+    return processes.state(pid) == "T"
+
+
+def test_leave_stopped(case: Case) -> None:
+    """The tree stands after the dump, its images are whole, and SIGCONT lets it go on."""
+    victim = case.start(program("tree/children"))
+    case.ckpt.dump(victim.pid, case.images, "--leave-stopped").ok()
+    pids = victim.tree
+    for pid in pids:
+        wait_until(pid, partial(is_stopped, pid))
+    assert (case.images / "inventory.img").exists()
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+    victim.finish()
+
+
+def test_pidfile_and_dry_run(case: Case) -> None:
+    """A dry run prints and makes nothing; a restore writes the pid of the root."""
+    victim = case.start(program("tree/children"))
+    pids = victim.tree
+    case.ckpt.dump(victim.pid, case.images).ok()
+    victim.await_gone(pids)
+    said = case.ckpt.run("restore", "-D", case.images, "--dry-run").ok().stdout
+    assert all(str(pid) in said for pid in pids), said
+    assert not any(processes.state(pid) for pid in pids)
+    pidfile = case.folder / "pid"
+    case.ckpt.restore(case.images, "--pidfile", str(pidfile)).ok()
+    assert int(pidfile.read_text()) == victim.pid
+    victim.finish()
+
+
+def test_waits_when_not_detached(case: Case) -> None:
+    """Without -d the command stays until the restored root has ended, and tells how."""
+    victim = case.start(program("tree/children"))
+    pids = victim.tree
+    case.ckpt.dump(victim.pid, case.images).ok()
+    victim.await_gone(pids)
+    restore = subprocess.Popen(
+        case.ckpt.argv("restore", "-D", case.images), stdin=subprocess.DEVNULL
+    )
+    wait_until(restore.pid, lambda: processes.tree(restore.pid)[1:].count(victim.pid) == 1)
+    victim.go()
+    assert restore.wait(30) == 0
+    assert victim.out.endswith(f"{SUCCESS}\n")
+
+
+def test_nothing_of_the_controller_leaks_in(case: Case) -> None:
+    """umask, working directory, limits, niceness, ignored and blocked signals, environment."""
+
+    def surroundings() -> None:
+        os.umask(0o077)
+        os.chdir("/")
+        os.nice(7)
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2, signal.SIGRTMIN})
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (200, resource.RLIM_INFINITY))
+        os.sched_setaffinity(0, {0})
+
+    victim = case.start(program("tree/many_cycles"))
+    before = visible.look(victim.pid)
+    pids = victim.tree
+    case.ckpt.dump(victim.pid, case.images).ok()
+    victim.await_gone(pids)
+    held = [os.dup(0) for _ in range(50)]
+    result = subprocess.run(
+        case.ckpt.argv("restore", "-D", case.images, "-d"),
+        stdin=subprocess.DEVNULL,
+        preexec_fn=surroundings,
+        pass_fds=held,
+        env={"ODD": "x"},
+        check=False,
+    )
+    for lfd in held:
+        os.close(lfd)
+    assert result.returncode == 0
+    visible.assert_same(before, visible.look(victim.pid))
+    victim.finish()
+
+
+def test_controller_leaves_nothing_behind(case: Case) -> None:
+    """After a dump and after a restore no process of ckpt is left, only the tree itself."""
+    victim = case.start(program("tree/children"))
+    pids = victim.tree
+    case.ckpt.dump(victim.pid, case.images, "-R").ok()
+    assert sorted(processes.children(os.getpid())) == [victim.pid]
+    case.ckpt.dump(victim.pid, case.folder / "again").ok()
+    victim.await_gone(pids)
+    case.ckpt.restore(case.images).ok()
+    assert sorted(processes.children(os.getpid())) == [victim.pid]
+    assert victim.tree == pids
+    victim.finish()
