@@ -19,7 +19,8 @@ from ckpt.tracee import ops
 
 _RIP = struct.Struct("<Q")
 _RIP_AT = 16 * 8
-_AT_ONCE = 64  # bounds the memory for areas whose sizes are not known yet
+_AT_ONCE = 64
+_MORE = 64  # an area that fills its room may be larger
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,25 +64,29 @@ class SeizedTask:
 
 def read_threads(stops: Sequence[tuple[int, int]]) -> list[Stopped]:
     """The state of standing threads, given as (tid, group stop), without those that have ended."""
-    found: list[Stopped] = []
-    for first in range(0, len(stops), _AT_ONCE):
-        found += _read_some(stops[first : first + _AT_ONCE])
+    found = _read_some(stops[:1], ops.XSTATE_MAX)
+    room = len(found[0].xstate) + _MORE if found else ops.XSTATE_MAX
+    for first in range(1, len(stops), _AT_ONCE):
+        found += _read_some(stops[first : first + _AT_ONCE], room)
     return found
 
 
-def _read_some(stops: Sequence[tuple[int, int]]) -> list[Stopped]:
+def _read_some(stops: Sequence[tuple[int, int]], room: int) -> list[Stopped]:
+    """`room`: bytes for the XSAVE area of each."""
     threads = ffi.new("struct ckpt_thread[]", [{"tid": tid} for tid, _ in stops])
-    xstates = bytearray(ops.XSTATE_MAX * len(stops))
-    lib.ckpt_read_threads(threads, len(stops), ffi.from_buffer(xstates), ops.XSTATE_MAX)
+    xstates = bytearray(room * len(stops))
+    lib.ckpt_read_threads(threads, len(stops), ffi.from_buffer(xstates), room)
     found = []
-    for i, (thread, (tid, group_stop)) in enumerate(zip(threads, stops, strict=True)):
+    for thread, (tid, group_stop), at in zip(
+        threads, stops, range(0, len(xstates), room), strict=True
+    ):
         if thread.result == -errno.ESRCH:
             continue
         if thread.result:
             why = os.strerror(-thread.result)
             raise KernelError("its state can't be read", pid=tid, resource="a thread", why=why)
-        at = i * ops.XSTATE_MAX
-        xstate = bytes(xstates[at : at + thread.nr_xstate])
+        size = thread.nr_xstate
+        xstate = bytes(xstates[at : at + size]) if size < room else ops.get_xstate(tid)
         found.append(_stopped(thread, xstate, group_stop))
     return found
 
