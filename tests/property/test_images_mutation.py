@@ -14,11 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ckpt.cli.show import plain_lines
 from ckpt.errors import ImageError
 from ckpt.images import checksums, framing, pagemap
 from ckpt.images.framing import encode
 from ckpt.images.pagemap import PE_LAZY, PE_PARENT, PE_PRESENT, Run
 from ckpt.images.reader import ImageSet
+from ckpt.images.summary import summarise
 from ckpt.images.text import get_text, set_text
 from ckpt.images.types import TYPES, parse_file_name
 from ckpt.units import PAGE
@@ -146,6 +148,27 @@ def test_a_set_with_a_mutated_image_is_refused(mutation: tuple[str, bytes]) -> N
             Path(directory, f"pages-{number}.img").touch()
         with pytest.raises(ImageError, match=file), ImageSet(directory) as images:
             images.read(file.removesuffix(".img"))
+
+
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(mutations())
+def test_a_mutated_set_is_shown_or_refused(mutation: tuple[str, bytes]) -> None:
+    """Without sums the mutated image itself is looked at."""
+    file, data = mutation
+    with TemporaryDirectory() as directory:
+        for name, content in originals().items():
+            if name != "ckpt-checksums.img":
+                Path(directory, name).write_bytes(data if name == file else content)
+        for number, nr_pages in ((1, 1), (10, 3), (20, 3)):
+            Path(directory, f"pages-{number}.img").write_bytes(bytes(nr_pages * PAGE))
+        try:
+            with ImageSet(directory) as images:
+                lines = list(plain_lines(summarise(images)))
+        except ImageError as error:
+            assert error.exit_code == 5
+            return
+        assert len(lines) >= 2
+        assert all(line.isprintable() for line in lines)
 
 
 @st.composite
