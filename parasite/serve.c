@@ -61,6 +61,8 @@ static void leave(struct ckpt_session *session)
         if (session->lent_fd >= 0)
                 ckpt_syscall(__NR_close, session->lent_fd, 0, 0, 0, 0, 0);
         session->lent_fd = -1;
+        if (session->leave_to)
+                return;
         session->sock = -1;
         ckpt_syscall(__NR_close, sock, 0, 0, 0, 0, 0);
 }
@@ -81,8 +83,10 @@ void ckpt_serve(struct ckpt_session *session)
                         ok = hello(session);
                 else if (command.what == CKPT_CMD_RUN)
                         ok = run(session, &command);
-                else if (command.what == CKPT_CMD_LEAVE)
+                else if (command.what == CKPT_CMD_LEAVE) {
+                        session->told = 1;
                         break;
+                }
                 if (!ok) {
                         if (session->on_eof == CKPT_EOF_EXIT)
                                 end_task();

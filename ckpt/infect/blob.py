@@ -30,6 +30,7 @@ class Blob:
     park: int
     stub: bytes
     stub_return: int
+    """Offset in `stub`."""
 
     @property
     def code_len(self) -> int:
@@ -47,7 +48,7 @@ def blob() -> Blob:
     expected = (lib.CKPT_BLOB_MAGIC, lib.CKPT_WIRE_VERSION, len(code), lib.ckpt_wire_hash)
     if (magic, version, size, wire_hash) != expected:
         raise KernelError("the parasite is of another build than ckpt", hint="install ckpt again")
-    return Blob(code, entry, call, park, code[stub : stub + stub_len], back)
+    return Blob(code, entry, call, park, code[stub : stub + stub_len], back - stub)
 
 
 def seed_path() -> Path:

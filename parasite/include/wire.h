@@ -42,12 +42,13 @@ struct ckpt_session {
         uint64_t len;
         uint64_t data; /* address of this struct's area: base of CKPT_ARG_DATA */
         uint64_t stack_top;
-        uint64_t leave_to; /* jumped to after the session, with this struct's address as argument */
+        uint64_t leave_to; /* jumped to after the session, with this struct's address as argument;
+                              what stands there closes the socket, as the last it does */
         uint64_t batch;    /* address of a batch to run before serving, or 0 */
         int32_t sock;      /* command socket, or -1: run the batch, then park */
         uint32_t on_eof;
         int32_t lent_fd; /* a descriptor of the controller's to close when leaving, or -1 */
-        uint32_t reserved;
+        uint32_t told;   /* set when CKPT_CMD_LEAVE came: the controller is alive */
 };
 
 /* How an argument's value comes about. */
@@ -100,7 +101,8 @@ struct ckpt_batch {
 enum ckpt_command_what {
         CKPT_CMD_HELLO = 1, /* answered with version, wire hash and window */
         CKPT_CMD_RUN = 2,   /* run the batch at `arg` */
-        CKPT_CMD_LEAVE = 3, /* close the socket and go back through leave_to, or park without one */
+        CKPT_CMD_LEAVE = 3, /* go back through leave_to, with the socket still open, or close it and
+                               park without one */
 };
 
 struct ckpt_command {

@@ -21,6 +21,7 @@ _Static_assert(offsetof(struct ckpt_session, stack_top) == 24, "used by head.S")
 _Static_assert(offsetof(struct ckpt_session, leave_to) == 32, "used by head.S");
 _Static_assert(offsetof(struct ckpt_session, sock) == 48, "used by ckpt/infect/batch.py");
 _Static_assert(offsetof(struct ckpt_session, lent_fd) == 56, "used by ckpt/infect/batch.py");
+_Static_assert(offsetof(struct ckpt_session, told) == 60, "used by stub.S");
 _Static_assert(sizeof(struct ckpt_entry) == 80, "entry");
 _Static_assert(sizeof(struct ckpt_batch) == 16, "batch");
 _Static_assert(sizeof(struct ckpt_command) == 16, "command");

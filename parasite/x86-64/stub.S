@@ -1,8 +1,285 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * The code that is entered first in a live target.
+ * The code that is entered first in a live target, and its way back.
+ *
+ * Two pieces, each placed by itself in bytes of an executable mapping that nobody uses: one for
+ * the task's leader, which brings the session up and takes it down, one for any other thread,
+ * which makes a few calls. A piece is code and the data that the controller fills in; it is read
+ * and executed, never written by the target.
+ *
+ * Rules:
+ *   1. rsp stays the target's until all signals are blocked; no stack is used, no FPU.
+ *   2. Whatever fails or times out, the thread goes home by itself: what was done is undone, then
+ *      way A (rt_sigreturn on the prepared frame) or way B (registers one by one; for a thread
+ *      with a restart block, which rt_sigreturn would destroy).
+ *   3. While parked, nothing of the session is left: a controller may set registers and mask.
+ *   4. ppoll is the only wait: it leaves the restart block alone. Its limit lies in memory that is
+ *      not writable, so it returns EINTR where it was interrupted; it is repeated then.
+ *
+ * The offsets are those of ckpt/infect/stub.py.
  */
+
+#define PIECE_MAGIC     0x3162757473747063
+#define SESSION_SOCK    48
+#define SESSION_TOLD    60
+#define SV              64      /* in the data area: the two ends, ready word, struct pollfd */
+#define READY           72
+#define POLLFD          80
+#define NR_LIMITS       4
+#define NR_CALLS        5
+#define EINTR           4
+
+/* What both pieces begin with: who they are, and the way home. */
+.macro PIECE name
+\name:
+        .quad PIECE_MAGIC
+        .long \name\()_end - \name
+        .long \name\()_enter - \name
+        .long \name\()_park - \name
+        .long \name\()_park_end - \name
+        .long \name\()_aux - \name
+        .long \name\()_aux_end - \name
+\name\()_frame: .quad 0                 /* rsp for rt_sigreturn; 0: way B */
+\name\()_mask:  .quad 0
+\name\()_all:   .quad -1
+\name\()_limit: .quad 0, 0              /* how long to stay parked */
+\name\()_regs:  .fill 18, 8, 0          /* r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi
+                                           rdi rflags rsp rip */
+.endm
+
+.macro BLOCK name
+        mov     $__NR_rt_sigprocmask, %eax
+        mov     $2, %edi                /* SIG_SETMASK */
+        lea     \name\()_all(%rip), %rsi
+        xor     %edx, %edx
+        mov     $8, %r10d
+        syscall
+.endm
+
+/* Wait without a descriptor for the limit; falls through when it is over. */
+.macro WAIT name
+1:      xor     %edi, %edi
+        xor     %esi, %esi
+        lea     \name\()_limit(%rip), %rdx
+        xor     %r10d, %r10d
+        mov     $8, %r8d
+        mov     $__NR_ppoll, %eax
+        syscall
+        cmp     $-EINTR, %eax
+        je      1b
+.endm
+
+.macro HOME name
+        mov     \name\()_frame(%rip), %rax
+        test    %rax, %rax
+        jz      2f
+        mov     %rax, %rsp
+        mov     $__NR_rt_sigreturn, %eax
+        syscall
+2:      lea     \name\()_regs+15*8(%rip), %rsp
+        popfq
+        mov     \name\()_regs+16*8(%rip), %rsp
+        /* from here on flags must not change */
+        mov     $__NR_rt_sigprocmask, %eax
+        mov     $2, %edi
+        lea     \name\()_mask(%rip), %rsi
+        mov     $0, %edx
+        mov     $8, %r10d
+        syscall
+        mov     \name\()_regs+0*8(%rip), %r15
+        mov     \name\()_regs+1*8(%rip), %r14
+        mov     \name\()_regs+2*8(%rip), %r13
+        mov     \name\()_regs+3*8(%rip), %r12
+        mov     \name\()_regs+4*8(%rip), %rbp
+        mov     \name\()_regs+5*8(%rip), %rbx
+        mov     \name\()_regs+6*8(%rip), %r11
+        mov     \name\()_regs+7*8(%rip), %r10
+        mov     \name\()_regs+8*8(%rip), %r9
+        mov     \name\()_regs+9*8(%rip), %r8
+        mov     \name\()_regs+10*8(%rip), %rax
+        mov     \name\()_regs+11*8(%rip), %rcx
+        mov     \name\()_regs+12*8(%rip), %rdx
+        mov     \name\()_regs+13*8(%rip), %rsi
+        mov     \name\()_regs+14*8(%rip), %rdi
+        jmp     *\name\()_regs+17*8(%rip)
+.endm
+
+        .balign 8
 stub:
+PIECE leader
+leader_window:  .quad 0
+leader_len:     .quad 0
+leader_data:    .quad 0
+leader_datalen: .quad 0
+leader_entry:   .quad 0                 /* the blob's; 0: no socket, the controller drives */
+leader_limits:  .fill NR_LIMITS * 5, 8, 0 /* resource, for the session: soft hard, after: soft hard */
+leader_nr:      .quad 0
+
+/* rbx: what is to be told of a failure (which step), rbp: its result. */
+leader_enter:
+        BLOCK   leader
+        mov     $8, %r15d
+        jmp     limits
+limits_done_1:
+        mov     $1, %ebx
+        mov     leader_window(%rip), %rdi
+        mov     leader_len(%rip), %rsi
+        mov     $5, %edx                /* PROT_READ | PROT_EXEC */
+        mov     $0x100022, %r10d        /* MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE */
+        mov     $-1, %r8
+        xor     %r9d, %r9d
+        mov     $__NR_mmap, %eax
+        syscall
+        mov     %rax, %rbp
+        mov     $-1, %r12d
+        mov     $1, %r13d
+        cmp     leader_window(%rip), %rax
+        jne     nothing_mapped
+        inc     %ebx
+        mov     leader_data(%rip), %rdi
+        mov     leader_datalen(%rip), %rsi
+        mov     $3, %edx                /* PROT_READ | PROT_WRITE */
+        mov     $0x32, %r10d            /* MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED */
+        mov     $__NR_mmap, %eax
+        syscall
+        mov     %rax, %rbp
+        cmp     leader_data(%rip), %rax
+        jne     undo
+        mov     %rax, %r14
+        mov     leader_window(%rip), %rdi
+        mov     leader_len(%rip), %rsi
+        mov     $10, %edx               /* MADV_DONTFORK */
+        mov     $__NR_madvise, %eax
+        syscall
+        cmpq    $0, leader_entry(%rip)
+        je      driven
+        inc     %ebx
+        mov     $1, %edi                /* AF_UNIX */
+        mov     $0x80005, %esi          /* SOCK_SEQPACKET | SOCK_CLOEXEC */
+        xor     %edx, %edx
+        lea     SV(%r14), %r10
+        mov     $__NR_socketpair, %eax
+        syscall
+        mov     %rax, %rbp
+        test    %eax, %eax
+        jnz     undo
+        mov     SV(%r14), %eax
+        mov     %eax, POLLFD(%r14)
+        movl    $1, POLLFD+4(%r14)      /* POLLIN */
+        movl    $1, READY(%r14)
+3:      lea     POLLFD(%r14), %rdi
+        mov     $1, %esi
+        lea     leader_limit(%rip), %rdx
+        xor     %r10d, %r10d
+        mov     $8, %r8d
+        mov     $__NR_ppoll, %eax
+        syscall
+        cmp     $-EINTR, %eax
+        je      3b
+        mov     %eax, %r15d
+        mov     SV+4(%r14), %edi
+        mov     $__NR_close, %eax
+        syscall
+        mov     %r14, %rdi
+        cmp     $1, %r15d
+        jne     4f
+        jmp     *leader_entry(%rip)
+4:      mov     SV(%r14), %r12d
+        xor     %r13d, %r13d
+        jmp     undo
+
+/* No descriptor is to be had: the controller sets registers to make single calls here. */
+driven:
+        movl    $1, READY(%r14)
+        jmp     8f
+leader_aux:
+        syscall
+        mov     %rax, %rbp
+8:      WAIT    leader
+leader_aux_end:
+        xor     %r13d, %r13d
+        mov     $-1, %r12d
+        jmp     undo
+
+/* rdi: struct ckpt_session *. The blob leaves its end of the socket to us, so that end of file
+ * tells the controller that nothing is left. */
 stub_return:
-        ud2
+        mov     SESSION_SOCK(%rdi), %r12d
+        mov     SESSION_TOLD(%rdi), %r13d
+undo:
+        mov     leader_window(%rip), %rdi
+        mov     leader_len(%rip), %rsi
+        mov     $__NR_munmap, %eax
+        syscall
+nothing_mapped:
+        mov     $24, %r15d
+        jmp     limits
+limits_done_2:
+        mov     %r12d, %edi
+        mov     $__NR_close, %eax
+        syscall
+leader_park:
+        test    %r13d, %r13d
+        jz      leader_home
+        WAIT    leader
+leader_park_end:
+leader_home:
+        HOME    leader
+
+/* Set all limits to the pair at offset r15d (8: for the session, 24: after it). */
+limits:
+        xor     %r14d, %r14d
+        lea     leader_limits(%rip), %rdx
+5:      cmp     leader_nr(%rip), %r14d
+        je      6f
+        xor     %edi, %edi
+        mov     (%rdx), %esi
+        mov     %rdx, %r8
+        add     %r15, %rdx
+        xor     %r10d, %r10d
+        mov     $__NR_prlimit64, %eax
+        syscall
+        lea     40(%r8), %rdx
+        inc     %r14d
+        jmp     5b
+6:      cmp     $8, %r15d
+        je      limits_done_1
+        jmp     limits_done_2
+        .balign 8
+leader_end:
+
+/* Another thread: a few calls that don't wait. Results are shifted through rbp r12 r13 r14 r15, the
+ * last one first. */
+PIECE thread
+thread_upto:    .quad 0                 /* address of the end of the calls */
+thread_calls:   .fill NR_CALLS * 7, 8, 0 /* number and six arguments */
+
+thread_enter:
+        BLOCK   thread
+        lea     thread_calls(%rip), %rbx
+7:      cmp     thread_upto(%rip), %rbx
+        jae     thread_park
+        mov     %r14, %r15
+        mov     %r13, %r14
+        mov     %r12, %r13
+        mov     %rbp, %r12
+        mov     (%rbx), %rax
+        mov     8(%rbx), %rdi
+        mov     16(%rbx), %rsi
+        mov     24(%rbx), %rdx
+        mov     32(%rbx), %r10
+        mov     40(%rbx), %r8
+        mov     48(%rbx), %r9
+        syscall
+        mov     %rax, %rbp
+        add     $56, %rbx
+        jmp     7b
+thread_park:
+thread_aux:
+thread_aux_end:
+        WAIT    thread
+thread_park_end:
+        HOME    thread
+        .balign 8
+thread_end:
 stub_end:

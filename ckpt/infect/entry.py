@@ -1,0 +1,189 @@
+"""One stopped thread goes into a stub and comes back.
+
+Order, each step of which leaves the thread able to finish by itself:
+
+1. the way home is computed and written: frame, then piece;
+2. one SETREGSET changes rip and forgets the call under way, nothing else;
+3. SETSIGMASK(all), then CONT.
+
+Back, with the controller alive: the thread stands in the parked range of its piece, where nothing
+is left to undo; SETSIGMASK, then SETREGSET as at the stop, and the kernel restarts its call.
+
+Source: ptrace(2), kernel/ptrace.c.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from ckpt.errors import HarmError, TargetError
+from ckpt.infect import way
+from ckpt.infect.place import Memory, Place, Places
+from ckpt.infect.stub import Piece, pieces
+from ckpt.kerndat.xsave import xsave_layout
+from ckpt.procfs.maps import Mapping
+from ckpt.tracee import ops
+from ckpt.tracee.stopped import SeizedTask, Stopped
+from ckpt.units import Range
+
+ALL_SIGNALS = (1 << 64) - 1
+_FAULTS = {4, 5, 7, 8, 11, 31}  # SIGILL SIGTRAP SIGBUS SIGFPE SIGSEGV SIGSYS
+_ROUND_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a thread's piece and frame are. Without a frame every way home is by registers."""
+
+    piece: Piece
+    code: Place
+    frame: Place | None
+    xstate: Place | None
+
+    @property
+    def addr(self) -> int:
+        return self.code.addr
+
+    def within(self, start: int, end: int) -> range:
+        """Addresses from two offsets in the piece."""
+        return range(self.addr + start, self.addr + end)
+
+    @property
+    def parked(self) -> range:
+        """Where a thread stands that has nothing left to undo."""
+        return self.within(self.piece.park.start, self.piece.park.end)
+
+    def put_back(self, memory: Memory) -> None:
+        """Undo the writing; no thread may be inside."""
+        for place in (self.code, self.frame, self.xstate):
+            if place:
+                memory.write(place.addr, place.before)
+
+
+def choose_sites(memory: Memory, mappings: Sequence[Mapping]) -> tuple[Places, Site, Site | None]:
+    """Where the leader's and the other threads' pieces go; None: no room for the latter. The same
+    answer each time as long as the mappings with files don't change.
+
+    Raises TargetError where there is no room for the leader's.
+    """
+    places = Places(memory, mappings)
+    first, second = pieces()
+    leader = _site(places, first)
+    if leader is None:
+        raise TargetError(
+            "no room for the parasite's stub",
+            pid=memory.tid,
+            why=f"no executable mapping ends in {len(first)} unused bytes",
+        )
+    return places, leader, _site(places, second)
+
+
+def _site(places: Places, piece: Piece) -> Site | None:
+    code = places.take(len(piece))
+    if code is None:
+        return None
+    frame = places.take(way.FRAME_SIZE)
+    sizes = way.xstate_sizes(_xsave_layout()) if frame else ()
+    found = (places.take(size, way.XSTATE_ALIGN) for size in sizes)
+    return Site(piece, code, frame, next((xstate for xstate in found if xstate), None))
+
+
+@cache
+def _xsave_layout() -> dict[int, tuple[int, int]]:
+    """Of this CPU: CPUID is slow in virtual machines."""
+    return xsave_layout()
+
+
+def xstate_of(thread: Stopped) -> bytes:
+    """The thread's FPU state as a signal frame holds it; empty: it can't."""
+    return way.xstate_image(thread.xstate, _xsave_layout())
+
+
+def way_of(memory: Memory, task: SeizedTask, thread: Stopped) -> way.Way:
+    """The way home of a thread as it was stopped."""
+    rip = way.REGS.unpack(thread.regs)[way.RIP]
+    return way.home(
+        thread.regs,
+        thread.sigmask,
+        memory.read(rip, 2),
+        signalled=way.signalled(thread.sigmask, thread.pending, task.pending),
+    )
+
+
+def write_frame(memory: Memory, site: Site, home: way.Way, xstate: bytes) -> int:
+    """Write the thread's signal frame; its address, or 0 where it must go by registers."""
+    if not (home.by_frame and xstate and site.frame and site.xstate):
+        return 0
+    if len(xstate) > len(site.xstate.range):
+        return 0
+    memory.write(site.xstate.addr, xstate)
+    memory.write(site.frame.addr, way.frame(home, site.xstate.addr))
+    return site.frame.addr
+
+
+def check_unmoved(thread: Stopped) -> None:
+    """Raise TargetError when the thread is not where it was stopped."""
+    now = way.REGS.unpack(ops.get_regs(thread.tid))
+    then = way.REGS.unpack(thread.regs)
+    if now[way.RSP] != then[way.RSP] or now[: way.ORIG_RAX] != then[: way.ORIG_RAX]:
+        raise TargetError("it is not any more where it was stopped", pid=thread.tid)
+
+
+def enter(thread: Stopped, rip: int) -> None:
+    """Send a standing thread to `rip`, in a stub that is written."""
+    ops.set_regs(thread.tid, way.entered(thread.regs, rip))
+    ops.set_sigmask(thread.tid, ALL_SIGNALS)
+    ops.cont(thread.tid)
+
+
+def leave(task: SeizedTask, thread: Stopped) -> None:
+    """Give a parked, standing thread mask and registers back."""
+    signalled = way.signalled(thread.sigmask, thread.pending, task.pending)
+    ops.set_sigmask(thread.tid, thread.sigmask)
+    ops.set_regs(thread.tid, way.resumed(thread.regs, signalled=signalled))
+
+
+def look(tid: int) -> None:
+    """See that a thread which should run in the stub or the parasite does. What stops it from
+    outside (a stop of its group) is passed on and it goes on. Raises TargetError."""
+    stop = ops.look(tid)
+    if stop.kind == ops.StopKind.RUNNING:
+        return
+    if stop.kind.ended:
+        raise TargetError("the task ended while it was being worked on", pid=tid)
+    if stop.kind == ops.StopKind.SIGNAL and stop.signal in _FAULTS:
+        raise TargetError("the parasite failed in the task", pid=tid, why=f"signal {stop.signal}")
+    ops.cont(tid, stop.signal if stop.kind == ops.StopKind.SIGNAL else 0)
+
+
+def stand(tid: int, timeout_s: float) -> int:
+    """Have the thread stand; its rip. Raises TargetError (it ended), DeadlineError."""
+    stop = ops.interrupt_and_wait([tid], timeout_s)[0]
+    if stop.kind.ended:
+        raise TargetError("the task ended while it was being worked on", pid=tid)
+    return int(way.REGS.unpack(ops.get_regs(tid))[way.RIP])
+
+
+def stand_parked(tid: int, site: Site, inside: Sequence[Range], timeout_s: float) -> bool:
+    """Have the thread stand, parked in its piece. False: it went home by itself, and stands there.
+    `inside` are the addresses of what it can be in, besides its piece. HarmError when it does
+    neither in time."""
+    deadline = time.monotonic() + timeout_s
+    all_of_it = (site.code.range, *inside)
+    pause_s = 0.0
+    while True:
+        rip = stand(tid, timeout_s)
+        if rip in site.parked:
+            return True
+        if not any(rip in where for where in all_of_it):
+            return False
+        if time.monotonic() > deadline:
+            raise HarmError(
+                "the parasite does not come out of the task", pid=tid, why=f"it is at {rip:#x}"
+            )
+        ops.cont(tid)
+        time.sleep(pause_s)
+        pause_s = min(_ROUND_S, pause_s + 0.001)

@@ -1,0 +1,165 @@
+"""The way home: with which registers, and how, a stopped thread goes on by itself.
+
+A thread that stood in a system call has its restart still before it, which the kernel would see to
+on the way back to user mode. A thread that comes home from the stub does that itself:
+
+    rax at the stop             rip       rax                     way
+    -512, -513, -514            -2        orig_rax                frame
+    -516                        -2        219 (restart_syscall)   registers
+    219 before `syscall`        same      same                    registers
+    -4, of a call that only an  -2        orig_rax                frame
+      interrupt can have ended
+    anything else               same      same                    frame
+
+*Frame*: rt_sigreturn(2) on a prepared signal frame; all changes at once. It destroys the restart
+block, therefore *registers*: mask, flags and registers one after another.
+
+orig_rax counts: without a system call under way the values of rax mean nothing.
+
+Source: arch/x86/kernel/signal.c (arch_do_signal_or_restart, restore_sigcontext),
+arch/x86/kernel/fpu/signal.c, include/linux/errno.h.
+
+Not guaranteed: a call of the fourth row starts anew with its whole timeout.
+"""
+
+from __future__ import annotations
+
+import errno
+import struct
+from dataclasses import dataclass
+
+from ckpt.infect.batch import number
+
+REGS = struct.Struct("<27Q")
+(R15, R14, R13, R12, RBP, RBX, R11, R10, R9, R8, RAX, RCX, RDX, RSI, RDI, ORIG_RAX, RIP) = range(17)
+CS, EFLAGS, RSP, SS = 17, 18, 19, 20
+NO_CALL = (1 << 64) - 1
+SYSCALL_INSN = b"\x0f\x05"
+
+_RESTARTED = {512, 513, 514}
+_BY_BLOCK = 516
+_SIGNED = 1 << 63
+
+_FRAME_HEAD = struct.Struct("<QQQiiQ")
+_FRAME_REGS = struct.Struct("<18Q4H8Q")
+FRAME_SIZE = 304
+XSTATE_ALIGN = 64
+_SW_RESERVED = 464
+_XSTATE_BV = 512
+_LEGACY = 576
+_ASKED_FOR = 17  # AMX and what follows: a process must ask for it
+_MAGIC1, _MAGIC2 = 0x46505853, 0x46505845
+_UC_FLAGS = 0x7  # xstate follows, ss is valid, ss is to be restored as it is
+_BAD_STACK = 0x7FFFFFFF  # no mode of sigaltstack(2): the alternate stack is left alone
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """`registers` as the stub loads them (r15 to rdi, flags, rsp, rip), `regs` the same as struct
+    user_regs_struct; `by_frame`: rt_sigreturn is possible."""
+
+    regs: tuple[int, ...]
+    sigmask: int
+    by_frame: bool
+
+    @property
+    def registers(self) -> tuple[int, ...]:
+        r = self.regs
+        return (*r[:15], r[EFLAGS], r[RSP], r[RIP])
+
+
+def interruptible_only() -> frozenset[int]:
+    """Numbers of calls that return EINTR from a mere interrupt, as the kernel never restarts
+    them."""
+    return frozenset(number(name) for name in ("epoll_wait", "epoll_pwait", "rt_sigtimedwait"))
+
+
+def home(regs: bytes, sigmask: int, insn: bytes, *, signalled: bool) -> Way:
+    """The way home for a thread that stopped with these registers (struct user_regs_struct) and
+    mask. `insn`: the two bytes at rip. `signalled`: a signal that it does not block is pending,
+    so that EINTR is what it must see."""
+    r = list(REGS.unpack(regs))
+    code = (1 << 64) - r[RAX] if r[RAX] & _SIGNED else 0
+    in_call = not r[ORIG_RAX] & _SIGNED
+    restart = number("restart_syscall")
+    by_frame = True
+    if in_call and (code in _RESTARTED or _interrupted(r, code, signalled)):
+        r[RIP] -= 2
+        r[RAX] = r[ORIG_RAX]
+    elif in_call and code == _BY_BLOCK:
+        r[RIP] -= 2
+        r[RAX] = restart
+        by_frame = False
+    elif r[RAX] == restart and insn == SYSCALL_INSN:
+        by_frame = False
+    r[ORIG_RAX] = NO_CALL
+    return Way(tuple(r), sigmask, by_frame)
+
+
+def _interrupted(r: list[int], code: int, signalled: bool) -> bool:
+    return code == errno.EINTR and not signalled and r[ORIG_RAX] in interruptible_only()
+
+
+def resumed(regs: bytes, *, signalled: bool) -> bytes:
+    """What a live controller sets: the registers of the stop, from which the kernel restarts the
+    call itself; rewound where the kernel would not (fourth row)."""
+    r = list(REGS.unpack(regs))
+    code = (1 << 64) - r[RAX] if r[RAX] & _SIGNED else 0
+    if not r[ORIG_RAX] & _SIGNED and _interrupted(r, code, signalled):
+        r[RIP] -= 2
+        r[RAX] = r[ORIG_RAX]
+        r[ORIG_RAX] = NO_CALL
+    return REGS.pack(*r)
+
+
+def entered(regs: bytes, rip: int) -> bytes:
+    """`regs` with rip in the stub, and no call that would be restarted."""
+    r = list(REGS.unpack(regs))
+    r[RIP], r[ORIG_RAX] = rip, NO_CALL
+    return REGS.pack(*r)
+
+
+def frame(way: Way, xstate_addr: int) -> bytes:
+    """The signal frame (struct ucontext, FRAME_SIZE bytes): what rsp points to at rt_sigreturn.
+    `xstate_addr` is where `xstate_image` stands."""
+    r = way.regs
+    order = (R8, R9, R10, R11, R12, R13, R14, R15, RDI, RSI, RBP, RBX, RDX, RAX, RCX, RSP, RIP)
+    return (
+        _FRAME_HEAD.pack(_UC_FLAGS, 0, 0, _BAD_STACK, 0, 0)
+        + struct.pack("<18Q", *(r[i] for i in order), r[EFLAGS])
+        + struct.pack("<4H", r[CS], 0, 0, r[SS])
+        + struct.pack("<5Q", 0, 0, 0, 0, xstate_addr)
+        + bytes(64)
+        + struct.pack("<Q", way.sigmask)
+    )
+
+
+def xstate_sizes(layout: dict[int, tuple[int, int]]) -> tuple[int, ...]:
+    """How much room for `xstate_image` is worth looking for: for everything that is there without
+    being asked for, then for AVX."""
+    ends = {c: offset + size for c, (offset, size) in layout.items() if c < _ASKED_FOR}
+    return (max([_LEGACY, *ends.values()]) + 4, ends.get(2, _LEGACY) + 4)
+
+
+def xstate_image(xstate: bytes, layout: dict[int, tuple[int, int]]) -> bytes:
+    """The XSAVE area of NT_X86_XSTATE as a signal frame wants it, no longer than the components
+    in use (`layout`: component -> offset, size). Must stand 64-byte aligned. Empty where the area
+    is not one that sigreturn would take."""
+    if len(xstate) < _LEGACY:
+        return b""
+    features = struct.unpack_from("<Q", xstate, _SW_RESERVED)[0]
+    in_use = struct.unpack_from("<Q", xstate, _XSTATE_BV)[0]
+    ends = {c: offset + size for c, (offset, size) in layout.items()}
+    size = max([_LEGACY, *(end for c, end in ends.items() if in_use >> c & 1)])
+    features &= sum(1 << c for c, end in ends.items() if end <= size)
+    if in_use & ~features or size > len(xstate):
+        return b""
+    image = bytearray(xstate[:size]) + struct.pack("<I", _MAGIC2)
+    struct.pack_into("<IIQI28x", image, _SW_RESERVED, _MAGIC1, size + 4, features, size)
+    return bytes(image)
+
+
+def signalled(sigmask: int, *queues: tuple[bytes, ...]) -> bool:
+    """Whether one of these 128-byte siginfos is of a signal that `sigmask` lets through."""
+    numbers = (struct.unpack_from("<i", raw)[0] for queue in queues for raw in queue)
+    return any(not sigmask >> (signo - 1) & 1 for signo in numbers)
