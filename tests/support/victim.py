@@ -52,6 +52,10 @@ class Victim:
             os.close(pidfd)
         assert self.held[0] in events, f"not ready (events {events}): {self.out}"
         assert os.read(self.held[0], 100).startswith(b"ready"), self.out
+        # Its descriptor of the FIFO would be seen: wait until that is closed.
+        poll = select.poll()
+        poll.register(self.held[0], 0)  # only POLLHUP
+        assert poll.poll(timeout_s * 1000), f"holds its end of the FIFO: {self.out}"
 
     def go(self, step: str = "go") -> None:
         """Let everything in the victim that waits for `step` go on, now or later."""
