@@ -4,7 +4,6 @@ of the root and returns 0 whatever the root's status was. `--exit-status` return
 
 from __future__ import annotations
 
-import importlib
 import os
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,10 @@ if TYPE_CHECKING:
 def run(args: Args) -> int:
     """0, the root's status with `--exit-status`, or what the restore raises."""
     options = options_of(args)
-    result = importlib.import_module("ckpt.restore.run").restore(options, args.report)
+    # Only now: what the orchestrator imports takes longer than everything up to here.
+    from ckpt.restore.run import restore
+
+    result = restore(options, args.report)
     if args.json:
         show(as_json(result))
     elif args.dry_run:
