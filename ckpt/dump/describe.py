@@ -112,9 +112,7 @@ def zombie(pid: int, stat: Stat) -> Image:
     return f"core-{pid}", [core]
 
 
-def task_images(
-    s: Snapshot, ids: task_kobj_ids_entry, vmas: list[Vma], exe_id: int
-) -> Iterator[Image]:
+def task_images(s: Snapshot, ids: task_kobj_ids_entry, vmas: list[Vma]) -> Iterator[Image]:
     """Everything of one task but its files and pages. `vmas` have their ids by now."""
     yield f"ids-{s.pid}", [ids]
     for stopped in s.task.threads:
@@ -124,12 +122,10 @@ def task_images(
             _fill_task(core, s)
         yield f"core-{stopped.tid}", [core]
         yield f"ckpt-thread-{stopped.tid}", [_own(s, stopped.tid)]
-    yield f"mm-{s.pid}", [_memory(s, vmas, exe_id)]
-
-
-def filesystem(s: Snapshot, cwd_id: int, root_id: int) -> Image:
-    umask = s.facts.status.umask
-    return f"fs-{s.pid}", [fs_entry(cwd_id=cwd_id, root_id=root_id, umask=umask or 0)]
+    yield f"mm-{s.pid}", [_memory(s, vmas)]
+    umask = s.facts.status.umask or 0
+    fs = fs_entry(cwd_id=s.links["cwd"], root_id=s.links["root"], umask=umask)
+    yield f"fs-{s.pid}", [fs]
 
 
 def _fill_thread(core: core_entry, s: Snapshot, stopped: Stopped) -> None:
@@ -178,13 +174,13 @@ def _fill_task(core: core_entry, s: Snapshot) -> None:
     tc.child_subreaper = s.inside.subreaper
 
 
-def _memory(s: Snapshot, vmas: list[Vma], exe_id: int) -> mm_entry:
+def _memory(s: Snapshot, vmas: list[Vma]) -> mm_entry:
     assert s.inside is not None
     entry = mm_entry()
     mm.fill(entry, s.facts.stat, s.facts.auxv, s.inside.brk)
     for v in vmas:
         v.fill(entry.vmas.add())
-    entry.exe_file_id = exe_id
+    entry.exe_file_id = s.links["exe"]
     entry.dumpable = s.inside.dumpable
     if s.inside.thp_disabled:
         entry.thp_disabled = True

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from ckpt._native import lib
 from ckpt.dump.facts import Facts, look, namespaces_of, obstacles
 from ckpt.errors import Refusal, RefusedError, TargetError
+from ckpt.mem.vma import Backing, from_smap
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.tree import tree as process_tree
 from ckpt.pstree.birth import NoBirthError, plan_births
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ckpt.dump.options import DumpOptions
-    from ckpt.files import FilesDump
+    from ckpt.files.dump import FilesDump
 
 _SHARED = {1: "memory", 2: "descriptor table", 3: "root and working directory", 4: "signal actions"}
 """kcmp(2) types of what a restore can't share between processes yet."""
@@ -40,8 +41,11 @@ def preflight(options: DumpOptions, files: FilesDump) -> None:
             continue
         try:
             with ProcDir(task.pid) as proc:
-                found.extend(obstacles(look(proc), ours))
+                facts = look(proc)
+            found.extend(obstacles(facts, ours))
             found.extend(files.preflight(task.pid))
+            mappings = (s.mapping for s in facts.smaps if from_smap(s).backing is Backing.FILE)
+            found.extend(files.mapping_refusals(task.pid, mappings))
         except TargetError:
             if task.pid == options.tree:
                 raise

@@ -20,7 +20,7 @@ import os
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckpt.dump import describe, inside, snapshot
 from ckpt.dump.facts import look, namespaces_of, obstacles
@@ -33,7 +33,8 @@ from ckpt.dump.preflight import (
 )
 from ckpt.dump.shared import SharedMemory
 from ckpt.dump.stats import DumpStats
-from ckpt.files import FileOptions, FilesDump
+from ckpt.files.dump import FilesDump
+from ckpt.files.dumping import FileOptions
 from ckpt.images.pagemap import PE_PRESENT, Run, pagemap_messages
 from ckpt.images.service import write_service
 from ckpt.images.writer import ImageSetWriter
@@ -49,8 +50,11 @@ from ckpt.tracee.freeze import seize
 from ckpt.units import PAGE, Range
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ckpt.dump.options import DumpOptions
     from ckpt.dump.snapshot import Snapshot
+    from ckpt.errors import Refusal
     from ckpt.infect.session import Session
     from ckpt.pstree.model import Tree
     from ckpt.report import Report
@@ -77,8 +81,9 @@ def dump(options: DumpOptions, report: Report) -> DumpStats:
         FileOptions(
             shell_job=options.shell_job,
             file_locks=options.file_locks,
-            external=options.external,
-        )
+            external=frozenset(options.external),
+        ),
+        report,
     )
     stats = DumpStats()
     report.stage("look")
@@ -119,7 +124,7 @@ def _take(
         monotonic_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC),
         boottime_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
     )
-    found = []
+    found: list[Refusal] = []
     with ProcDir(os.getpid()) as own:
         ours = namespaces_of(own)
     with ExitStack() as procs:
@@ -133,18 +138,22 @@ def _take(
             taken = snapshot.take(task, facts, proc, number)
             found.extend(describe.unknown_state(taken))
             files.collect(task.pid, task.pidfd)
+            taken.take_files(files, proc)
             frozen.snapshots.append(taken)
             shared.collect(proc, taken.vmas, facts.smaps)
+        files.resolve()
         found.extend(shared_obstacles(s.facts for s in frozen.snapshots))
         found.extend(session_obstacles(_model(options.tree, frozen), options))
         refuse([*found, *files.refusals])
         report.stage("memory")
         for taken in frozen.snapshots:
             _enter(taken, writer.pages(taken.pages_id), stats, report)
-        shared.copy(writer, len(tree.tasks) + 1, stats)
-        files.resolve(writer, len(tree.tasks) + 1 + len(shared))
-        for taken in frozen.snapshots:
-            taken.vmas = files.with_ids(taken.pid, taken.vmas, shared.shmid)
+        next_id = len(tree.tasks) + 1
+        for contents in files.memfd_contents:
+            shared.add(writer, next_id, contents.shmid, contents.lfd)
+            next_id += 1
+        shared.copy(writer, len(tree.tasks) + 1)
+        stats.shpages_written = shared.nr_pages
     return frozen
 
 
@@ -214,7 +223,7 @@ def _write(
     report.stage("write")
     root = frozen.snapshots[0]
     offsets = root.facts.timens if "timens_offsets" in root.facts.raw else TimensOffsets()
-    images = [
+    images: list[tuple[str, Sequence[Any]]] = [
         *describe.tree_images(_model(options.tree, frozen)),
         describe.cgroups(root),
         describe.clocks(
@@ -223,19 +232,13 @@ def _write(
         *(describe.zombie(pid, parse_stat(raw)) for pid, raw in frozen.zombies.items()),
     ]
     for number, taken in enumerate(frozen.snapshots, 1):
-        mm_file, cwd, root_dir = files.links(taken.pid)
-        for name, messages in describe.task_images(
-            taken, describe.object_ids(number), taken.vmas, mm_file
-        ):
-            images.append((name, messages))
-        images.append(describe.filesystem(taken, cwd, root_dir))
+        images += describe.task_images(taken, describe.object_ids(number), taken.with_ids())
+        images.append((f"fdinfo-{number}", files.fdinfo(taken.pid)))
         runs = [Run(a, (b - a) // PAGE, PE_PRESENT) for a, b in taken.content.ordered()]
         images.append((f"pagemap-{taken.pid}", pagemap_messages(taken.pages_id, runs)))
         stats.pages_written += sum(r.nr_pages for r in runs)
     stats.pages_scanned = stats.pages_written
-    for name, messages in images:
-        writer.write(name, messages)
-    for name, messages in [*shared.images(), *files.images()]:
+    for name, messages in (*images, *shared.images(), *files.images().items()):
         writer.write(name, messages)
     writer.write("inventory", [describe.inventory()])
     writer.sync()

@@ -1,13 +1,13 @@
-"""Shared anonymous memory: one object, however many tasks map it.
+"""Shared memory: one object, however many tasks map it or hold it.
 
-It is found by the device and inode behind its mappings and copied once, from a descriptor of
-/proc/PID/map_files, with its holes. Its id in the images is the inode number.
+Anonymous objects are found by the device and inode behind their mappings and read through a
+descriptor of /proc/PID/map_files; memfds come from ckpt.files with a descriptor. Each is copied
+once, with its holes. Its id in the images is the inode number.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckpt._native import check, lib
@@ -20,63 +20,53 @@ if TYPE_CHECKING:
 
     from google.protobuf.message import Message
 
-    from ckpt.dump.stats import DumpStats
     from ckpt.images.writer import ImageSetWriter
     from ckpt.mem.vma import Vma
     from ckpt.procfs.reader import ProcDir
     from ckpt.procfs.smaps import Smap
 
 
-@dataclass(slots=True)
-class _Object:
-    pid: int
-    link: str
-    proc: ProcDir
-    pages_id: int = 0
-    runs: list[Run] = field(default_factory=list)
-
-
 class SharedMemory:
-    """The objects of one dump. Ids are inode numbers, truncated to what the format holds."""
+    """The objects of one dump, by id. Ids are inode numbers, cut to the 32 bits of the format."""
 
     def __init__(self) -> None:
-        self._objects: dict[tuple[int, int], _Object] = {}
-        self._ids: dict[tuple[int, int], int] = {}
+        self._sources: dict[int, tuple[ProcDir, str]] = {}
+        self._runs: dict[int, tuple[int, list[Run]]] = {}
 
-    def __len__(self) -> int:
-        return len(self._objects)
+    @property
+    def nr_pages(self) -> int:
+        """Pages copied so far."""
+        return sum(run.nr_pages for _, runs in self._runs.values() for run in runs)
 
     def collect(self, proc: ProcDir, vmas: Sequence[Vma], smaps: Sequence[Smap]) -> None:
-        """Note every object that the task at `proc` maps; `proc` must stay open until `copy`."""
+        """Note every anonymous object that the task at `proc` maps; `proc` stays open until
+        `copy`."""
         for v, smap in zip(vmas, smaps, strict=True):
-            if v.backing is not Backing.SHMEM:
-                continue
-            key = (smap.mapping.dev, smap.mapping.ino)
-            link = f"map_files/{v.range.start:x}-{v.range.end:x}"
-            self._objects.setdefault(key, _Object(proc.pid, link, proc))
-            self._ids.setdefault(key, smap.mapping.ino & 0xFFFFFFFF)
+            if v.backing is Backing.SHMEM:
+                link = f"map_files/{v.range.start:x}-{v.range.end:x}"
+                self._sources.setdefault(object_id(smap), (proc, link))
 
-    def shmid(self, smap: Smap) -> int:
-        """The id of the object behind a mapping that was collected."""
-        return self._ids[smap.mapping.dev, smap.mapping.ino]
-
-    def copy(self, writer: ImageSetWriter, first_pages_id: int, stats: DumpStats) -> None:
-        """Copy what the objects hold into pages files, numbered from `first_pages_id` on."""
-        for number, what in enumerate(self._objects.values(), first_pages_id):
-            what.pages_id = number
-            lfd = what.proc.open(what.link, os.O_RDONLY)
+    def copy(self, writer: ImageSetWriter, first_pages_id: int) -> None:
+        """Copy the anonymous objects into pages files, numbered from `first_pages_id` on."""
+        for shmid, (proc, link) in self._sources.items():
+            lfd = proc.open(link, os.O_RDONLY)
             try:
-                what.runs = copy_data(lfd, writer.pages(number))
+                self.add(writer, first_pages_id + len(self._runs), shmid, lfd)
             finally:
                 os.close(lfd)
-            stats.shpages_written += sum(r.nr_pages for r in what.runs)
+
+    def add(self, writer: ImageSetWriter, pages_id: int, shmid: int, lfd: int) -> None:
+        """Copy one object."""
+        self._runs[shmid] = (pages_id, copy_data(lfd, writer.pages(pages_id)))
 
     def images(self) -> Iterator[tuple[str, list[Message]]]:
-        for key, what in self._objects.items():
-            yield (
-                f"pagemap-shmem-{self._ids[key]}",
-                pagemap_messages(what.pages_id, what.runs),
-            )
+        for shmid, (pages_id, runs) in self._runs.items():
+            yield f"pagemap-shmem-{shmid}", pagemap_messages(pages_id, runs)
+
+
+def object_id(smap: Smap) -> int:
+    """The id of the object behind a mapping. All such objects live on one device."""
+    return smap.mapping.ino & 0xFFFFFFFF
 
 
 def copy_data(lfd: int, pages_fd: int) -> list[Run]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckpt._native import check, ffi, lib
+from ckpt.dump.shared import object_id
+from ckpt.files.mapped import PATH_LINKS
 from ckpt.infect.batch import number
 from ckpt.mem import vma
 from ckpt.mem.extents import first_guard
@@ -16,6 +18,8 @@ from ckpt.mem.transfer import Content, content
 if TYPE_CHECKING:
     from ckpt.dump.facts import Facts
     from ckpt.dump.inside import Inside
+    from ckpt.files.dump import FilesDump
+    from ckpt.files.mapped import MappedFile
     from ckpt.mem.vma import Vma
     from ckpt.procfs.reader import ProcDir
     from ckpt.task.thread import Answers
@@ -39,9 +43,29 @@ class Snapshot:
     robust: dict[int, tuple[int, int]] = field(default_factory=dict)
     cpus: dict[int, set[int]] = field(default_factory=dict)
 
+    files: dict[int, MappedFile] = field(default_factory=dict)
+    links: dict[str, int] = field(default_factory=dict)
+
     @property
     def pid(self) -> int:
         return self.facts.pid
+
+    def take_files(self, files: FilesDump, proc: ProcDir) -> None:
+        """Note which files stand behind the mappings, the executable, the directories."""
+        mapped = [i for i, v in enumerate(self.vmas) if v.backing is vma.Backing.FILE]
+        found = files.files_for_mappings(proc, (self.facts.smaps[i].mapping for i in mapped))
+        self.files = dict(zip(mapped, found, strict=True))
+        self.links = {name: files.file_for_path_link(self.pid, name) for name in PATH_LINKS}
+
+    def with_ids(self) -> list[Vma]:
+        """The mappings with the ids of what stands behind them."""
+        whole = list(self.vmas)
+        for i, v in enumerate(self.vmas):
+            if v.backing is vma.Backing.SHMEM:
+                whole[i] = replace(v, shmid=object_id(self.facts.smaps[i]))
+        for i, file in self.files.items():
+            whole[i] = replace(self.vmas[i], shmid=file.id, file_flags=file.flags)
+        return whole
 
 
 def take(task: SeizedTask, facts: Facts, proc: ProcDir, pages_id: int) -> Snapshot:

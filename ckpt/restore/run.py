@@ -20,7 +20,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckpt.errors import RestoreError
-from ckpt.files import FilesRestore
+from ckpt.files.restore import FilesRestore
+from ckpt.files.restoring import RestoreFileOptions
 from ckpt.images.service import write_service
 from ckpt.mem.vma import Backing
 from ckpt.procfs import timens
@@ -32,7 +33,7 @@ from ckpt.restore.groups import end_the_dead, join_groups
 from ckpt.restore.load import Loaded, TaskImage, load, vdso_bytes
 from ckpt.restore.outside import restore_outside
 from ckpt.restore.plan import make_plan
-from ckpt.restore.shared import SharedMemory
+from ckpt.restore.shared import SharedMemory, fill
 from ckpt.restore.stats import RestoreStats
 
 if TYPE_CHECKING:
@@ -68,10 +69,12 @@ def restore(options: RestoreOptions, report: Report) -> RestoreResult:
             stats.pages_skipped_cow += memory.nr_kept
             stats.pages_restored += memory.nr_loaded
         root = plan.tree.root.pid
-        if options.dry_run:
-            return RestoreResult(root, stats, list(plan.lines(loaded)))
-        _refuse_taken(plan)
-        _carry_out(options, loaded, plan, stats, report)
+        with _files(options, loaded, report) as files:
+            if options.dry_run:
+                lines = [*map(str, files.plan()), *plan.lines(loaded)]
+                return RestoreResult(root, stats, lines)
+            _refuse_taken(plan)
+            _carry_out(options, loaded, plan, files, stats, report)
     stats.restore_us = (time.monotonic_ns() - began) // 1000
     write_service(options.work_dir, "stats-restore", stats.message())
     return RestoreResult(root, stats)
@@ -81,6 +84,7 @@ def _carry_out(
     options: RestoreOptions,
     loaded: Loaded,
     plan: RestorePlan,
+    files: FilesRestore,
     stats: RestoreStats,
     report: Report,
 ) -> None:
@@ -89,14 +93,16 @@ def _carry_out(
         if verifying:
             scope.callback(verifying.cancel)
         report.stage("files")
-        files = scope.enter_context(FilesRestore(loaded.chain.layers[0], options))
-        files.open_all()
+        files.open_all(_owners(loaded))
         shared = scope.enter_context(SharedMemory())
         stats.pages_restored += shared.make_all(loaded)
+        for contents in files.memfd_contents:
+            stats.pages_restored += fill(loaded, contents.shmid, contents.lfd, contents.size)
 
         def lfd_of(v: Vma) -> int:
-            shmem = v.backing is Backing.SHMEM
-            return shared.lfd(v.shmid) if shmem else files.mapping_lfd(v.shmid)
+            if v.backing is Backing.SHMEM:
+                return shared.lfd(v.shmid)
+            return files.mapping_lfd(v.shmid, v.file_flags)
 
         report.stage("tasks")
         site = scope.enter_context(Site(loaded, plan, lfd_of, root_sibling=options.restore_sibling))
@@ -115,9 +121,9 @@ def _carry_out(
             state.restore_context(site, built, image, files)
             restore_outside(image, report)
         for pid, image in loaded.tasks.items():
-            files.restore_locks(pid, site.tasks[pid].session)
             state.restore_threads(site, site.tasks[pid], image, powers)
             state.restore_leader(site.tasks[pid], image, powers, report)
+        files.apply_seals()
         files.close()
         if verifying:
             verifying.wait()
@@ -125,6 +131,25 @@ def _carry_out(
         _write_pidfile(options, plan.tree.root.pid)
         commit.let_go(site, leave_stopped=options.leave_stopped)
         site.forget()
+
+
+def _files(options: RestoreOptions, loaded: Loaded, report: Report) -> FilesRestore:
+    return FilesRestore(
+        loaded.chain.layers[0],
+        RestoreFileOptions(
+            shell_job=options.shell_job,
+            file_locks=options.file_locks,
+            inherit={given.resource: given.lfd for given in options.inherit_fd},
+        ),
+        {pid: image.ids.files_id for pid, image in loaded.tasks.items()},
+        report,
+    )
+
+
+def _owners(loaded: Loaded) -> dict[int, tuple[int, int]]:
+    """Who may open a task's pipes by name."""
+    ids = {pid: image.core.thread_core.creds for pid, image in loaded.tasks.items()}
+    return {pid: (creds.fsuid, creds.fsgid) for pid, creds in ids.items()}
 
 
 def _refuse_taken(plan: RestorePlan) -> None:

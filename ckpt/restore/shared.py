@@ -51,20 +51,33 @@ class SharedMemory:
         return sum(self._make(loaded, shmid, vmas) for shmid, vmas in users.items())
 
     def _make(self, loaded: Loaded, shmid: int, vmas: list[Vma]) -> int:
-        name = f"pagemap-shmem-{shmid}"
-        pages = loaded.pages(name)
         size = max(v.pgoff + len(v.range) for v in vmas)
-        size = page_up(max([size, *(p.range.end for p in pages)]))
+        size = page_up(max([size, *(p.range.end for p in loaded.pages(_name(shmid)))]))
         if size > _SIZE_MAX:
-            raise ImageError("is too large", resource=f"{name}.img", why=f"{size} bytes")
+            raise ImageError("is too large", resource=_name(shmid), why=f"{size} bytes")
         lfd = _anonymous(size, reserve=not all(v.flags & MAP_NORESERVE for v in vmas))
         self._lfds[shmid] = lfd
-        for p in pages:
-            done = lib.ckpt_copy_file(
-                loaded.pages_lfd(p.pages_id), p.offset, lfd, p.range.start, len(p.range)
+        return fill(loaded, shmid, lfd, size)
+
+
+def _name(shmid: int) -> str:
+    return f"pagemap-shmem-{shmid}"
+
+
+def fill(loaded: Loaded, shmid: int, lfd: int, size: int) -> int:
+    """Write what the set holds of object `shmid`, of `size` bytes, to `lfd`; returns the pages."""
+    pages = loaded.pages(_name(shmid))
+    for p in pages:
+        if p.range.end > page_up(size):
+            raise ImageError(
+                "has pages beyond its object", resource=_name(shmid), why=f"size {size}"
             )
-            check(done, f"{name}.img")
-        return sum(p.range.nr_pages for p in pages)
+        length = min(p.range.end, size) - p.range.start
+        done = lib.ckpt_copy_file(
+            loaded.pages_lfd(p.pages_id), p.offset, lfd, p.range.start, length
+        )
+        check(done, _name(shmid))
+    return sum(p.range.nr_pages for p in pages)
 
 
 def _anonymous(size: int, *, reserve: bool) -> int:

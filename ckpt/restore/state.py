@@ -3,7 +3,7 @@
 Order, each step by the task itself unless said otherwise:
 
 1. descriptors: everything inherited is closed, its own are received and put in their places;
-2. root, working directory, umask, bounds of the memory, executable;
+2. root, working directory, umask, bounds of the memory, executable, record locks;
 3. advice and locks of memory, personality, signal actions;
 4. further threads, each with a batch of its own that ends with its credentials; they park;
 5. limits, the leader's own thread state, pending signals, credentials, at the very end dumpable.
@@ -30,12 +30,13 @@ from ckpt.restore.plan import THREAD_SLOT
 from ckpt.task import creds, limits, mm, signals, thread
 
 if TYPE_CHECKING:
-    from ckpt.files import FilesRestore, Placement
+    from ckpt.files.restore import FilesRestore, Placement
     from ckpt.report import Report
     from ckpt.restore.build import Built, Site
     from ckpt.restore.load import TaskImage
 
 _F_DUPFD_CLOEXEC = 1030
+_F_SETLK = 6
 _O_CLOEXEC = 0o2000000
 _CLONE_THREAD = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000
 _PR_SET_CHILD_SUBREAPER = 36
@@ -111,7 +112,7 @@ def _free_numbers(numbers: set[int], length: int) -> int:
 def restore_context(site: Site, built: Built, image: TaskImage, files: FilesRestore) -> None:
     """Steps 2 and 3."""
     lender = Lender(built.session)
-    root_lfd = files.mapping_lfd(image.fs.root_id)
+    root_lfd = files.directory_lfd(image.fs.root_id)
     if not os.path.samestat(os.fstat(root_lfd), Path("/").stat()):
 
         def change_root(batch: Batch, fd: Load) -> None:
@@ -120,11 +121,12 @@ def restore_context(site: Site, built: Built, image: TaskImage, files: FilesRest
 
         lender.add(root_lfd, change_root)
     lender.add(
-        files.mapping_lfd(image.fs.cwd_id),
+        files.directory_lfd(image.fs.cwd_id),
         lambda batch, fd: _only(batch.call("fchdir", fd, note="working directory")),
     )
     lender.add(
-        files.mapping_lfd(image.mm.exe_file_id), lambda batch, fd: mm.restore(batch, image.mm, fd)
+        files.mapping_lfd(image.mm.exe_file_id, os.O_RDONLY),
+        lambda batch, fd: mm.restore(batch, image.mm, fd),
     )
     lender.flush()
     apply.finish(built.session, site.plan.memory[built.pid])
@@ -135,6 +137,8 @@ def restore_context(site: Site, built: Built, image: TaskImage, files: FilesRest
         batch.call("prctl", mm.PR_SET_THP_DISABLE, 1, 0, 0, 0)
     if image.core.tc.child_subreaper:
         batch.call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    for lock in files.locks(built.pid):
+        batch.call("fcntl", lock.fd, _F_SETLK, batch.put(lock.packed), note="record lock")
     signals.restore_actions(batch, image.core.tc)
     built.session.run(batch)
 
