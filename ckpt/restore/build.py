@@ -83,7 +83,8 @@ class Site:
         root = self.plan.tree.root.pid
         if root in self.tasks and not self.root_sibling:
             with suppress(ChildProcessError):
-                os.waitpid(root, 0)
+                while os.WIFSTOPPED(os.waitpid(root, 0)[1]):
+                    pass
         self.forget()
 
     def forget(self) -> None:

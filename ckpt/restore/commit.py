@@ -78,6 +78,7 @@ def let_go(site: Site, *, leave_stopped: bool) -> None:
             ops.clear_exitkill(tid)
     for image in images:
         if leave_stopped or image.task.state is State.STOPPED:
-            os.kill(image.task.pid, image.core.tc.stop_signo or signal.SIGSTOP)
+            # Not the signal that stopped it first: an orphaned group ignores all but this one.
+            os.kill(image.task.pid, signal.SIGSTOP)
         for tid in image.threads:
             ops.detach(tid)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_NAME, PR_GET_TID_ADDRESS = 1, 2, 15, 40
 PR_GET_KEEPCAPS = 7
 PRIO_PROCESS = 0
+_EINVAL = 22
 
 _STACK_AT, _TID_AT, _PDEATH_AT = 0, 24, 32
 ANSWERS_SIZE = 40
@@ -86,7 +87,8 @@ def restore_rseq(batch: Batch, entry: rseq_entry) -> None:
 
 
 def restore_affinity(batch: Batch, cpus: int) -> None:
-    """Add the call that binds the calling thread to the processors in the mask `cpus`."""
+    """Add the call that binds the calling thread to the processors in the mask `cpus`; where this
+    machine has none of them the thread may run on all."""
     size = max(8, (cpus.bit_length() + 63) // 64 * 8)
     mask: Data = batch.put(cpus.to_bytes(size, "little"))
-    batch.call("sched_setaffinity", 0, size, mask, note="processors")
+    batch.call("sched_setaffinity", 0, size, mask, also=_EINVAL, note="processors")
