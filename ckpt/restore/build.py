@@ -29,7 +29,7 @@ from ckpt.procfs.reader import ProcDir
 from ckpt.units import PAGE, TASK_SIZE, Range
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from ckpt.mem.build import Memory
     from ckpt.mem.vma import Vma
@@ -274,17 +274,3 @@ def _write(pid: int, addr: int, data: bytes) -> None:
     if done != len(data):
         check(min(done, 0), f"memory of pid {pid}")
         raise TargetError("its memory can't be written", pid=pid, resource=f"{addr:#x}")
-
-
-def taken_numbers(wanted: set[int]) -> Iterator[tuple[int, str]]:
-    """Those of `wanted` that live: as task, thread, group or session; and of whom."""
-    for number in wanted:
-        if os.path.exists(f"/proc/{number}"):  # noqa: PTH110 (threads are not listed)
-            yield number, "a process or thread has it"
-    with os.scandir("/proc") as entries:
-        pids = [int(e.name) for e in entries if e.name.isdecimal()]
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            for name, number in (("group", os.getpgid(pid)), ("session", os.getsid(pid))):
-                if number in wanted and number != pid:
-                    yield number, f"pid {pid} is in the {name} of that number"

@@ -28,9 +28,10 @@ from ckpt.procfs import timens
 from ckpt.procfs.reader import ProcDir, read_system
 from ckpt.procfs.status import parse_status
 from ckpt.restore import commit, state
-from ckpt.restore.build import Site, taken_numbers
+from ckpt.restore.build import Site
 from ckpt.restore.groups import end_the_dead, join_groups
 from ckpt.restore.load import Loaded, TaskImage, load, vdso_bytes
+from ckpt.restore.numbers import await_reaping, taken_numbers
 from ckpt.restore.outside import restore_outside
 from ckpt.restore.plan import make_plan
 from ckpt.restore.shared import SharedMemory, fill
@@ -154,6 +155,7 @@ def _owners(loaded: Loaded) -> dict[int, tuple[int, int]]:
 
 def _refuse_taken(plan: RestorePlan) -> None:
     wanted = plan.tree.numbers() | set(plan.births.helpers())
+    await_reaping(wanted)
     for number, why in taken_numbers(wanted):
         raise RestoreError(
             f"the number {number} is taken",
