@@ -27,6 +27,7 @@
 #include "probe.h"
 #include "ptrace.h"
 #include "freeze.h"
+#include "descriptors.h"
 
 /* Result of a libc call in this room's convention. */
 static inline long ckpt_result(long result)

@@ -1,0 +1,217 @@
+"""The descriptors of a tree on the way into the images.
+
+    with FilesDump(options, report) as files:
+        files.preflight(pid)                 running tree: nothing is touched or duplicated
+        ... freeze ...
+        files.collect(pid, pidfd)            for each live task
+        files.file_for_mapping(...), files.file_for_path_link(...)
+        files.resolve()                      identities, ids, data in flight
+        files.refusals                       binding: not empty means no dump
+        copy files.memfd_contents
+        files.close()                        before thaw or kill: no duplicate outlives this
+        ... thaw ...
+        files.images(), files.fdinfo(pid)    messages, made from what was gathered
+
+Between freeze and close only the kernel is asked and nothing imported. A table of 5,000 takes 60
+ms, one of ten 0.2.
+
+Not found out: whether processes outside the tree hold descriptions of the tree as well (they then
+no longer share offsets and flags with it).
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+from ckpt.errors import Refusal
+from ckpt.files import locks
+from ckpt.files.descriptor import Descriptor, look_at_all
+from ckpt.files.dumping import DumpView, FileOptions
+from ckpt.files.identity import same_files
+from ckpt.files.kind import Obstacle
+from ckpt.files.mapped import PATH_LINKS, MappedFile, MappedFiles
+from ckpt.files.memfd import Contents, MemfdDump
+from ckpt.files.refused import unclaimed_obstacle
+from ckpt.files.registry import DUMP_KINDS
+from ckpt.images.types import message_class
+from ckpt.procfs.reader import ProcDir
+from ckpt.procfs.stat import parse_stat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from types import TracebackType
+
+    from ckpt.files.kind import DumpKind
+    from ckpt.procfs.maps import Mapping
+    from ckpt.report import Report
+
+_O_ASYNC = 0o20000
+_SIGIO = Obstacle("it sends a signal to its owner (F_SETOWN); not restored yet")
+
+
+class FilesDump:
+    """All descriptors, mapped files, locks and pipe contents of one tree. See the module."""
+
+    def __init__(self, options: FileOptions, report: Report | None = None) -> None:
+        self._view = DumpView(options, report)
+        self._kinds: list[DumpKind] = [kind(self._view) for kind in DUMP_KINDS]
+        self._view.kinds = {type(kind): kind for kind in self._kinds}
+        self._mapped = MappedFiles(self._view)
+        self._refusals: list[Refusal] = []
+        self._tables: dict[int, list[Descriptor]] = {}
+        self._described: list[tuple[Descriptor, int]] = []
+        self._types: dict[int, int] = {}
+
+    @property
+    def refusals(self) -> list[Refusal]:
+        """Everything found so far that can't be restored."""
+        return [*self._refusals, *self._mapped.refusals]
+
+    def preflight(self, pid: int) -> list[Refusal]:
+        """What is in the way in one process, which may be running. No side effects on it.
+
+        Owners of SIGIO and data of pipes are seen by `collect` and `resolve` only. Raises
+        TargetError when the process is not there.
+        """
+        with ProcDir(pid) as proc:
+            found = [r for name in PATH_LINKS if (r := self._mapped.link_obstacle(proc, name))]
+            return [*found, *self._terminal(proc), *self._obstacles(look_at_all(proc, None))]
+
+    def mapping_refusals(self, pid: int, mappings: Iterable[Mapping]) -> list[Refusal]:
+        """As `preflight`, for the files behind mappings; those without a file are left out."""
+        with ProcDir(pid) as proc:
+            return [
+                refusal
+                for mapping in mappings
+                if mapping.has_file and (refusal := self._mapped.obstacle(proc, mapping))
+            ]
+
+    def collect(self, pid: int, pidfd: int) -> None:
+        """Look at every descriptor of a frozen task. `pidfd` must stay open until `resolve`."""
+        self._view.pidfds[pid] = pidfd
+        with ProcDir(pid) as proc:
+            table = look_at_all(proc, pidfd)
+            self._refusals.extend(self._terminal(proc))
+        self._refusals.extend(self._obstacles(table))
+        self._tables[pid] = table
+
+    def resolve(self) -> None:
+        """Give every description its id and ask duplicates for what only they tell."""
+        everything = [d for table in self._tables.values() for d in table if self._kind(d)]
+        first = same_files(everything)
+        ids: dict[int, int] = {}
+        for index, d in enumerate(everything):
+            kind = self._kind(d)
+            if kind is None:
+                continue
+            if first[index] == index:
+                ids[index] = self._view.next_id()
+                self._types[ids[index]] = int(kind.type)
+                kind.hold(d, ids[index])
+            self._described.append((d, ids[first[index]]))
+        for kind in self._kinds:
+            self._refusals.extend(kind.settle())
+
+    def file_for_mapping(self, pid: int, mapping: Mapping) -> MappedFile:
+        """The entry for the file behind a mapping, and the open flags the mapping needs."""
+        with ProcDir(pid) as proc:
+            return self._mapped.of_mapping(proc, mapping)
+
+    def files_for_mappings(self, proc: ProcDir, mappings: Iterable[Mapping]) -> list[MappedFile]:
+        """As `file_for_mapping`, for many of one process."""
+        return [self._mapped.of_mapping(proc, mapping) for mapping in mappings]
+
+    def file_for_path_link(self, pid: int, name: str) -> int:
+        """The entry for "exe", "cwd" or "root"; 0, and a refusal, where that has no path."""
+        with ProcDir(pid) as proc:
+            return self._mapped.of_link(proc, name)
+
+    @property
+    def memfd_contents(self) -> Sequence[Contents]:
+        """Shared memory behind memfds, readable until `close`."""
+        return self._view.kind(MemfdDump).contents
+
+    @property
+    def nr_descriptions(self) -> int:
+        return len(self._types)
+
+    def fdinfo(self, pid: int) -> list[Any]:
+        """fdinfo_entry messages of one task, ascending by number."""
+        fdinfo_entry: Any = message_class("fdinfo.fdinfo_entry")
+        return [
+            fdinfo_entry(id=file_id, flags=int(d.cloexec), type=self._types[file_id], fd=d.fd)
+            for d, file_id in self._by_pid.get(pid, ())
+        ]
+
+    def images(self) -> dict[str, Sequence[Any]]:
+        """Messages of files.img, and of pipes-data, fifo-data, tty-info, memfd, filelocks where
+        there are any. A message with a payload is a pair."""
+        images: dict[str, Sequence[Any]] = {
+            "files": [entry for kind in self._kinds for entry in kind.entries()]
+        }
+        for kind in self._kinds:
+            images.update(kind.images())
+        held = [lock.message() for lock in locks.held(self._described)]
+        if held:
+            images["filelocks"] = held
+        return images
+
+    def close(self) -> None:
+        """Close every duplicate. May be called twice."""
+        self._view.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @cached_property
+    def _by_pid(self) -> dict[int, list[tuple[Descriptor, int]]]:
+        found: dict[int, list[tuple[Descriptor, int]]] = {}
+        for d, file_id in self._described:
+            found.setdefault(d.pid, []).append((d, file_id))
+        return found
+
+    def _kind(self, d: Descriptor) -> DumpKind | None:
+        return next((kind for kind in self._kinds if kind.claims(d)), None)
+
+    def _obstacles(self, table: Iterable[Descriptor]) -> list[Refusal]:
+        found = []
+        for d in table:
+            obstacle = self._obstacle(d)
+            if obstacle:
+                found.append(Refusal(d.pid, str(d), obstacle.why, obstacle.hint))
+        return found
+
+    def _obstacle(self, d: Descriptor) -> Obstacle | None:
+        kind = self._kind(d)
+        if kind is None:
+            return unclaimed_obstacle(d)
+        if d.flags & _O_ASYNC or d.owner:
+            return _SIGIO
+        if d.info:
+            found = locks.obstacle(d, file_locks=self._view.options.file_locks)
+            if found:
+                return found
+        return kind.obstacle(d)
+
+    def _terminal(self, proc: ProcDir) -> list[Refusal]:
+        """A leader of a session is given its controlling terminal by nobody yet."""
+        seen = parse_stat(proc.read("stat"))
+        if not seen.tty_nr or seen.session != proc.pid:
+            return []
+        return [
+            Refusal(
+                proc.pid,
+                f"session {seen.session}",
+                "its leader is in the tree and has a controlling terminal; not restored yet",
+                "dump the job without its shell, or start it with setsid",
+            )
+        ]

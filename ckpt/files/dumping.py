@@ -1,0 +1,89 @@
+"""What every kind needs of a dump: options, ids, and duplicates of the target's descriptors.
+
+A duplicate holds the target's own open file description: a pipe end held too long delays the end of
+file of others, so all are closed before thaw or kill. They are never read from, seeked or reopened
+for writing.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ckpt._native import check, lib
+from ckpt.errors import KernelError, TargetError
+from ckpt.report import Report
+
+if TYPE_CHECKING:
+    from ckpt.files.descriptor import Descriptor
+    from ckpt.files.kind import DumpKind
+
+K = TypeVar("K", bound="DumpKind")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileOptions:
+    """As in ckpt-dump(1). `external`: resources that the caller of a restore will provide."""
+
+    shell_job: bool = False
+    file_locks: bool = False
+    external: frozenset[str] = frozenset()
+
+
+class DumpView:
+    """State that the kinds of one dump share. `pidfds` stay their owner's."""
+
+    def __init__(self, options: FileOptions, report: Report | None = None) -> None:
+        self.options = options
+        self.report = report or Report()
+        self.pidfds: dict[int, int] = {}
+        self.kinds: dict[type[DumpKind], DumpKind] = {}
+        self._duplicates: dict[tuple[int, int], int] = {}
+        self._own: list[int] = []
+        self._last_id = 0
+
+    def kind(self, wanted: type[K]) -> K:
+        """This dump's instance of a kind."""
+        found = self.kinds[wanted]
+        if not isinstance(found, wanted):
+            raise TypeError(f"{wanted} is registered as {type(found)}")
+        return found
+
+    def next_id(self) -> int:
+        """An id for an entry of files.img that no other has."""
+        self._last_id += 1
+        return self._last_id
+
+    def duplicate(self, d: Descriptor) -> int:
+        """Our duplicate of a descriptor, until `close`."""
+        lfd = self._duplicates.get((d.pid, d.fd))
+        if lfd is None:
+            try:
+                lfd = check(lib.ckpt_pidfd_getfd(self.pidfds[d.pid], d.fd), str(d))
+            except OSError as error:
+                gone = error.errno in (errno.EBADF, errno.ESRCH)
+                kind = TargetError if gone else KernelError
+                why = os.strerror(error.errno or 0)
+                raise kind("can't be duplicated", pid=d.pid, resource=str(d), why=why) from error
+            self._duplicates[d.pid, d.fd] = lfd
+        return lfd
+
+    def keep(self, lfd: int) -> int:
+        """Let `close` close this descriptor of ours too."""
+        self._own.append(lfd)
+        return lfd
+
+    def fown(self, d: Descriptor) -> Any:
+        """The fown_entry: descriptors with an owner are refused, only a signal number is kept."""
+        from ckpt.images.pb.fown_pb2 import fown_entry
+
+        return fown_entry(uid=0, euid=0, signum=d.signum, pid_type=0, pid=0)
+
+    def close(self) -> None:
+        """Close every duplicate. May be called twice."""
+        own, self._own = self._own, []
+        duplicates, self._duplicates = self._duplicates, {}
+        for lfd in (*own, *duplicates.values()):
+            os.close(lfd)

@@ -1,0 +1,138 @@
+"""What a kind of descriptor has to be able to do: two classes side by side in the kind's module.
+
+A new kind is one module with a DumpKind and a RestoreKind, and one line in ckpt.files.registry.
+
+Dump, in this order, one instance of each kind for a whole dump:
+
+1. `claims` and `obstacle` look at a descriptor from outside; a preflight does no more.
+2. `hold`, once for each open file description, target frozen: remember it under its id.
+3. `settle`, when all are held: ask duplicates what only a standing target tells.
+4. `entries` and `images`: messages, made when the target runs again; no duplicate exists any more.
+
+Restore, one instance of each kind for a whole restore:
+
+1. `take` each entry of files.img and check it: an image is hostile.
+2. `prepare`, when all are taken: what must agree between entries. Nothing is opened yet.
+3. `open`, once for each description, in the order of the plan.
+
+`opener` says who opens it: the controller, or the task that owns it (a later need: see D3 in the
+design). `needs` are the kinds that must be open before.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ckpt.images.types import message_class
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from ckpt.errors import Refusal
+    from ckpt.files.descriptor import Descriptor
+    from ckpt.files.dumping import DumpView
+    from ckpt.files.restoring import RestoreView
+
+
+class FdType(IntEnum):
+    """`fd_types` of the image format; the kinds that ckpt does not know stay plain numbers."""
+
+    REG = 1
+    PIPE = 2
+    FIFO = 3
+    TTY = 11
+    EXT = 16
+    MEMFD = 18
+
+
+class Opener(Enum):
+    """Who opens a description on restore."""
+
+    CONTROLLER = "controller"
+    TASK = "task"
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Why a descriptor can't be restored, and what would help."""
+
+    why: str
+    hint: str = ""
+
+
+class DumpKind(ABC):
+    """One kind of open file description on the way into the images."""
+
+    type: ClassVar[FdType]
+
+    def __init__(self, view: DumpView) -> None:
+        self.view = view
+
+    @abstractmethod
+    def claims(self, d: Descriptor) -> bool:
+        """Whether it is of this kind. A kind may claim what it then refuses."""
+
+    def obstacle(self, d: Descriptor) -> Obstacle | None:
+        """Why this one can't be dumped. No side effects: the target may be running."""
+        del d
+        return None
+
+    @abstractmethod
+    def hold(self, d: Descriptor, file_id: int) -> None:
+        """Remember one description; `d` is the first descriptor that was found of it."""
+
+    def settle(self) -> Iterable[Refusal]:
+        """Ask what only a frozen target tells. Gives what turned out to be impossible."""
+        return ()
+
+    def entry(self, file_id: int) -> Any:
+        """A new file_entry of this kind."""
+        pb: Any = message_class("fdinfo.file_entry")
+        return pb(type=int(self.type), id=file_id)
+
+    @abstractmethod
+    def entries(self) -> Iterator[Any]:
+        """A file_entry for each description, and for what it refers to."""
+
+    def images(self) -> dict[str, Sequence[Any]]:
+        """Other images and their messages, a message with a payload as a pair."""
+        return {}
+
+
+class RestoreKind(ABC):
+    """One kind of open file description on the way out of the images.
+
+    Methods raise ImageError for what no image should say, RestoreError for what these surroundings
+    do not allow.
+    """
+
+    type: ClassVar[FdType]
+    field: ClassVar[str]
+    """The field of file_entry that holds this kind's message."""
+    opener: ClassVar[Opener] = Opener.CONTROLLER
+    needs: ClassVar[tuple[FdType, ...]] = ()
+
+    def __init__(self, view: RestoreView) -> None:
+        self.view = view
+
+    @abstractmethod
+    def take(self, file_id: int, message: Any) -> None:
+        """Check one message by itself and keep it."""
+
+    def prepare(self, wanted: Iterable[int]) -> None:
+        """Check what must agree; `wanted` are the descriptions that tasks have."""
+        del wanted
+
+    @abstractmethod
+    def text(self, file_id: int) -> str:
+        """One line for --dry-run and for errors: what will be opened."""
+
+    @abstractmethod
+    def open(self, file_id: int) -> int:
+        """Open it as the description was: a descriptor of ours, close-on-exec, the caller's."""
+
+    def close(self) -> None:  # noqa: B027 (most kinds have nothing to give back)
+        """Give back what was opened beside. May be called twice."""

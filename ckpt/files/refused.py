@@ -1,0 +1,185 @@
+"""What is not restored yet, by name, with what would help. Each is one line of a table.
+
+A descriptor that no kind claims is named here by its link (anonymous inodes, sockets, namespaces)
+or by its device number; one that a kind claims by its path may still be refused for the place that
+the path leads to. What nothing here knows is refused all the same, by its bare type.
+
+Source: proc_pid_fd(5); names of anonymous inodes from anon_inode_getfd() calls in the kernel;
+magic numbers from include/uapi/linux/magic.h; Documentation/admin-guide/devices.txt.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from typing import TYPE_CHECKING
+
+from ckpt.files.kind import Obstacle
+
+if TYPE_CHECKING:
+    from ckpt.files.descriptor import Descriptor
+
+_CLOSE = "close it before the dump"
+_EXTERNAL = "--external 'file[{mnt_id:x}:{ino:x}]' and, at restore, --inherit-fd"
+_PROC, _NSFS = 0x9FA0, 0x6E736673
+
+_ANONYMOUS = {
+    "inotify": ("an inotify instance", ""),
+    "[eventfd]": ("an eventfd", ""),
+    "[eventpoll]": ("an epoll instance", ""),
+    "[timerfd]": ("a timerfd", ""),
+    "[signalfd]": ("a signalfd", ""),
+    "[fanotify]": ("a fanotify group", ""),
+    "[userfaultfd]": ("a userfaultfd", "ckpt tracks memory with one itself, only one fits"),
+    "[io_uring]": ("an io_uring", "most programs have an option that avoids it"),
+    "[pidfd]": ("a pidfd", ""),
+    "[perf_event]": ("a perf event", "end the measurement first"),
+    "bpf-map": ("a BPF map", ""),
+    "bpf-prog": ("a BPF program", ""),
+    "bpf_link": ("a BPF link", ""),
+    "bpf-link": ("a BPF link", ""),
+    "btf": ("BPF type information", ""),
+    "kvm-vm": ("a virtual machine", "dump the guest with its own tools"),
+    "kvm-vcpu": ("a virtual CPU", "dump the guest with its own tools"),
+    "seccomp notify": ("a seccomp listener", ""),
+    "[landlock-ruleset]": ("a Landlock rule set", ""),
+    "[fscontext]": ("a mount that is being made", ""),
+    "sync_file": ("a fence of the graphics card", ""),
+    "[secretmem]": ("secret memory", ""),
+}
+_LINKS = {
+    "pidfd": "a pidfd",
+    "mnt": "a mount namespace",
+    "net": "a network namespace",
+    "pid": "a pid namespace",
+    "pid_for_children": "a pid namespace",
+    "user": "a user namespace",
+    "uts": "a UTS namespace",
+    "ipc": "an IPC namespace",
+    "cgroup": "a cgroup namespace",
+    "time": "a time namespace",
+    "time_for_children": "a time namespace",
+    "/memfd": "a memfd of huge pages",
+    "/secretmem": "secret memory",
+    "/dmabuf": "a DMA buffer",
+    "/anon_hugepage": "a segment of huge pages",
+    "/SYSV": "a System V shared memory segment",
+}
+_SOCKETS = {
+    "UNIX": "a Unix socket",
+    "UNIX-STREAM": "a Unix socket",
+    "TCP": "a TCP socket",
+    "TCPv6": "a TCP socket",
+    "UDP": "a UDP socket",
+    "UDPv6": "a UDP socket",
+    "NETLINK": "a netlink socket",
+    "PACKET": "a packet socket",
+    "RAW": "a raw socket",
+    "RAWv6": "a raw socket",
+    "PING": "a ping socket",
+    "PINGv6": "a ping socket",
+    "MPTCP": "an MPTCP socket",
+    "MPTCPv6": "an MPTCP socket",
+    "AF_VSOCK": "a vsock socket",
+    "ALG": "a socket of the kernel's crypto",
+    "XDP": "an XDP socket",
+}
+_DEVICES = {
+    (1, 1): "the memory of the machine",
+    (1, 4): "I/O ports",
+    (1, 11): "the kernel's log",
+    (5, 2): "the master of a pseudo terminal",
+    (10, 200): "a TUN or TAP interface",
+    (10, 229): "a FUSE connection",
+    (10, 232): "KVM",
+    (10, 126): "a userfaultfd maker",
+}
+_MAJORS = {
+    4: "a console or serial line",
+    13: "an input device",
+    29: "a framebuffer",
+    116: "a sound device",
+    195: "an NVIDIA device",
+    226: "a graphics card",
+}
+_FILE_SYSTEMS = {
+    _NSFS: "a namespace",
+    0x19800202: "a POSIX message queue",
+    0x74726163: "a file of tracefs, which is consumed by reading",
+    0x50494446: "a pidfd",
+}
+_PROC_OF_A_TASK = re.compile(r"/proc/[0-9]+(/|$)|/[^\0]*/task/[0-9]+(/|$)")
+
+
+def unclaimed_obstacle(d: Descriptor) -> Obstacle:
+    """Why a descriptor that no kind claims is refused."""
+    if d.format == stat.S_IFSOCK:
+        return _not_yet(_socket(d))
+    if d.format == stat.S_IFCHR:
+        major, minor = os.major(d.rdev), os.minor(d.rdev)
+        name = _DEVICES.get((major, minor)) or _MAJORS.get(major) or "a device"
+        return _not_yet(f"{name} ({major}:{minor})")
+    if d.format == stat.S_IFBLK:
+        return _not_yet("a block device")
+    if d.link.startswith("anon_inode:"):
+        name = d.link.removeprefix("anon_inode:")
+        what, hint = _ANONYMOUS.get(name) or _ANONYMOUS.get(f"[{name}]") or (f"{name}", "")
+        return _not_yet(what, hint)
+    return _not_yet(_by_link(d) or f"a descriptor of type {d.format:#o}")
+
+
+def path_obstacle(d: Descriptor) -> Obstacle | None:
+    """Why a file can't be opened by its path again; None if it can."""
+    if not d.link.startswith("/"):
+        if d.link.startswith("(unreachable)"):
+            return Obstacle("it lies outside of the root directory of ckpt", _external(d))
+        return _not_yet(_by_link(d) or "something without a path")
+    if d.deleted:
+        return _deleted(d)
+    if d.fs_type in _FILE_SYSTEMS:
+        return _not_yet(_FILE_SYSTEMS[d.fs_type])
+    if d.fs_type == _PROC and _PROC_OF_A_TASK.match(d.link):
+        return Obstacle("a /proc file of a process is not restored yet", _CLOSE)
+    try:
+        d.link.encode()
+    except UnicodeEncodeError:
+        return Obstacle("its path is not UTF-8, which the image format wants", _external(d))
+    return None
+
+
+def _deleted(d: Descriptor) -> Obstacle:
+    what = _by_link(d)
+    if what:
+        return _not_yet(what)
+    if d.nlink:
+        why = "its path leads to it no more (renamed, replaced, or hidden by a mount)"
+        return Obstacle(why, _external(d))
+    return Obstacle("the file was removed; such files are not restored yet", _external(d))
+
+
+def _by_link(d: Descriptor) -> str:
+    head = d.link.partition(":")[0]
+    if not d.link.startswith("/"):
+        return _LINKS.get(head, "")
+    if d.named:
+        return ""
+    return next((text for start, text in _LINKS.items() if d.link.startswith(start)), "")
+
+
+def _socket(d: Descriptor) -> str:
+    """Told by an extended attribute of sockfs, for which nothing is opened."""
+    try:
+        name = os.getxattr(f"/proc/{d.pid}/fd/{d.fd}", "system.sockprotoname")
+    except OSError:
+        return "a socket"
+    known = name.rstrip(b"\0").decode("ascii", "replace")
+    return _SOCKETS.get(known, f"a {known} socket")
+
+
+def _external(d: Descriptor) -> str:
+    return _EXTERNAL.format(mnt_id=d.mnt_id, ino=d.ino)
+
+
+def _not_yet(what: str, hint: str = "") -> Obstacle:
+    return Obstacle(f"{what} is not restored yet", hint or _CLOSE)

@@ -1,0 +1,269 @@
+"""The descriptors of a tree on the way out of the images.
+
+    with FilesRestore(images, options, tables, report) as files:
+        files.plan()                      computed and checked: nothing was opened
+        files.open_all(owners)            every description once, in the controller
+        files.memfd_contents              to be filled
+        for each task: files.placements(pid); files.lfd(file_id) to be sent to it by SCM_RIGHTS
+        files.mapping_lfd(file_id, flags), files.directory_lfd(file_id)
+        files.locks(pid)                  by the task itself, once its descriptors are placed
+        files.apply_seals()               when all mappings are made
+
+The constructor reads and checks files.img, every fdinfo image that a table names, and what belongs
+to them; ImageError and RestoreError come from there, before anything is built. Images are hostile:
+numbers, ids, flags, names and sizes are checked here and in the kinds.
+
+All that is opened is close-on-exec and never becomes a controlling terminal. `close` closes it all;
+tasks have their own by then.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+from ckpt.errors import ImageError, RestoreError
+from ckpt.files.kind import FdType, Opener
+from ckpt.files.locks import PosixLock, SavedLocks, take_flock
+from ckpt.files.memfd import Contents, MemfdRestore
+from ckpt.files.registry import RESTORE_KINDS
+from ckpt.files.regular import RegularRestore
+from ckpt.files.restoring import RestoreFileOptions, RestoreView
+from ckpt.images.types import message_class
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+    from ckpt.files.kind import RestoreKind
+    from ckpt.images.reader import ImageSet
+    from ckpt.report import Report
+
+_LARGEST_FD = 1 << 30
+_SPARE = 64
+
+
+class Placement(NamedTuple):
+    """Descriptor `fd` of a task is to be the description `file_id`."""
+
+    fd: int
+    file_id: int
+    cloexec: bool
+
+
+class Opening(NamedTuple):
+    """One step of the plan."""
+
+    file_id: int
+    type: FdType
+    opener: Opener
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.opener.value}: {self.text}"
+
+
+def _kind_name(number: int) -> str:
+    descriptor: Any = message_class("fdinfo.file_entry").DESCRIPTOR
+    known = descriptor.fields_by_name["type"].enum_type.values_by_number.get(number)
+    return str(known.name if known else number)
+
+
+class FilesRestore:
+    """All descriptors, locks and memfds of one image set. See the module.
+
+    `tables`: the number of its fdinfo image (files_id) for each live pid.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        options: RestoreFileOptions,
+        tables: Mapping[int, int],
+        report: Report | None = None,
+    ) -> None:
+        self._view = RestoreView(images, options, report)
+        self._kinds: list[RestoreKind] = [kind(self._view) for kind in RESTORE_KINDS]
+        self._view.kinds = {type(kind): kind for kind in self._kinds}
+        self._by_id: dict[int, RestoreKind] = {}
+        self._unknown: dict[int, int] = {}
+        self._lfds: dict[int, int] = {}
+        self._opened: dict[tuple[int, int], int] = {}
+        self._take_files()
+        self._tables = {pid: self._table(pid, table) for pid, table in tables.items()}
+        wanted = {p.file_id for table in self._tables.values() for p in table}
+        self._wanted = {
+            kind: sorted(i for i in wanted if self._by_id[i] is kind) for kind in self._kinds
+        }
+        for kind in self._kinds:
+            kind.prepare(self._wanted[kind])
+        self._locks = self._checked_locks(options)
+
+    def placements(self, pid: int) -> list[Placement]:
+        """What a task's descriptor table is to hold, ascending."""
+        return list(self._tables.get(pid, ()))
+
+    def plan(self) -> list[Opening]:
+        """Every description that will be opened, in order."""
+        return [
+            Opening(file_id, kind.type, kind.opener, kind.text(file_id))
+            for kind in self._kinds
+            for file_id in self._wanted[kind]
+        ]
+
+    def open_all(self, owners: Mapping[int, tuple[int, int]] | None = None) -> None:
+        """Open every description once. `owners`: uid and gid of each pid, for its pipes.
+
+        On error all that was opened is closed again.
+        """
+        for pid, table in self._tables.items():
+            for placement in table:
+                if owners and pid in owners:
+                    self._view.owners.setdefault(placement.file_id, owners[pid])
+        self._raise_limit()
+        try:
+            for kind in self._kinds:
+                for file_id in self._wanted[kind]:
+                    self._lfds[file_id] = kind.open(file_id)
+            self._take_flocks()
+        except OSError as error:
+            self.close()
+            why = os.strerror(error.errno or 0)
+            raise RestoreError("descriptors can't be opened again", why=why) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def lfd(self, file_id: int) -> int:
+        """Our descriptor of a description, after `open_all`. It stays ours."""
+        return self._lfds[file_id]
+
+    def mapping_lfd(self, file_id: int, flags: int) -> int:
+        """A descriptor for mapping a file or memfd with open flags of its vma_entry, or of the
+        executable with O_RDONLY. It stays ours. Raises RestoreError, ImageError."""
+        flags &= os.O_ACCMODE
+        if (file_id, flags) not in self._opened:
+            self._opened[file_id, flags] = self._open_again(file_id, flags)
+        return self._opened[file_id, flags]
+
+    def directory_lfd(self, file_id: int) -> int:
+        """An O_PATH descriptor of a working or root directory. It stays ours."""
+        flags = os.O_PATH | os.O_DIRECTORY
+        if (file_id, flags) not in self._opened:
+            self._opened[file_id, flags] = self._open_again(file_id, flags)
+        return self._opened[file_id, flags]
+
+    def path(self, file_id: int) -> str:
+        """The path of a regular file's entry, for messages and plans."""
+        files = self._view.kind(RegularRestore).files
+        return files[file_id].path if file_id in files else f"file {file_id:#x}"
+
+    @property
+    def memfd_contents(self) -> list[Contents]:
+        """Memfds to be filled from shared memory images, all that the set has."""
+        return self._view.kind(MemfdRestore).contents
+
+    def apply_seals(self) -> None:
+        """Seal the memfds, once contents and mappings are in place."""
+        self._view.kind(MemfdRestore).apply_seals()
+
+    def locks(self, pid: int) -> Sequence[PosixLock]:
+        """The record locks that the task has to take itself, without waiting."""
+        return self._locks.posix.get(pid, ()) if self._locks else ()
+
+    def close(self) -> None:
+        """Close everything of ours. May be called twice."""
+        lfds = (*self._lfds.values(), *self._opened.values())
+        self._lfds, self._opened = {}, {}
+        for lfd in lfds:
+            os.close(lfd)
+        for kind in self._kinds:
+            kind.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _take_files(self) -> None:
+        by_type = {int(kind.type): kind for kind in self._kinds}
+        for entry in self._view.messages("files"):
+            where = f"file {entry.id:#x} of files.img"
+            if entry.id in self._by_id or entry.id in self._unknown:
+                raise ImageError("is there twice", resource=where)
+            kind = by_type.get(entry.type)
+            if kind is None:
+                self._unknown[entry.id] = entry.type
+                continue
+            if not entry.HasField(kind.field):
+                raise ImageError(f"says it is {kind.field}, but has none", resource=where)
+            message = getattr(entry, kind.field)
+            if message.id != entry.id:
+                raise ImageError(f"has two ids, the other is {message.id:#x}", resource=where)
+            kind.take(entry.id, message)
+            self._by_id[entry.id] = kind
+
+    def _table(self, pid: int, number: int) -> list[Placement]:
+        image = f"fdinfo-{number}"
+        if not self._view.images.exists(image):
+            raise ImageError("is missing", resource=f"{image}.img", why=f"pid {pid} refers to it")
+        found: dict[int, Placement] = {}
+        for entry in self._view.messages(image):
+            where = f"pid {pid}: descriptor {entry.fd} of {image}.img"
+            if entry.fd >= _LARGEST_FD:
+                raise ImageError("has a number that none can have", resource=where)
+            if entry.fd in found:
+                raise ImageError("is there twice", resource=where)
+            self._check_reference(entry.id, entry.type, where)
+            found[entry.fd] = Placement(entry.fd, entry.id, bool(entry.flags & 1))
+        return [found[fd] for fd in sorted(found)]
+
+    def _check_reference(self, file_id: int, number: int, where: str) -> None:
+        if file_id in self._unknown:
+            name = _kind_name(self._unknown[file_id])
+            raise RestoreError(f"is of kind {name}, which is not restored yet", resource=where)
+        kind = self._by_id.get(file_id)
+        if kind is None:
+            raise ImageError(f"is file {file_id:#x}, which files.img has not", resource=where)
+        if int(kind.type) != number:
+            raise ImageError(f"is of kind {_kind_name(number)}, not {kind.field}", resource=where)
+
+    def _checked_locks(self, options: RestoreFileOptions) -> SavedLocks:
+        locks = SavedLocks(self._view.messages("filelocks"))
+        if locks and not options.file_locks:
+            raise RestoreError("the tree held file locks", hint="--file-locks")
+        fds = {pid: {p.fd for p in table} for pid, table in self._tables.items()}
+        wanted = [(pid, lock.fd) for pid, held in locks.posix.items() for lock in held]
+        for pid, fd in [*wanted, *((pid, fd) for pid, fd, _ in locks.flocks)]:
+            if fd not in fds.get(pid, ()):
+                raise ImageError(
+                    f"pid {pid} has no descriptor {fd}", resource="lock of filelocks.img"
+                )
+        return locks
+
+    def _take_flocks(self) -> None:
+        for pid, fd, lock_type in self._locks.flocks:
+            file_id = next(p.file_id for p in self._tables[pid] if p.fd == fd)
+            take_flock(self._lfds[file_id], lock_type, f"pid {pid}: {self.path(file_id)}")
+
+    def _open_again(self, file_id: int, flags: int) -> int:
+        kind = self._by_id.get(file_id)
+        if isinstance(kind, RegularRestore | MemfdRestore):
+            return kind.open_with(file_id, flags)
+        raise ImageError(
+            "is no file that can be mapped", resource=f"file {file_id:#x} of files.img"
+        )
+
+    def _raise_limit(self) -> None:
+        """Every description takes one descriptor of ours at a time, a memfd and a FIFO two."""
+        needed = _SPARE + 2 * sum(len(ids) for ids in self._wanted.values())
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if needed > soft:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(needed, hard), hard))

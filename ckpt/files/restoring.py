@@ -1,0 +1,103 @@
+"""What every kind needs of a restore: options, images, and what --inherit-fd gives."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ckpt.errors import ImageError, RestoreError
+from ckpt.report import Report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ckpt.files.kind import RestoreKind
+    from ckpt.images.reader import ImageSet
+
+K = TypeVar("K", bound="RestoreKind")
+
+_LAST_SIGNAL = 64
+_F_SETSIG = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestoreFileOptions:
+    """As in ckpt-restore(1). `inherit`: our open descriptor for what the images call a resource."""
+
+    shell_job: bool = False
+    file_locks: bool = False
+    inherit: Mapping[str, int] = field(default_factory=dict)
+
+
+class RestoreView:
+    """State that the kinds of one restore share.
+
+    `remapped`: ids of files that had no name at the dump. `owners`: uid and gid that a pipe is
+    given to, by file id, so that a task without privileges may open /dev/stdout."""
+
+    def __init__(
+        self, images: ImageSet, options: RestoreFileOptions, report: Report | None = None
+    ) -> None:
+        self.images = images
+        self.inherit = options.inherit
+        self.shell_job = options.shell_job
+        self.report = report or Report()
+        self.kinds: dict[type[RestoreKind], RestoreKind] = {}
+        self.owners: dict[int, tuple[int, int]] = {}
+        self.remapped = frozenset(m.orig_id for m in self.messages("remap-fpath"))
+
+    def kind(self, wanted: type[K]) -> K:
+        """This restore's instance of a kind."""
+        found = self.kinds[wanted]
+        if not isinstance(found, wanted):
+            raise TypeError(f"{wanted} is registered as {type(found)}")
+        return found
+
+    def messages(self, image: str) -> list[Any]:
+        """The messages of an image; none where the set has no such image."""
+        return self.images.read(image) if self.images.exists(image) else []
+
+    def payloads(self, image: str) -> list[tuple[Any, bytes]]:
+        """As `messages`, each with its raw bytes."""
+        return self.images.read_payloads(image) if self.images.exists(image) else []
+
+    def inherited(self, resource: str) -> int | None:
+        """A duplicate of what --inherit-fd gives for `resource`: the caller's to close."""
+        lfd = self.inherit.get(resource)
+        if lfd is None:
+            return None
+        try:
+            return fcntl.fcntl(lfd, fcntl.F_DUPFD_CLOEXEC, 3)
+        except OSError as error:
+            raise RestoreError(
+                f"--inherit-fd names descriptor {lfd}, which can't be used",
+                resource=resource,
+                why=os.strerror(error.errno or 0),
+            ) from error
+
+    def signum(self, fown: Any, where: str) -> int:
+        """The signal of F_SETSIG of a checked fown_entry."""
+        if fown.pid:
+            raise RestoreError(
+                f"sends signals to its owner {fown.pid}", resource=where, why="not restored yet"
+            )
+        if fown.signum > _LAST_SIGNAL:
+            raise ImageError(f"has signal {fown.signum}", resource=where)
+        return int(fown.signum)
+
+    def set_signum(self, lfd: int, signum: int) -> None:
+        """F_SETSIG where it is not the default."""
+        if signum:
+            fcntl.fcntl(lfd, _F_SETSIG, signum)
+
+    def give(self, lfd: int, file_ids: Iterable[int]) -> None:
+        """Make a pipe belong to the user of the first of these that is known."""
+        owner = next((self.owners[i] for i in file_ids if i in self.owners), None)
+        if owner is not None and owner != (os.geteuid(), os.getegid()):
+            try:
+                os.fchown(lfd, *owner)
+            except OSError as error:
+                why = os.strerror(error.errno or 0)
+                self.report.warn(f"a pipe can't be given to uid {owner[0]}: {why}")

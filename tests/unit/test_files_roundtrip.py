@@ -1,0 +1,378 @@
+"""Descriptors of a real child, dumped, written, read and opened again here."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+from ckpt._native import lib
+from ckpt.errors import RestoreError
+from tests.support import descriptors as ds
+
+KCMP_FILE = 0
+
+
+def same(lfd: int, other: int) -> bool:
+    own = os.getpid()
+    return bool(lib.ckpt_kcmp(own, own, KCMP_FILE, lfd, other) == 0)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    return folder
+
+
+OPENINGS = {
+    "read": "os.open(F, os.O_RDONLY)",
+    "read-write": "os.open(F, os.O_RDWR)",
+    "log": "os.open(F, os.O_WRONLY | os.O_APPEND)",
+    "directory": "os.open(D, os.O_RDONLY | os.O_DIRECTORY)",
+    "path": "os.open(F, os.O_PATH)",
+    "path of a directory": "os.open(D, os.O_PATH | os.O_DIRECTORY)",
+    "path of a link": "os.open(L, os.O_PATH | os.O_NOFOLLOW)",
+    "path of a fifo": "os.open(P, os.O_PATH)",
+    "nonblocking": "os.open(F, os.O_RDWR | os.O_NONBLOCK)",
+    "synchronous": "os.open(F, os.O_RDWR | os.O_SYNC)",
+    "no access time": "os.open(F, os.O_RDONLY | os.O_NOATIME)",
+    "null": "os.open('/dev/null', os.O_RDWR)",
+    "zero": "os.open('/dev/zero', os.O_RDONLY)",
+    "full": "os.open('/dev/full', os.O_WRONLY)",
+    "random": "os.open('/dev/urandom', os.O_RDONLY)",
+    "kernel file": "os.open('/proc/meminfo', os.O_RDONLY)",
+    "kept over exec": "os.dup2(os.open(F, os.O_RDWR), 77, inheritable=True)",
+}
+
+
+@pytest.mark.parametrize("opening", OPENINGS.values(), ids=OPENINGS.keys())
+def test_what_is_opened_by_path_comes_back(opening: str, tmp_path: Path, images: Path) -> None:
+    file = tmp_path / "a file"
+    file.write_bytes(b"0123456789" * 100)
+    (tmp_path / "link").symlink_to(file)
+    os.mkfifo(tmp_path / "fifo")
+    code = (
+        f"F, D, L, P = {str(file)!r}, {str(tmp_path)!r}, {str(tmp_path / 'link')!r}, "
+        f"{str(tmp_path / 'fifo')!r}\nfd = {opening}\n"
+        "if not fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_PATH and os.path.isfile(F):\n"
+        "    try: os.lseek(fd, 7, os.SEEK_SET)\n"
+        "    except OSError: pass\n"
+        "stand(fd)"
+    )
+    with ds.Stander(code) as child:
+        fd = child.said[0][1]
+        saved = ds.save(child, images)
+        with ds.restored(saved, inherit=outside(child)) as files:
+            lfd = ds.by_number(files, child.pid)[fd]
+            there, here = os.stat(f"/proc/{child.pid}/fd/{fd}"), os.fstat(lfd)
+            assert (here.st_dev, here.st_ino, here.st_mode) == (
+                *(there.st_dev, there.st_ino, there.st_mode),
+            )
+            shown = ds.flags(child.pid, fd)
+            assert ds.flags("self", lfd) | os.O_CLOEXEC == shown | os.O_CLOEXEC
+            assert ds.position("self", lfd) == ds.position(child.pid, fd)
+            placed = {p.fd: p.cloexec for p in files.placements(child.pid)}
+            assert placed[fd] == bool(shown & os.O_CLOEXEC)
+
+
+def outside(child: ds.Stander) -> dict[str, int]:
+    """The test's own pipes in the child, whose other ends are ours: given by --inherit-fd."""
+    given = {}
+    for fd in child.own:
+        link = os.readlink(f"/proc/{child.pid}/fd/{fd}")
+        given[link] = next(
+            int(number)
+            for number in os.listdir("/proc/self/fd")
+            if os.path.exists(f"/proc/self/fd/{number}")
+            and os.readlink(f"/proc/self/fd/{number}") == link
+        )
+    return given
+
+
+def test_dup_is_shared_and_reopening_is_not(tmp_path: Path, images: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"0123456789")
+    code = (
+        f"a = os.open({str(file)!r}, os.O_RDONLY)\nb = os.dup(a)\n"
+        f"c = os.open({str(file)!r}, os.O_RDONLY)\nstand(a, b, c)"
+    )
+    with ds.Stander(code) as child:
+        _, a, b, c = child.said[0]
+        saved = ds.save(child, images)
+        with ds.restored(saved, inherit=outside(child)) as files:
+            lfds = ds.by_number(files, child.pid)
+            assert lfds[a] == lfds[b]
+            assert not same(lfds[a], lfds[c])
+
+
+def test_fork_shares_descriptions(tmp_path: Path, images: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"0123456789")
+    code = (
+        f"a = os.open({str(file)!r}, os.O_RDONLY)\nr, w = os.pipe()\n"
+        "if os.fork() == 0:\n"
+        f"    b = os.open({str(file)!r}, os.O_RDONLY)\n"
+        "    os.close(r)\n"
+        "    os.lseek(a, 4, os.SEEK_SET)\n"
+        "    stand(a, b, w)\n"
+        "os.read(r, 0)\nstand(a, r, w)"
+    )
+    with ds.Stander(code, nr_tasks=2) as child:
+        saved = ds.save(child, images)
+        with ds.restored(saved, inherit=outside(child)) as files:
+            parent, kid = (ds.by_number(files, pid) for pid in child.pids)
+            fork = next(line for line in child.said if line[0] != child.pid)
+            _, a, b, w = fork
+            assert parent[a] == kid[a] and os.lseek(kid[a], 0, os.SEEK_CUR) == 4
+            assert kid[b] != kid[a] and parent[w] == kid[w]
+
+
+def test_pipe_keeps_its_data_size_and_flags(images: Path) -> None:
+    code = (
+        "r, w = os.pipe2(os.O_NONBLOCK)\nfcntl.fcntl(w, fcntl.F_SETPIPE_SZ, 8192)\n"
+        "os.write(w, b'x' * 5000)\nos.write(w, b'y' * 100)\nos.set_blocking(w, True)\nstand(r, w)"
+    )
+    with ds.Stander(code) as child:
+        _, r, w = child.said[0]
+        saved = ds.save(child, images)
+        again = ds.save(child, images.parent / "again") if (images.parent / "again").mkdir() else 0
+        with ds.restored(saved, inherit=outside(child)) as files:
+            lfds = ds.by_number(files, child.pid)
+            assert fcntl.fcntl(lfds[r], fcntl.F_GETPIPE_SZ) == 8192
+            assert os.read(lfds[r], 9000) == b"x" * 5000 + b"y" * 100
+            os.write(lfds[w], b"more")
+            assert os.read(lfds[r], 9000) == b"more"
+            for fd in (r, w):
+                got = ds.flags("self", lfds[fd]) | os.O_CLOEXEC
+                assert got == ds.flags(child.pid, fd) | os.O_CLOEXEC
+        assert not again
+
+
+def test_looking_leaves_the_data_in_the_pipe(images: Path) -> None:
+    with ds.Stander("r, w = os.pipe()\nos.write(w, b'data')\nstand(r, w)") as child:
+        ds.save(child, images)
+        again = images.parent / "again"
+        again.mkdir()
+        saved = ds.save(child, again)
+        with ds.restored(saved, inherit=outside(child)) as files:
+            assert os.read(ds.by_number(files, child.pid)[child.said[0][1]], 10) == b"data"
+
+
+def test_pipe_opened_again_and_read_write(images: Path) -> None:
+    code = (
+        "r, w = os.pipe()\nos.write(w, b'abc')\n"
+        "again = os.open(f'/proc/self/fd/{r}', os.O_RDONLY | os.O_NONBLOCK)\n"
+        "both = os.open(f'/proc/self/fd/{r}', os.O_RDWR)\nstand(r, w, again, both)"
+    )
+    with ds.Stander(code) as child:
+        _, r, w, again, both = child.said[0]
+        saved = ds.save(child, images)
+        with ds.restored(saved, inherit=outside(child)) as files:
+            lfds = ds.by_number(files, child.pid)
+            assert len({lfds[fd] for fd in (r, w, again, both)}) == 4
+            assert {os.fstat(lfds[fd]).st_ino for fd in (r, w, again, both)} == {
+                os.fstat(lfds[r]).st_ino
+            }
+            assert os.read(lfds[again], 3) == b"abc"
+            for fd in (r, w, again, both):
+                got = ds.flags("self", lfds[fd]) | os.O_CLOEXEC
+                assert got == ds.flags(child.pid, fd) | os.O_CLOEXEC
+
+
+def test_pipe_without_the_other_end_stays_broken(images: Path) -> None:
+    code = (
+        "r, w = os.pipe()\nr2, w2 = os.pipe()\nos.write(w2, b'rest')\nos.close(r)\nos.close(w2)\n"
+        "stand(w, r2)"
+    )
+    with ds.Stander(code) as child:
+        _, w, r2 = child.said[0]
+        saved = ds.save(child, images)
+        with ds.restored(saved, inherit=outside(child)) as files:
+            lfds = ds.by_number(files, child.pid)
+            assert os.read(lfds[r2], 10) == b"rest" and os.read(lfds[r2], 10) == b""
+            with pytest.raises(BrokenPipeError):
+                os.write(lfds[w], b"x")
+
+
+def test_pipe_to_the_outside_must_be_given(images: Path) -> None:
+    r, w = os.pipe()
+    with ds.Stander("stand()", stdout=w) as child:
+        os.write(w, b"in flight")
+        saved = ds.save(child, images)
+        given = outside(child)
+        with pytest.raises(RestoreError, match=r"--inherit-fd 'fd\[N\]:pipe:\[") as failed:
+            with ds.restored(saved, inherit=given):
+                pass
+        assert failed.value.resource == os.readlink(f"/proc/{child.pid}/fd/1")
+        other_r, other_w = os.pipe()
+        with ds.restored(saved, inherit={**given, failed.value.resource: other_w}) as files:
+            os.write(ds.by_number(files, child.pid)[1], b"hello")
+            assert os.read(other_r, 100) == b"hello"
+        assert os.read(r, 100) == b"in flight"
+        for lfd in (r, w, other_r, other_w):
+            os.close(lfd)
+
+
+@pytest.mark.parametrize("mode", ["os.O_RDWR", "os.O_RDONLY | os.O_NONBLOCK"])
+def test_fifo_keeps_its_data(mode: str, tmp_path: Path, images: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    code = (
+        f"a = os.open({str(fifo)!r}, {mode})\nb = os.open({str(fifo)!r}, os.O_WRONLY)\n"
+        "os.write(b, b'queued')\nstand(a, b)"
+    )
+    child = ds.Stander(code)
+    _, a, b = child.said[0]
+    shown = [ds.flags(child.pid, fd) | os.O_CLOEXEC for fd in (a, b)]
+    given = outside(child)
+    saved = ds.save(child, images)
+    kept = {name: os.dup(lfd) for name, lfd in given.items()}
+    child.end()
+    with ds.restored(saved, inherit=kept) as files:
+        lfds = ds.by_number(files, child.pid)
+        assert [ds.flags("self", lfds[fd]) | os.O_CLOEXEC for fd in (a, b)] == shown
+        assert os.read(lfds[a], 100) == b"queued"
+        os.write(lfds[b], b"new")
+        assert os.read(lfds[a], 100) == b"new"
+    for lfd in kept.values():
+        os.close(lfd)
+
+
+def test_memfd_keeps_contents_seals_and_sharing(images: Path) -> None:
+    code = (
+        "m = os.memfd_create('a/b (deleted)', os.MFD_ALLOW_SEALING)\nos.write(m, b'z' * 5000)\n"
+        "fcntl.fcntl(m, 1033, 2)\nn = os.open(f'/proc/self/fd/{m}', os.O_RDONLY)\n"
+        "o = os.memfd_create('o')\nos.ftruncate(o, 1 << 20)\nos.lseek(o, 9, 0)\nstand(m, n, o)"
+    )
+    with ds.Stander(code) as child:
+        _, m, n, o = child.said[0]
+        saved = ds.save(child, images)
+        with ds.restored(saved, inherit=outside(child)) as files:
+            lfds = ds.by_number(files, child.pid)
+            assert os.readlink(f"/proc/self/fd/{lfds[m]}") == "/memfd:a/b (deleted) (deleted)"
+            assert os.pread(lfds[n], 9000, 0) == b"z" * 5000
+            assert os.fstat(lfds[m]).st_ino == os.fstat(lfds[n]).st_ino
+            assert not same(lfds[m], lfds[n])
+            assert [fcntl.fcntl(lfds[fd], fcntl.F_GET_SEALS) for fd in (m, n, o)] == [2, 2, 1]
+            assert os.fstat(lfds[o]).st_size == 1 << 20
+            for fd in (m, n, o):
+                assert ds.position("self", lfds[fd]) == ds.position(child.pid, fd)
+                got = ds.flags("self", lfds[fd]) | os.O_CLOEXEC
+                assert got == ds.flags(child.pid, fd) | os.O_CLOEXEC
+
+
+def test_external_file_is_given(tmp_path: Path, images: Path) -> None:
+    file, other = tmp_path / "file", tmp_path / "other"
+    file.write_bytes(b"0123456789")
+    other.write_bytes(b"abcdefghij")
+    code = f"a = os.open({str(file)!r}, os.O_RDWR)\nos.read(a, 3)\nstand(a)"
+    with ds.Stander(code) as child:
+        fd = child.said[0][1]
+        lines = Path(f"/proc/{child.pid}/fdinfo/{fd}").read_text().splitlines()
+        mnt_id = int(next(line.split()[1] for line in lines if line.startswith("mnt_id")))
+        name = f"file[{mnt_id:x}:{file.stat().st_ino:x}]"
+        saved = ds.save(child, images, external=frozenset({name}))
+        with pytest.raises(RestoreError, match="--inherit-fd"):
+            with ds.restored(saved, inherit=outside(child)):
+                pass
+        with other.open("r+b") as given:
+            inherit = {**outside(child), name: given.fileno()}
+            with ds.restored(saved, inherit=inherit) as files:
+                lfd = ds.by_number(files, child.pid)[fd]
+                assert os.read(lfd, 3) == b"def"
+                assert given.tell() == 0
+
+
+def test_inherited_path_is_taken_as_it_is(tmp_path: Path, images: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"0123456789")
+    with ds.Stander(f"a = os.open({str(file)!r}, os.O_RDONLY)\nstand(a)") as child:
+        saved = ds.save(child, images)
+        file.unlink()
+        with (tmp_path / "new").open("w+b") as given:
+            inherit = {**outside(child), str(file)[1:]: given.fileno()}
+            with ds.restored(saved, inherit=inherit) as files:
+                assert same(ds.by_number(files, child.pid)[child.said[0][1]], given.fileno())
+
+
+def test_locks_come_back(tmp_path: Path, images: Path) -> None:
+    file, other = tmp_path / "file", tmp_path / "other"
+    file.write_bytes(b"0123456789")
+    code = (
+        f"a = os.open({str(file)!r}, os.O_RDWR)\nb = os.open({str(other)!r}, os.O_RDWR|os.O_CREAT)\n"
+        "fcntl.lockf(a, fcntl.LOCK_EX, 10, 3)\nfcntl.lockf(a, fcntl.LOCK_SH, 0, 100)\n"
+        "fcntl.flock(b, fcntl.LOCK_EX)\nd = os.dup(b)\nstand(a, b, d)"
+    )
+    child = ds.Stander(code)
+    refused = ds.save(child, images)
+    assert len(refused.refusals) == 3
+    assert all("--file-locks" in refusal for refusal in refused.refusals)
+    saved = ds.save(child, images, file_locks=True)
+    _, a, b, _ = child.said[0]
+    kept = {name: os.dup(lfd) for name, lfd in outside(child).items()}
+    with pytest.raises(RestoreError, match="--file-locks"), ds.restored(saved, inherit=kept):
+        pass
+    with pytest.raises(RestoreError, match="another process holds it"):
+        with ds.restored(saved, inherit=kept, file_locks=True):
+            pass
+    child.end()
+    with ds.restored(saved, inherit=kept, file_locks=True) as files:
+        locks = files.locks(child.pid)
+        assert [(lock.fd, lock.type, lock.start, lock.length) for lock in locks] == [
+            (a, fcntl.F_WRLCK, 3, 10),
+            (a, fcntl.F_RDLCK, 100, 0),
+        ]
+        lfds = ds.by_number(files, child.pid)
+        for lock in locks:
+            fcntl.fcntl(lfds[lock.fd], fcntl.F_SETLK, lock.packed)
+        held = Path(f"/proc/self/fdinfo/{lfds[a]}").read_text()
+        assert "POSIX" in held and " 3 12" in held and "100 EOF" in held
+        assert "FLOCK" in Path(f"/proc/self/fdinfo/{lfds[b]}").read_text()
+    for lfd in kept.values():
+        os.close(lfd)
+
+
+CHANGES = {
+    "gone": (lambda f: f.unlink(), "No such file"),
+    "longer": (lambda f: f.write_bytes(b"x" * 99), "99 bytes"),
+    "another mode": (lambda f: f.chmod(0o600), "mode"),
+    "a fifo": (lambda f: (f.unlink(), os.mkfifo(f)), "no file"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_changed_file_fails_the_restore(change: tuple, tmp_path: Path, images: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"0123456789")
+    with ds.Stander(f"a = os.open({str(file)!r}, os.O_RDONLY)\nstand(a)") as child:
+        saved = ds.save(child, images)
+        do, text = change
+        do(file)
+        with pytest.raises(RestoreError, match=text) as failed:
+            with ds.restored(saved, inherit=outside(child)):
+                pass
+        assert str(file) in str(failed.value)
+
+
+def test_a_log_may_have_grown(tmp_path: Path, images: Path) -> None:
+    file = tmp_path / "file"
+    code = f"a = os.open({str(file)!r}, os.O_WRONLY|os.O_APPEND|os.O_CREAT)\nstand(a)"
+    with ds.Stander(code) as child:
+        saved = ds.save(child, images)
+        file.write_bytes(b"rotated")
+        with ds.restored(saved, inherit=outside(child)) as files:
+            os.write(ds.by_number(files, child.pid)[child.said[0][1]], b"!")
+    assert file.read_bytes() == b"rotated!"
+
+
+def test_nothing_stays_open(tmp_path: Path, images: Path) -> None:
+    code = "r, w = os.pipe()\nm = os.memfd_create('m')\nos.write(w, b'1')\nstand(r, w, m)"
+    with ds.Stander(code) as child:
+        before = len(os.listdir("/proc/self/fd"))
+        saved = ds.save(child, images)
+        assert len(os.listdir("/proc/self/fd")) == before
+        with ds.restored(saved, inherit=outside(child)):
+            pass
+        assert len(os.listdir("/proc/self/fd")) == before
