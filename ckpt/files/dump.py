@@ -194,12 +194,13 @@ class FilesDump:
         kind = self._kind(d)
         if kind is None:
             return unclaimed_obstacle(d)
-        if d.flags & _O_ASYNC or d.owner:
-            return _SIGIO
         if d.info:
             found = locks.obstacle(d, file_locks=self._view.options.file_locks)
             if found:
                 return found
+        # After the locks: a lease has an owner, too, and has the better name.
+        if d.flags & _O_ASYNC or d.owner:
+            return _SIGIO
         return kind.obstacle(d)
 
     def _terminal(self, proc: ProcDir) -> list[Refusal]:

@@ -43,8 +43,8 @@ class Stander:
             stdout=files.get("stdout", subprocess.DEVNULL),
             stderr=files.get("stderr", subprocess.DEVNULL),
         )
-        self.own = {hold_read, report_write}
-        """Numbers of the descriptors that the test itself has put into the child."""
+        self.own = {hold_read: self._hold, report_write: self._report}
+        """What the test itself has put into the child: number there, our other end."""
         os.close(hold_read)
         os.close(report_write)
         self.said: list[list[int]] = []
@@ -65,6 +65,8 @@ class Stander:
 
     def end(self) -> None:
         """Let them all go and wait for the child."""
+        # Not end of file: a test may hold further duplicates of this pipe.
+        os.write(self._hold, b"x" * len(self.said))
         os.close(self._hold)
         self.process.wait(30)
         os.close(self._report)
@@ -134,6 +136,11 @@ def restored(saved: Saved, **options: Any) -> Iterator[FilesRestore]:
 def by_number(files: FilesRestore, pid: int) -> dict[int, int]:
     """Our descriptor for each number of a task."""
     return {p.fd: files.lfd(p.file_id) for p in files.placements(pid)}
+
+
+def link(pid: int | str, fd: int) -> str:
+    """What /proc says that a descriptor is."""
+    return os.readlink(f"/proc/{pid}/fd/{fd}")  # noqa: PTH115 (a Path changes the text)
 
 
 def flags(pid: int | str, fd: int) -> int:

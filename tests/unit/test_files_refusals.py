@@ -1,0 +1,188 @@
+"""What is not restored yet is refused by name: one line for each."""
+
+from __future__ import annotations
+
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from ckpt.files import FileOptions, FilesDump
+from ckpt.files.descriptor import look_at_all
+from ckpt.procfs.maps import parse_maps
+from ckpt.procfs.reader import ProcDir
+from tests.requirements import require
+from tests.support import descriptors as ds
+
+SYSCALL = "import ctypes; call = ctypes.CDLL(None, use_errno=True).syscall\n"
+
+REFUSED = {
+    "tcp": ("socket.socket().detach()", "a TCP socket"),
+    "udp": ("socket.socket(type=socket.SOCK_DGRAM).detach()", "a UDP socket"),
+    "unix": ("socket.socketpair()[0].detach()", "a Unix socket"),
+    "netlink": ("socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).detach()", "a netlink socket"),
+    "packet": ("socket.socket(socket.AF_PACKET, socket.SOCK_RAW).detach()", "a packet socket"),
+    "eventfd": ("os.eventfd(3)", "an eventfd"),
+    "epoll": ("(keep := __import__('select').epoll()).fileno()", "an epoll instance"),
+    "timerfd": ("call(283, 1, 0)", "a timerfd"),
+    "signalfd": ("call(289, -1, ctypes.byref(ctypes.c_uint64(0)), 8, 0)", "a signalfd"),
+    "inotify": ("call(294, 0)", "an inotify instance"),
+    "fanotify": ("call(300, 0, 0)", "a fanotify group"),
+    "pidfd": ("os.pidfd_open(os.getpid())", "a pidfd"),
+    "userfaultfd": ("call(323, 1)", "a userfaultfd"),
+    "io_uring": ("call(425, 4, ctypes.create_string_buffer(120))", "an io_uring"),
+    "bpf map": (
+        "call(321, 0, struct.pack('IIII', 2, 4, 4, 1).ljust(120, b'\\0'), 120)",
+        "a BPF map",
+    ),
+    "perf event": (
+        "call(298, struct.pack('IIQ', 1, 112, 0).ljust(112, b'\\0'), 0, -1, -1, 0)",
+        "a perf event",
+    ),
+    "namespace": ("os.open('/proc/self/ns/net', os.O_RDONLY)", "a network namespace"),
+    "pty master": ("os.openpty()[0]", "the master of a pseudo terminal (5:2)"),
+    "kernel log": ("os.open('/dev/kmsg', os.O_RDONLY)", "the kernel's log (1:11)"),
+    "deleted": ("os.open(F, os.O_RDWR | os.O_CREAT); os.unlink(F)", "the file was removed"),
+    "temporary": ("os.open(D, os.O_RDWR | os.O_TMPFILE)", "the file was removed"),
+    "renamed over": (
+        "os.open(F, os.O_CREAT); os.link(F, F + 'x'); open(F + 'y', 'w'); os.rename(F + 'y', F)",
+        "its path leads to it no more",
+    ),
+    "deleted directory": (
+        "(os.mkdir(F), os.open(F, os.O_RDONLY), os.rmdir(F))[1]",
+        "the file was removed",
+    ),
+    "own status": ("os.open('/proc/self/status', os.O_RDONLY)", "a /proc file of a process"),
+    "own directory": ("os.open('/proc/self', os.O_RDONLY)", "a /proc file of a process"),
+    "huge memfd": ("os.memfd_create('m', os.MFD_HUGETLB)", "a memfd of huge pages"),
+    "packets": ("os.pipe2(os.O_DIRECT)[1]", "packet mode"),
+    "signals": (
+        "os.open(F, os.O_RDWR|os.O_CREAT); fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())",
+        "it sends a signal to its owner",
+    ),
+    "record lock": (
+        "os.open(F, os.O_RDWR|os.O_CREAT); fcntl.lockf(fd, fcntl.LOCK_EX)",
+        "it holds a file lock (POSIX) (--file-locks)",
+    ),
+    "description lock": (
+        "os.open(F, os.O_RDWR|os.O_CREAT); "
+        "fcntl.fcntl(fd, 37, struct.pack('hh4xqqi4x', fcntl.F_WRLCK, 0, 0, 0, 0))",
+        "an open-file-description lock",
+    ),
+    "lease": (
+        "os.open(F, os.O_RDONLY|os.O_CREAT); fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)",
+        "a lease",
+    ),
+    "not UTF-8": ("os.open(os.fsencode(F) + b'\\xff', os.O_CREAT)", "its path is not UTF-8"),
+    "path of a socket": (
+        "(socket.socket(socket.AF_UNIX), os.open('/dev', os.O_PATH), "
+        "os.open(f'/proc/self/fd/{socket.socketpair()[0].detach()}', os.O_PATH))[2]",
+        "something without a path",
+    ),
+    "block device": (
+        "os.open(B, os.O_RDONLY)",
+        "block",
+    ),
+}
+
+
+@pytest.mark.parametrize(("opening", "text"), REFUSED.values(), ids=REFUSED.keys())
+def test_refused_by_name(opening: str, text: str, tmp_path: Path) -> None:
+    block = next(iter(sorted(Path("/dev").glob("[vs]da"))), None)
+    if "(B" in opening:
+        require(block is not None, "there is no disk /dev/vda or /dev/sda")
+    images = tmp_path / "images"
+    images.mkdir()
+    code = (
+        f"{SYSCALL}F, D, B = {str(tmp_path / 'file')!r}, {str(tmp_path)!r}, {str(block)!r}\n"
+        f"try: fd = {opening}\n"
+        "except OSError as error: fd = -error.errno\n"
+        "stand(fd, ctypes.get_errno())"
+    )
+    with ds.Stander(code) as child:
+        _, fd, errno = child.said[0]
+        require(fd >= 0, f"the kernel refuses it: {os.strerror(errno if fd == -1 else -fd)}")
+        saved = ds.save(child, images)
+        assert any(
+            f"pid {child.pid}: descriptor {fd} (" in line and text in line
+            for line in saved.refusals
+        ), saved.refusals
+        assert not list(images.iterdir())
+
+
+def test_preflight_says_the_same_without_duplicates(tmp_path: Path) -> None:
+    code = (
+        "s = socket.socket()\ne = os.eventfd(0)\n"
+        f"f = os.open({str(tmp_path / 'f')!r}, os.O_RDWR|os.O_CREAT)\n"
+        "fcntl.flock(f, fcntl.LOCK_EX)\n"
+        "stand(s.fileno(), e, f)"
+    )
+    with ds.Stander(code) as child, FilesDump(FileOptions()) as files:
+        numbers = {
+            int(refusal.resource.split()[1]): refusal.why for refusal in files.preflight(child.pid)
+        }
+        assert set(numbers) == set(child.said[0][1:])
+
+
+def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
+    with ds.Stander("a = [os.eventfd(0) for _ in range(5)]\nstand(*a)") as child:
+        images = tmp_path / "images"
+        images.mkdir()
+        assert len(ds.save(child, images).refusals) == 5
+
+
+def test_deleted_mappings_and_links_are_refused(tmp_path: Path) -> None:
+    file, cwd = tmp_path / "mapped", tmp_path / "cwd"
+    cwd.mkdir()
+    code = (
+        f"f = open({str(file)!r}, 'w+b')\nf.write(b'x' * 4096)\nf.flush()\n"
+        f"m = mmap.mmap(f.fileno(), 4096)\nf.close()\nos.unlink({str(file)!r})\n"
+        f"os.chdir({str(cwd)!r})\nos.rmdir({str(cwd)!r})\nstand()"
+    )
+    with ds.Stander(code) as child, FilesDump(FileOptions()) as files:
+        maps = parse_maps(Path(f"/proc/{child.pid}/maps").read_bytes())
+        (refusal,) = files.mapping_refusals(child.pid, maps)
+        assert str(file) in refusal.resource and "removed" in refusal.why
+        wanted = next(m for m in maps if str(file) in m.path)
+        assert files.file_for_mapping(child.pid, wanted).id == 0
+        assert files.file_for_path_link(child.pid, "cwd") == 0
+        assert files.file_for_path_link(child.pid, "exe") > 0
+        assert len(files.refusals) == 2
+        assert any(str(cwd) in refusal.resource for refusal in files.preflight(child.pid))
+
+
+def test_a_table_of_thousands_is_quick(tmp_path: Path) -> None:
+    many = 2000
+    code = (
+        "import resource\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, (4000, {resource.getrlimit(7)[1]}))\n"
+        f"f = os.open({str(tmp_path / 'f')!r}, os.O_RDWR|os.O_CREAT)\n"
+        f"a = [os.dup(f) for _ in range({many})]\nstand(f)"
+    )
+    with ds.Stander(code) as child, FilesDump(FileOptions()) as files:
+        pidfd = os.pidfd_open(child.pid)
+        files.collect(child.pid, pidfd)
+        files.resolve()
+        os.close(pidfd)
+        ids = {entry.fd: entry.id for entry in files.fdinfo(child.pid)}
+        assert len(ids) > many
+        assert sum(1 for number in ids.values() if number == ids[child.said[0][1]]) == many + 1
+
+
+def test_descriptors_tell_what_the_kernel_tells(tmp_path: Path) -> None:
+    file = tmp_path / "with\nnewline"
+    code = (
+        f"f = os.open({str(file)!r}, os.O_RDWR|os.O_CREAT|os.O_APPEND)\n"
+        "os.write(f, b'abc')\nstand(f)"
+    )
+    with ds.Stander(code) as child, ProcDir(child.pid) as proc:
+        seen = {d.fd: d for d in look_at_all(proc, None)}
+        d = seen[child.said[0][1]]
+        there = file.stat()
+        assert (d.link, d.named, d.pos, d.size) == (str(file), True, 3, 3)
+        assert (d.dev, d.ino, d.mode, d.uid) == (
+            *(there.st_dev, there.st_ino, there.st_mode, there.st_uid),
+        )
+        assert d.flags & os.O_APPEND and d.cloexec and d.accmode == os.O_RDWR
+        assert set(seen) == {int(n) for n in os.listdir(f"/proc/{child.pid}/fd")}
