@@ -202,8 +202,9 @@ def _own(s: Snapshot, tid: int) -> ckpt_thread_entry:
 
 def unknown_state(s: Snapshot) -> Iterator[Refusal]:
     """Registers that the image can't hold."""
-    if s.guard is not None:
-        yield Refusal(s.pid, f"guard page {s.guard:#x}", "MADV_GUARD_INSTALL is not restored yet")
+    if s.content.guard is not None:
+        guard = f"guard page {s.content.guard:#x}"
+        yield Refusal(s.pid, guard, "MADV_GUARD_INSTALL is not restored yet")
     for stopped in s.task.threads:
         beyond = fpu.unknown_components(stopped.xstate)
         if beyond:
@@ -212,5 +213,5 @@ def unknown_state(s: Snapshot) -> Iterator[Refusal]:
                 f"thread {stopped.tid}",
                 f"FPU components {beyond:#x} (AMX tiles?) are not restored yet",
             )
-        if regs.value(stopped.regs, "cs") == regs.USER_CS_32:
+        if regs.value(stopped.regs, "cs") != regs.USER_CS:
             yield Refusal(s.pid, f"thread {stopped.tid}", "32-bit code is not restored yet")

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from ckpt.errors import Refusal
 from ckpt.infect.batch import Batch, Data, Outcome, Result
+from ckpt.infect.blob import layout_at
 from ckpt.task import mm, signals, thread
 
 if TYPE_CHECKING:
@@ -35,8 +37,9 @@ _MODES = {
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """Where the answers of one batch will be."""
+    """One batch, the same for every task, and where its answers will be."""
 
+    batch: Batch
     actions: Data
     leader: Data
     securebits: Result
@@ -91,8 +94,10 @@ class Inside:
             yield Refusal(pid, "PR_SET_TSC", "this mode is not restored yet")
 
 
-def ask(batch: Batch) -> Questions:
-    """Fill `batch` with every question to a task's leader."""
+@cache
+def questions() -> Questions:
+    """Every question to a task's leader."""
+    batch = Batch()
     leader, words = batch.space(thread.ANSWERS_SIZE), batch.space(16)
     actions = signals.ask_actions(batch)
     signals.ask_stack(batch, leader)
@@ -110,4 +115,6 @@ def ask(batch: Batch) -> Questions:
     modes = tuple(
         batch.call("prctl", option, 0, 0, 0, 0, any_result=True) for option, _ in _MODES.values()
     )
-    return Questions(actions, leader, securebits, brk, dumpable, thp, words, itimers, modes)
+    like_any = layout_at(1 << 32, len(batch) * 256)
+    batch.encode(like_any.batches.start, like_any.data)
+    return Questions(batch, actions, leader, securebits, brk, dumpable, thp, words, itimers, modes)

@@ -7,7 +7,9 @@
    b. task by task: infect, ask, move the pages, cure;
    c. give every duplicate of a descriptor back.
 4. Thaw, for --leave-running. Else the tree stands until the set is whole, and is killed then.
-5. Encode and write messages, bring all to the disk, commit.
+5. Judge what was found: a state that a restore could not bring back, and that came up after the
+   preflight, fails the dump here.
+6. Encode and write messages, bring all to the disk, commit.
 
 A failure at any step leaves the scopes in reverse: parasites cured, descriptors closed, the tree
 thawed, temporary files removed.
@@ -33,19 +35,19 @@ from ckpt.dump.preflight import (
 )
 from ckpt.dump.shared import SharedMemory
 from ckpt.dump.stats import DumpStats
+from ckpt.errors import Refusal
 from ckpt.files.dump import FilesDump
 from ckpt.files.dumping import FileOptions
 from ckpt.images.pagemap import PE_PRESENT, Run, pagemap_messages
 from ckpt.images.service import write_service
 from ckpt.images.writer import ImageSetWriter
-from ckpt.infect.batch import Batch
 from ckpt.infect.inject import infect
 from ckpt.infect.threads import run_in_thread
 from ckpt.mem.transfer import Transfer
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.stat import parse_stat
 from ckpt.procfs.timens import TimensOffsets
-from ckpt.task import thread
+from ckpt.task import regs, thread
 from ckpt.tracee.freeze import seize
 from ckpt.units import PAGE, Range
 
@@ -54,7 +56,6 @@ if TYPE_CHECKING:
 
     from ckpt.dump.options import DumpOptions
     from ckpt.dump.snapshot import Snapshot
-    from ckpt.errors import Refusal
     from ckpt.infect.session import Session
     from ckpt.pstree.model import Tree
     from ckpt.report import Report
@@ -95,7 +96,7 @@ def dump(options: DumpOptions, report: Report) -> DumpStats:
         with seize(options.tree, deadline_s=options.timeout_s or None) as tree:
             gc.disable()
             try:
-                frozen = _take(tree, options, files, shared, writer, stats, report)
+                frozen = _take(tree, files, shared, writer, stats, report)
             finally:
                 files.close()
                 gc.enable()
@@ -113,20 +114,17 @@ def dump(options: DumpOptions, report: Report) -> DumpStats:
 
 def _take(
     tree: SeizedTree,
-    options: DumpOptions,
     files: FilesDump,
     shared: SharedMemory,
     writer: ImageSetWriter,
     stats: DumpStats,
     report: Report,
 ) -> _Frozen:
+    questions = inside.questions()
     frozen = _Frozen(
         monotonic_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC),
         boottime_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
     )
-    found: list[Refusal] = []
-    with ProcDir(os.getpid()) as own:
-        ours = namespaces_of(own)
     with ExitStack() as procs:
         for number, task in enumerate(tree.tasks.values(), 1):
             proc = procs.enter_context(ProcDir(task.pid))
@@ -134,20 +132,18 @@ def _take(
                 frozen.zombies[task.pid] = proc.read("stat")
                 continue
             facts = look(proc)
-            found.extend(obstacles(facts, ours))
             taken = snapshot.take(task, facts, proc, number)
-            found.extend(describe.unknown_state(taken))
             files.collect(task.pid, task.pidfd)
             taken.take_files(files, proc)
             frozen.snapshots.append(taken)
-            shared.collect(proc, taken.vmas, facts.smaps)
+            shared.collect(proc, facts.smaps)
         files.resolve()
-        found.extend(shared_obstacles(s.facts for s in frozen.snapshots))
-        found.extend(session_obstacles(_model(options.tree, frozen), options))
-        refuse([*found, *files.refusals])
+        refuse([*shared_obstacles(s.facts for s in frozen.snapshots), *files.refusals])
         report.stage("memory")
         for taken in frozen.snapshots:
-            _enter(taken, writer.pages(taken.pages_id), stats, report)
+            if regs.value(taken.task.threads[0].regs, "cs") != regs.USER_CS:
+                refuse([Refusal(taken.pid, "the task", "32-bit code is not restored yet")])
+            _enter(taken, questions, writer.pages(taken.pages_id), stats, report)
         next_id = len(tree.tasks) + 1
         for contents in files.memfd_contents:
             shared.add(writer, next_id, contents.shmid, contents.lfd)
@@ -157,21 +153,24 @@ def _take(
     return frozen
 
 
-def _enter(taken: Snapshot, pages_fd: int, stats: DumpStats, report: Report) -> None:
+def _enter(
+    taken: Snapshot,
+    questions: inside.Questions,
+    pages_fd: int,
+    stats: DumpStats,
+    report: Report,
+) -> None:
     """What needs a parasite: the task's own answers, and its pages."""
     nr_done = 0
 
     def progress(done: int) -> None:
         nonlocal nr_done
         nr_done += done
-        report.progress(nr_done, taken.content.direct.nr_pages * PAGE)
+        report.progress(nr_done, taken.content.nr_direct * PAGE)
 
     before = time.monotonic_ns()
     with infect(taken.task) as session, ProcDir(taken.pid) as proc:
-        batch = Batch()
-        asked = inside.ask(batch)
-        taken.inside = inside.Inside(session.run(batch), asked)
-        refuse(taken.inside.obstacles(taken.pid))
+        taken.inside = inside.Inside(session.run(questions.batch), questions)
         taken.threads[taken.pid] = taken.inside.leader
         _ask_threads(taken, session)
         mem = proc.open("mem", os.O_RDONLY)
@@ -209,6 +208,20 @@ def _model(root: int, frozen: _Frozen) -> Tree:
     return tree_model(root, alive, dead)
 
 
+def _judge(frozen: _Frozen, options: DumpOptions) -> None:
+    """Refuse what turned up between the preflight and the freeze."""
+    with ProcDir(os.getpid()) as own:
+        ours = namespaces_of(own)
+    found: list[Refusal] = []
+    for taken in frozen.snapshots:
+        assert taken.inside is not None
+        found.extend(obstacles(taken.facts, ours))
+        found.extend(describe.unknown_state(taken))
+        found.extend(taken.inside.obstacles(taken.pid))
+    found.extend(session_obstacles(_model(options.tree, frozen), options))
+    refuse(found)
+
+
 def _write(
     frozen: _Frozen,
     options: DumpOptions,
@@ -219,6 +232,7 @@ def _write(
     report: Report,
 ) -> None:
     """Encode and write everything, make it durable, make it whole."""
+    _judge(frozen, options)
     before = time.monotonic_ns()
     report.stage("write")
     root = frozen.snapshots[0]
@@ -232,7 +246,7 @@ def _write(
         *(describe.zombie(pid, parse_stat(raw)) for pid, raw in frozen.zombies.items()),
     ]
     for number, taken in enumerate(frozen.snapshots, 1):
-        images += describe.task_images(taken, describe.object_ids(number), taken.with_ids())
+        images += describe.task_images(taken, describe.object_ids(number), taken.vmas())
         images.append((f"fdinfo-{number}", files.fdinfo(taken.pid)))
         runs = [Run(a, (b - a) // PAGE, PE_PRESENT) for a, b in taken.content.ordered()]
         images.append((f"pagemap-{taken.pid}", pagemap_messages(taken.pages_id, runs)))

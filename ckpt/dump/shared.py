@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ckpt._native import check, lib
 from ckpt.images.pagemap import PE_PRESENT, Run, pagemap_messages
-from ckpt.mem.vma import Backing
+from ckpt.mem.vma import Backing, backing_of
 from ckpt.units import PAGE, page_down, page_up
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from ckpt.images.writer import ImageSetWriter
-    from ckpt.mem.vma import Vma
     from ckpt.procfs.reader import ProcDir
     from ckpt.procfs.smaps import Smap
 
@@ -38,12 +37,12 @@ class SharedMemory:
         """Pages copied so far."""
         return sum(run.nr_pages for _, runs in self._runs.values() for run in runs)
 
-    def collect(self, proc: ProcDir, vmas: Sequence[Vma], smaps: Sequence[Smap]) -> None:
+    def collect(self, proc: ProcDir, smaps: Sequence[Smap]) -> None:
         """Note every anonymous object that the task at `proc` maps; `proc` stays open until
         `copy`."""
-        for v, smap in zip(vmas, smaps, strict=True):
-            if v.backing is Backing.SHMEM:
-                link = f"map_files/{v.range.start:x}-{v.range.end:x}"
+        for smap in smaps:
+            if backing_of(smap) is Backing.SHMEM:
+                link = f"map_files/{smap.start:x}-{smap.end:x}"
                 self._sources.setdefault(object_id(smap), (proc, link))
 
     def copy(self, writer: ImageSetWriter, first_pages_id: int) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from ckpt._native import check, ffi, lib
 from ckpt.dump.shared import object_id
+from ckpt.errors import TargetError
 from ckpt.files.mapped import PATH_LINKS
 from ckpt.infect.batch import number
 from ckpt.mem import vma
-from ckpt.mem.extents import first_guard
 from ckpt.mem.transfer import Content, content
 
 if TYPE_CHECKING:
@@ -28,16 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Snapshot:
-    """A live task. `pages_id` names its pages file; `guard` is the address of a guard page, if it
-    has any; `robust` and `cpus` are by thread."""
+    """A live task. `pages_id` names its pages file; `robust`, `cpus` and `threads` are by thread,
+    `files` by position of the mapping."""
 
     task: SeizedTask
     facts: Facts
-    vmas: list[Vma]
     content: Content
     vdso: dict[int, bytes]
     pages_id: int
-    guard: int | None
     inside: Inside | None = None
     threads: dict[int, Answers] = field(default_factory=dict)
     robust: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -52,47 +50,47 @@ class Snapshot:
 
     def take_files(self, files: FilesDump, proc: ProcDir) -> None:
         """Note which files stand behind the mappings, the executable, the directories."""
-        mapped = [i for i, v in enumerate(self.vmas) if v.backing is vma.Backing.FILE]
+        backed = vma.Backing.FILE
+        mapped = [i for i, s in enumerate(self.facts.smaps) if vma.backing_of(s) is backed]
         found = files.files_for_mappings(proc, (self.facts.smaps[i].mapping for i in mapped))
         self.files = dict(zip(mapped, found, strict=True))
         self.links = {name: files.file_for_path_link(self.pid, name) for name in PATH_LINKS}
 
-    def with_ids(self) -> list[Vma]:
+    def vmas(self) -> list[Vma]:
         """The mappings with the ids of what stands behind them."""
-        whole = list(self.vmas)
-        for i, v in enumerate(self.vmas):
+        whole = [vma.from_smap(smap) for smap in self.facts.smaps]
+        for i, v in enumerate(whole):
             if v.backing is vma.Backing.SHMEM:
                 whole[i] = replace(v, shmid=object_id(self.facts.smaps[i]))
         for i, file in self.files.items():
-            whole[i] = replace(self.vmas[i], shmid=file.id, file_flags=file.flags)
+            whole[i] = replace(whole[i], shmid=file.id, file_flags=file.flags)
         return whole
 
 
 def take(task: SeizedTask, facts: Facts, proc: ProcDir, pages_id: int) -> Snapshot:
     """Take from a stopped task what can be had from outside, before it is infected: the first use
     of the parasite leaves a mark on pages of the vdso and of one mapping's padding."""
-    vmas = [vma.from_smap(smap) for smap in facts.smaps]
     pagemap = proc.open("pagemap", os.O_RDONLY)
     try:
-        held = content(pagemap, vmas)
-        guard = first_guard(pagemap, ((v.range.start, v.range.end) for v in vmas if v.private))
+        held = content(pagemap, facts.smaps)
     finally:
         os.close(pagemap)
-    taken = Snapshot(task, facts, vmas, held, _vdso(facts.pid, vmas), pages_id, guard)
+    taken = Snapshot(task, facts, held, _vdso(facts), pages_id)
     for tid in facts.threads:
         taken.robust[tid] = robust_list(tid)
         taken.cpus[tid] = os.sched_getaffinity(tid)
     return taken
 
 
-def _vdso(pid: int, vmas: list[Vma]) -> dict[int, bytes]:
+def _vdso(facts: Facts) -> dict[int, bytes]:
     found = {}
-    for v in vmas:
-        if v.status & vma.Status.VDSO:
-            buffer = bytearray(len(v.range))
-            done = lib.ckpt_vm_read(pid, v.range.start, ffi.from_buffer(buffer), len(buffer))
-            check(done, f"vdso of pid {pid}")
-            found[v.range.start] = bytes(buffer)
+    for smap in facts.smaps:
+        if smap.mapping.path == vma.VDSO:
+            buffer = bytearray(smap.end - smap.start)
+            done = lib.ckpt_vm_read(facts.pid, smap.start, ffi.from_buffer(buffer), len(buffer))
+            if check(done, f"vdso of pid {facts.pid}") != len(buffer):
+                raise TargetError("its vdso can't be read", pid=facts.pid)
+            found[smap.start] = bytes(buffer)
     return found
 
 

@@ -103,6 +103,7 @@ class Batch:
     _data: bytearray = field(default_factory=bytearray)
     _pointers: list[tuple[int, Data]] = field(default_factory=list)
     _in_session: set[int] = field(default_factory=set)
+    _made: tuple[tuple[int, int, int], bytes] | None = None
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -266,6 +267,8 @@ class Batch:
     # ---- encoding
 
     def _word(self, arg: Arg, data_addr: int, base: int) -> tuple[int, int]:
+        if isinstance(arg, int):
+            return arg & _U64, 0
         if isinstance(arg, Data):
             return data_addr + arg.offset - base, int(lib.CKPT_ARG_DATA)
         if isinstance(arg, Load):
@@ -273,15 +276,26 @@ class Batch:
             return data_addr + arg.at.offset - base, int(kind)
         if isinstance(arg, Own):
             return arg.offset, int(lib.CKPT_ARG_LOAD32)
-        if isinstance(arg, Result):
-            return arg.index, int(lib.CKPT_ARG_RESULT)
-        return arg & _U64, int(lib.CKPT_ARG_VALUE)
+        return arg.index, int(lib.CKPT_ARG_RESULT)
 
     def _data_at(self, addr: int) -> int:
         return addr + _HEAD.size + (_ENTRY.size * len(self._entries) + 15 & ~15)
 
     def encode(self, addr: int, base: int) -> bytes:
-        """The batch's bytes for address `addr` in a session whose data area starts at `base`."""
+        """The batch's bytes for address `addr` in a session whose data area starts at `base`.
+
+        Without pointers in its data they depend on addr - base alone, and are made only once: a
+        batch that is the same for many tasks can be encoded before they are frozen.
+        """
+        key = (addr - base, len(self._entries), len(self._data))
+        if self._made is not None and self._made[0] == key:
+            return self._made[1]
+        raw = self._encode(addr, base)
+        if not self._pointers:
+            self._made = (key, raw)
+        return raw
+
+    def _encode(self, addr: int, base: int) -> bytes:
         data_addr = self._data_at(addr)
         parts = [_HEAD.pack(len(self._entries), 0, 0, 0)]
         for i, e in enumerate(self._entries):

@@ -44,7 +44,7 @@ class Extents:
 
     @property
     def nr_pages(self) -> int:
-        return sum(end - start for start, end in self) // PAGE
+        return int(lib.ckpt_extents_sum(self.array, self.nr)) // PAGE
 
     def before(self, addr: int, first: int) -> int:
         """Index of the first extent from `first` on that starts at or above `addr`."""

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING
 from ckpt._native import check, ffi, lib
 from ckpt.errors import KernelError
 from ckpt.infect.batch import LENT_FD, SOCK, Batch
-from ckpt.mem.extents import Extents, scan
-from ckpt.mem.vma import PROT_READ, Backing, Status, Vma
+from ckpt.mem.extents import Extents, first_guard, scan
+from ckpt.mem.vma import VDSO, Backing, backing_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from ckpt.infect.session import Session
+    from ckpt.procfs.smaps import Smap
 
 F_SETPIPE_SZ = 1031
 PIPE_SIZE = 1 << 20
@@ -34,29 +35,36 @@ _IOVEC_SIZE = 16
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Which pages of one address space go into the image: `direct` ones the task can read itself,
-    `indirect` ranges come through /proc/PID/mem."""
+    """Which pages of one address space go into the image: `direct` ones the task can read itself
+    (`nr_direct` of them), `indirect` ranges come through /proc/PID/mem. `guard` is the address of a
+    guard page, if there is any."""
 
     direct: Extents
     indirect: tuple[tuple[int, int], ...]
+    nr_direct: int
+    guard: int | None
 
     def ordered(self) -> list[tuple[int, int]]:
         """All of it by address, as the file holds it."""
         return sorted([*self.direct, *self.indirect])
 
 
-def content(pagemap: int, vmas: Sequence[Vma]) -> Content:
-    """Look up which pages of `vmas` hold content of their own; of the vdso, all."""
-    private = [v for v in vmas if v.private]
-    direct = scan(pagemap, ((v.range.start, v.range.end) for v in private if v.prot & PROT_READ))
-    hidden = [(v.range.start, v.range.end) for v in private if not v.prot & PROT_READ]
-    indirect = list(scan(pagemap, hidden)) if hidden else []
-    indirect += [
-        (v.range.start, v.range.end)
-        for v in vmas
-        if v.backing is Backing.KERNEL and v.status & Status.VDSO
-    ]
-    return Content(direct, tuple(sorted(indirect)))
+def content(pagemap: int, smaps: Sequence[Smap]) -> Content:
+    """Look up which private pages hold content of their own; of the vdso, all."""
+    direct: list[tuple[int, int]] = []
+    hidden: list[tuple[int, int]] = []
+    indirect: list[tuple[int, int]] = []
+    for smap in smaps:
+        m = smap.mapping
+        if m.path == VDSO:
+            indirect.append((m.start, m.end))
+        elif m.perms[3] == "p" and backing_of(smap) is not Backing.KERNEL:
+            (direct if m.perms[0] == "r" else hidden).append((m.start, m.end))
+    found = scan(pagemap, direct)
+    if hidden:
+        indirect += scan(pagemap, hidden)
+    guard = first_guard(pagemap, [*direct, *hidden])
+    return Content(found, tuple(sorted(indirect)), found.nr_pages, guard)
 
 
 @dataclass(slots=True)

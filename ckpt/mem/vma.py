@@ -137,8 +137,9 @@ def from_entry(entry: vma_entry) -> Vma:
     )
 
 
+VDSO = "[vdso]"
 _KERNEL_NAMES = {
-    "[vdso]": Status.VDSO,
+    VDSO: Status.VDSO,
     "[vvar]": Status.VVAR,
     "[vvar_vclock]": Status.VVAR,
     "[vsyscall]": Status.VSYSCALL,
@@ -173,6 +174,16 @@ def obstacle(smap: Smap) -> str:
     return ""
 
 
+def backing_of(smap: Smap) -> Backing:
+    """What stands behind a mapping. Cheap: asked of every mapping while the target is frozen."""
+    mapping = smap.mapping
+    if mapping.path in _KERNEL_NAMES:
+        return Backing.KERNEL
+    if not mapping.has_file:
+        return Backing.NONE
+    return Backing.SHMEM if mapping.path == "/dev/zero (deleted)" else Backing.FILE
+
+
 def from_smap(smap: Smap) -> Vma:
     """The mapping as a dump sees it; ids of files and shared memory are filled in later."""
     mapping, vm = smap.mapping, smap.flags
@@ -184,19 +195,18 @@ def from_smap(smap: Smap) -> Vma:
     )
     flags = MAP_SHARED if "sh" in vm or perms[3] == "s" else MAP_PRIVATE
     status = Status.REGULAR
-    backing = Backing.NONE
+    backing = backing_of(smap)
     special = _KERNEL_NAMES.get(mapping.path)
     if special is not None:
-        status, backing = status | special, Backing.KERNEL
+        status |= special
         flags |= MAP_ANONYMOUS
-    elif mapping.has_file and mapping.path == "/dev/zero (deleted)":
-        status, backing = status | Status.ANON_SHARED, Backing.SHMEM
+    elif backing is Backing.SHMEM:
+        status |= Status.ANON_SHARED
         flags |= MAP_ANONYMOUS
-    elif mapping.has_file:
+    elif backing is Backing.FILE:
         shared = bool(flags & MAP_SHARED)
         status |= Status.FILE_SHARED if shared else Status.FILE_PRIVATE
         status |= Status.MEMFD if mapping.path.startswith("/memfd:") else Status(0)
-        backing = Backing.FILE
     else:
         status |= Status.ANON_PRIVATE
         status |= Status.HEAP if mapping.path == "[heap]" else Status(0)

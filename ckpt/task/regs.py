@@ -27,7 +27,7 @@ NAMES = (
     *("di", "orig_ax", "ip", "cs", "flags", "sp", "ss", "fs_base", "gs_base", "ds", "es", "fs"),
     "gs",
 )
-USER_CS_32 = 0x23
+USER_CS = 0x33
 _AX, _ORIG_AX, _IP = NAMES.index("ax"), NAMES.index("orig_ax"), NAMES.index("ip")
 _NO_CALL = (1 << 64) - 1
 _EINTR = 4

@@ -198,6 +198,15 @@ void ckpt_free(void *memory)
         free(memory);
 }
 
+uint64_t ckpt_extents_sum(const struct ckpt_extent *extent, uint64_t nr)
+{
+        uint64_t total = 0;
+
+        for (uint64_t i = 0; i < nr; i++)
+                total += extent[i].end - extent[i].start;
+        return total;
+}
+
 uint64_t ckpt_extents_to_iovec(const struct ckpt_extent *extent, uint64_t nr, void *iov)
 {
         struct iovec *to = iov;

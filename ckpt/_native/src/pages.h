@@ -22,6 +22,9 @@ void ckpt_free(void *memory);
  * does not report guards has none. */
 long ckpt_find_guard(int pagemap, const struct ckpt_extent *in, uint64_t nr_in, uint64_t *addr);
 
+/* The sum of the lengths. */
+uint64_t ckpt_extents_sum(const struct ckpt_extent *extent, uint64_t nr);
+
 /* Write `nr` extents to `iov` as struct iovec (address and length, 16 bytes each); returns the sum
  * of the lengths. */
 uint64_t ckpt_extents_to_iovec(const struct ckpt_extent *extent, uint64_t nr, void *iov);
