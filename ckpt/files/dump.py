@@ -47,6 +47,9 @@ if TYPE_CHECKING:
     from ckpt.report import Report
 
 _O_ASYNC = 0o20000
+Claimed = tuple[Descriptor, "DumpKind | None"]
+"""A descriptor with the kind that it is of."""
+
 _SIGIO = Obstacle("it sends a signal to its owner (F_SETOWN); not restored yet")
 
 
@@ -59,7 +62,7 @@ class FilesDump:
         self._view.kinds = {type(kind): kind for kind in self._kinds}
         self._mapped = MappedFiles(self._view)
         self._refusals: list[Refusal] = []
-        self._tables: dict[int, list[Descriptor]] = {}
+        self._tables: dict[int, list[Claimed]] = {}
         self._described: list[tuple[Descriptor, int]] = []
         self._types: dict[int, int] = {}
 
@@ -76,7 +79,8 @@ class FilesDump:
         """
         with ProcDir(pid) as proc:
             found = [r for name in PATH_LINKS if (r := self._mapped.link_obstacle(proc, name))]
-            return [*found, *self._terminal(proc), *self._obstacles(look_at_all(proc, None))]
+            table = self._claimed(look_at_all(proc, None))
+            return [*found, *self._terminal(proc), *self._obstacles(table)]
 
     def mapping_refusals(self, pid: int, mappings: Iterable[Mapping]) -> list[Refusal]:
         """As `preflight`, for the files behind mappings; those without a file are left out."""
@@ -91,20 +95,17 @@ class FilesDump:
         """Look at every descriptor of a frozen task. `pidfd` must stay open until `resolve`."""
         self._view.pidfds[pid] = pidfd
         with ProcDir(pid) as proc:
-            table = look_at_all(proc, pidfd)
+            table = self._claimed(look_at_all(proc, pidfd))
             self._refusals.extend(self._terminal(proc))
         self._refusals.extend(self._obstacles(table))
         self._tables[pid] = table
 
     def resolve(self) -> None:
         """Give every description its id and ask duplicates for what only they tell."""
-        everything = [d for table in self._tables.values() for d in table if self._kind(d)]
-        first = same_files(everything)
+        claimed = [(d, kind) for table in self._tables.values() for d, kind in table if kind]
+        first = same_files([d for d, _ in claimed])
         ids: dict[int, int] = {}
-        for index, d in enumerate(everything):
-            kind = self._kind(d)
-            if kind is None:
-                continue
+        for index, (d, kind) in enumerate(claimed):
             if first[index] == index:
                 ids[index] = self._view.next_id()
                 self._types[ids[index]] = int(kind.type)
@@ -179,19 +180,18 @@ class FilesDump:
             found.setdefault(d.pid, []).append((d, file_id))
         return found
 
-    def _kind(self, d: Descriptor) -> DumpKind | None:
-        return next((kind for kind in self._kinds if kind.claims(d)), None)
+    def _claimed(self, table: Iterable[Descriptor]) -> list[Claimed]:
+        kinds = self._kinds
+        return [(d, next((kind for kind in kinds if kind.claims(d)), None)) for d in table]
 
-    def _obstacles(self, table: Iterable[Descriptor]) -> list[Refusal]:
-        found = []
-        for d in table:
-            obstacle = self._obstacle(d)
-            if obstacle:
-                found.append(Refusal(d.pid, str(d), obstacle.why, obstacle.hint))
-        return found
+    def _obstacles(self, table: Iterable[Claimed]) -> list[Refusal]:
+        return [
+            Refusal(d.pid, str(d), obstacle.why, obstacle.hint)
+            for d, kind in table
+            if (obstacle := self._obstacle(d, kind))
+        ]
 
-    def _obstacle(self, d: Descriptor) -> Obstacle | None:
-        kind = self._kind(d)
+    def _obstacle(self, d: Descriptor, kind: DumpKind | None) -> Obstacle | None:
         if kind is None:
             return unclaimed_obstacle(d)
         if d.info:

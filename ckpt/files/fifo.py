@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import ImageError, Refusal, RestoreError
 from ckpt.files.kind import DumpKind, FdType, Obstacle, RestoreKind
-from ckpt.files.openflags import O_LARGEFILE, shown
+from ckpt.files.openflags import open_as, shown
 from ckpt.files.pipe import (
     Ends,
     data_messages,
@@ -157,7 +157,7 @@ class FifoRestore(RestoreKind):
             return given
         try:
             self._hold_spare(fifo, file.path)
-            lfd = os.open(file.path, (file.flags & ~O_LARGEFILE) | os.O_CLOEXEC | os.O_NOCTTY)
+            lfd = open_as(file.path, file.flags)
         except OSError as error:
             raise RestoreError(
                 "can't be opened",

@@ -88,7 +88,7 @@ class MemfdDump(DumpKind):
         self.contents: list[Contents] = []
 
     def claims(self, d: Descriptor) -> bool:
-        return self.is_memfd(d.dev, d.link) and d.format == stat.S_IFREG
+        return d.dev == self._dev and self.is_memfd(d.dev, d.link) and stat.S_ISREG(d.mode)
 
     def is_memfd(self, dev: int, link: str) -> bool:
         """Whether a file on device `dev` with this link text is a memfd (not of huge pages)."""

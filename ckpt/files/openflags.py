@@ -1,7 +1,10 @@
 """Flags of open file descriptions, as F_GETFL, fdinfo and the images have them.
 
-Source: open(2), fcntl(2), include/uapi/asm-generic/fcntl.h. Python's own O_LARGEFILE is 0 on
-x86-64, where the kernel sets the bit in every file that was opened by name all the same.
+Source: open(2), fcntl(2), include/uapi/asm-generic/fcntl.h.
+
+On x86-64 the kernel sets O_LARGEFILE in every file that is opened by a path (openat2(2) is no way
+around it), and Python's own O_LARGEFILE is 0. Pipes and the terminals of openpty(3) are without it.
+It has no effect there, but F_GETFL and fdinfo show it.
 """
 
 from __future__ import annotations
@@ -34,6 +37,12 @@ def checked(flags: int, where: str) -> int:
     if flags & O_TMPFILE_ALONE:
         flags &= ~(O_TMPFILE_ALONE | os.O_DIRECTORY)
     return flags
+
+
+def open_as(path: str, flags: int) -> int:
+    """Open `path` so that F_GETFL says `flags`, O_LARGEFILE aside. Close-on-exec, never a
+    controlling terminal. Raises OSError."""
+    return os.open(path, (flags & ~O_LARGEFILE) | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def shown(flags: int) -> str:

@@ -126,7 +126,7 @@ def unclaimed_obstacle(d: Descriptor) -> Obstacle:
         name = d.link.removeprefix("anon_inode:")
         what, hint = _ANONYMOUS.get(name) or _ANONYMOUS.get(f"[{name}]") or (f"{name}", "")
         return _not_yet(what, hint)
-    return _not_yet(_by_link(d) or f"a descriptor of type {d.format:#o}")
+    return _not_yet(_by_link(d) or f"a descriptor of type {d.format:07o}")
 
 
 def path_obstacle(d: Descriptor) -> Obstacle | None:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import ImageError, RestoreError
 from ckpt.files.kind import DumpKind, FdType, Obstacle, RestoreKind
-from ckpt.files.openflags import O_LARGEFILE, checked, shown
+from ckpt.files.openflags import checked, open_as, shown
 from ckpt.files.refused import path_obstacle
 
 if TYPE_CHECKING:
@@ -50,14 +50,13 @@ class RegularDump(DumpKind):
         self._held: list[tuple[Descriptor, int]] = []
 
     def claims(self, d: Descriptor) -> bool:
-        return (
-            d.format in _OPENED_BY_PATH
-            or bool(d.flags & os.O_PATH)
-            or (d.format == stat.S_IFCHR and d.rdev in _DEVICES)
-        )
+        kind = d.format
+        if kind in _OPENED_BY_PATH or d.flags & os.O_PATH:
+            return True
+        return kind == stat.S_IFCHR and d.rdev in _DEVICES
 
     def obstacle(self, d: Descriptor) -> Obstacle | None:
-        if external_name(d) in self.view.options.external:
+        if self._external(d):
             return None
         return path_obstacle(d)
 
@@ -76,13 +75,17 @@ class RegularDump(DumpKind):
             reg = entry.reg
             reg.id, reg.flags, reg.pos, reg.mode = file_id, d.flags, d.pos, d.mode
             reg.fown.CopyFrom(self.view.fown(d))
-            if external_name(d) in self.view.options.external:
+            if self._external(d):
                 reg.name, reg.ext = external_name(d), True
             else:
                 reg.name = d.path
             if d.format == stat.S_IFREG and not _is_log(d.flags):
                 reg.size = d.size
             yield entry
+
+    def _external(self, d: Descriptor) -> bool:
+        wanted = self.view.options.external
+        return bool(wanted) and external_name(d) in wanted
 
 
 def _refuse_side_effects(path: str, name: str) -> None:
@@ -194,7 +197,7 @@ class RegularRestore(RestoreKind):
         try:
             if not flags & os.O_PATH:
                 _refuse_side_effects(path, file.path)
-            lfd = os.open(path, (flags & ~O_LARGEFILE) | os.O_NOCTTY | os.O_CLOEXEC)
+            lfd = open_as(path, flags)
         except OSError as error:
             raise self._failed(file, "can't be opened", error) from error
         finally:

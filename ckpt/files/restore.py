@@ -27,6 +27,7 @@ from ckpt.errors import ImageError, RestoreError
 from ckpt.files.kind import FdType, Opener
 from ckpt.files.locks import PosixLock, SavedLocks, take_flock
 from ckpt.files.memfd import Contents, MemfdRestore
+from ckpt.files.openflags import O_LARGEFILE
 from ckpt.files.registry import RESTORE_KINDS
 from ckpt.files.regular import RegularRestore
 from ckpt.files.restoring import RestoreFileOptions, RestoreView
@@ -142,7 +143,7 @@ class FilesRestore:
     def mapping_lfd(self, file_id: int, flags: int) -> int:
         """A descriptor for mapping a file or memfd with open flags of its vma_entry, or of the
         executable with O_RDONLY. It stays ours. Raises RestoreError, ImageError."""
-        flags &= os.O_ACCMODE
+        flags = (flags & os.O_ACCMODE) | O_LARGEFILE
         if (file_id, flags) not in self._opened:
             self._opened[file_id, flags] = self._open_again(file_id, flags)
         return self._opened[file_id, flags]

@@ -5,9 +5,10 @@ and /dev/tty. `--external tty[RDEV:DEV]` (both hexadecimal) takes any terminal; 
 it by --inherit-fd under that name.
 
 Restore with `--shell-job`: the terminal that ckpt itself has as standard input, output or error
-(the first that is one) stands for every such terminal; each description is opened from it anew,
-with its own flags. The terminal gets the settings (termios) that the program had made, as an editor
-needs them. The size of the window is left alone: it belongs to the terminal that is there now.
+(the first that is one) stands for every such terminal. The first description whose flags ours has
+is a duplicate of it, for a job shares its shell's description; others are opened from it anew. The
+terminal gets the settings (termios) that the program had made, as an editor needs them. The size of
+the window is left alone: it belongs to the terminal that is there now.
 
 Not kept: input that was typed and not read, which stays in the old terminal. Refused: masters of
 pseudo terminals, consoles, serial lines, and terminals that were hung up.
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import ImageError, Refusal, RestoreError
 from ckpt.files.kind import DumpKind, FdType, Obstacle, RestoreKind
-from ckpt.files.openflags import O_LARGEFILE, checked, shown
+from ckpt.files.openflags import checked, open_as, shown
 from ckpt.files.regular import RegularDump
 from ckpt.images.types import message_class
 
@@ -198,6 +199,7 @@ class TtyRestore(RestoreKind):
         self._files: dict[int, _File] = {}
         self._infos: dict[int, Any] = {}
         self._set: set[int] = set()
+        self._shared: set[int] = set()
 
     def take(self, file_id: int, message: Any) -> None:
         where = f"terminal {file_id:#x} of files.img"
@@ -246,9 +248,7 @@ class TtyRestore(RestoreKind):
         info = self._infos[file.info]
         source = self._source(info)
         try:
-            path = "/dev/tty" if info.type == _CTTY else f"/proc/self/fd/{source}"
-            flags = (file.flags & ~(O_LARGEFILE | os.O_NOFOLLOW)) | os.O_NOCTTY | os.O_CLOEXEC
-            lfd = os.open(path, flags)
+            lfd = self._open(source, info, file.flags & ~os.O_NOFOLLOW)
         except OSError as error:
             why = os.strerror(error.errno or 0)
             raise RestoreError("can't be opened", resource=self._name(info), why=why) from error
@@ -263,6 +263,14 @@ class TtyRestore(RestoreKind):
             os.close(lfd)
             raise
         return lfd
+
+    def _open(self, source: int, info: Any, flags: int) -> int:
+        if info.type == _CTTY:
+            return open_as("/dev/tty", flags)
+        if fcntl.fcntl(source, fcntl.F_GETFL) == flags and info.id not in self._shared:
+            self._shared.add(info.id)
+            return fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 3)
+        return open_as(f"/proc/self/fd/{source}", flags)
 
     def _name(self, info: Any) -> str:
         if info.type == _EXT_TTY:
