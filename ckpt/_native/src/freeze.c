@@ -16,8 +16,15 @@ void ckpt_seize_many(const int32_t *tids, uint64_t nr, unsigned long options, in
 
 void ckpt_interrupt_many(const int32_t *tids, uint64_t nr)
 {
-        for (uint64_t i = 0; i < nr; i++)
-                ckpt_trace_interrupt(tids[i]);
+        for (uint64_t i = 0; i < nr; i++) {
+                struct ckpt_stop stop = {.tid = tids[i]};
+
+                /* One that stands already (its group is stopped) would stop a second time as soon
+                 * as it is let run. */
+                ckpt_trace_look(&stop);
+                if (stop.kind != CKPT_STOP_INTERRUPT && stop.kind != CKPT_STOP_GROUP)
+                        ckpt_trace_interrupt(tids[i]);
+        }
 }
 
 /* Returns 1 when nothing more is to come of this thread. */
