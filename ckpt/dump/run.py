@@ -43,6 +43,7 @@ from ckpt.images.service import write_service
 from ckpt.images.writer import ImageSetWriter
 from ckpt.infect.inject import infect
 from ckpt.infect.threads import run_in_thread
+from ckpt.kerndat import cpu
 from ckpt.mem.transfer import Transfer
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.stat import parse_stat
@@ -90,7 +91,9 @@ def dump(options: DumpOptions, report: Report) -> DumpStats:
     report.stage("look")
     preflight(options, files)
     with ExitStack() as scope:
-        writer = scope.enter_context(ImageSetWriter(options.images_dir))
+        writer = scope.enter_context(
+            ImageSetWriter(options.images_dir, checksums=options.checksums)
+        )
         shared = SharedMemory()
         report.stage("freeze")
         with seize(options.tree, deadline_s=options.timeout_s or None) as tree:
@@ -254,6 +257,8 @@ def _write(
     stats.pages_scanned = stats.pages_written
     for name, messages in (*images, *shared.images(), *files.images().items()):
         writer.write(name, messages)
+    if options.cpu_cap:
+        writer.write("cpuinfo", [cpu.to_message(cpu.this_cpu())])
     writer.write("inventory", [describe.inventory()])
     writer.sync()
     writer.commit()

@@ -219,11 +219,12 @@ class RegularRestore(RestoreKind):
             )
 
     def _compare(self, file: PathFile, found: os.stat_result) -> None:
-        if file.mode is not None and found.st_mode != file.mode:
+        ignored = 0o777 if self.view.skip_file_rwx_check else 0
+        if file.mode is not None and (found.st_mode ^ file.mode) & ~ignored:
             raise RestoreError(
                 f"has mode {found.st_mode:#o}, at the dump it had {file.mode:#o}",
                 resource=file.path,
-                hint="put the file back as it was",
+                hint="put the file back as it was, or pass --skip-file-rwx-check",
             )
         if file.size is not None and found.st_size != file.size:
             raise RestoreError(

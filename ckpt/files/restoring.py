@@ -28,6 +28,7 @@ class RestoreFileOptions:
 
     shell_job: bool = False
     file_locks: bool = False
+    skip_file_rwx_check: bool = False
     inherit: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -43,6 +44,7 @@ class RestoreView:
         self.images = images
         self.inherit = options.inherit
         self.shell_job = options.shell_job
+        self.skip_file_rwx_check = options.skip_file_rwx_check
         self.report = report or Report()
         self.kinds: dict[type[RestoreKind], RestoreKind] = {}
         self.owners: dict[int, tuple[int, int]] = {}

@@ -46,8 +46,9 @@ class ImageSetWriter:
     written to by another process.
     """
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(self, directory: str | os.PathLike[str], *, checksums: bool = True) -> None:
         self.directory = os.fspath(directory)
+        self._checksums = checksums
         self._images: dict[str, bytes] = {}
         self._pages: dict[int, int] = {}
         self._sums: dict[int, GrowingSum] = {}
@@ -87,7 +88,8 @@ class ImageSetWriter:
 
     def advance(self, number: int, end: int) -> None:
         """The first `end` bytes of pages-`number`.img are final: sums are made meanwhile."""
-        self._sums[number].advance(end)
+        if self._checksums:
+            self._sums[number].advance(end)
 
     def flush(self) -> None:
         """Make the files of what was written so far. `sync` and `commit` do it by themselves."""
@@ -116,9 +118,10 @@ class ImageSetWriter:
         inventory = file_name(INVENTORY)
         if inventory not in self._images:
             raise ImageError("a set without inventory.img can't be made", resource=self.directory)
-        sums = [sum_bytes(file, data) for file, data in self._images.items() if _is_summed(file)]
-        sums += self._finish_pages()
-        self.write(CHECKSUMS, [to_message(sums)])
+        if self._checksums:
+            small = ((file, data) for file, data in self._images.items() if _is_summed(file))
+            sums = [*(sum_bytes(file, data) for file, data in small), *self._finish_pages()]
+            self.write(CHECKSUMS, [to_message(sums)])
         if self._synced is None:
             self.flush()
         else:

@@ -23,6 +23,7 @@ from ckpt.errors import RestoreError
 from ckpt.files.restore import FilesRestore
 from ckpt.files.restoring import RestoreFileOptions
 from ckpt.images.service import write_service
+from ckpt.kerndat import cpu
 from ckpt.mem.vma import Backing
 from ckpt.procfs import timens
 from ckpt.procfs.reader import ProcDir, read_system
@@ -63,6 +64,7 @@ def restore(options: RestoreOptions, report: Report) -> RestoreResult:
     stats = RestoreStats()
     report.stage("read")
     with load(os.fspath(options.images_dir), verify=options.checksums) as loaded:
+        _refuse_cpu(options, loaded)
         outer = (os.getsid(0), os.getpgid(0))
         plan = make_plan(loaded, outer, shell_job=options.shell_job)
         for memory in plan.memory.values():
@@ -79,6 +81,20 @@ def restore(options: RestoreOptions, report: Report) -> RestoreResult:
     stats.restore_us = (time.monotonic_ns() - began) // 1000
     write_service(options.work_dir, "stats-restore", stats.message())
     return RestoreResult(root, stats)
+
+
+def _refuse_cpu(options: RestoreOptions, loaded: Loaded) -> None:
+    """What --cpu-cap asks to match, where the set has a record of its CPU."""
+    images = loaded.chain.layers[0]
+    if not options.cpu_cap or not images.exists("cpuinfo"):
+        return
+    there = cpu.from_message(images.read_one("cpuinfo"))
+    if found := cpu.mismatches(there, cpu.this_cpu(), options.cpu_cap):
+        raise RestoreError(
+            "this CPU is not that of the dump",
+            why="; ".join(found),
+            hint="restore on a richer one, or at your own risk with --cpu-cap=none",
+        )
 
 
 def _carry_out(
@@ -140,6 +156,7 @@ def _files(options: RestoreOptions, loaded: Loaded, report: Report) -> FilesRest
         RestoreFileOptions(
             shell_job=options.shell_job,
             file_locks=options.file_locks,
+            skip_file_rwx_check=options.skip_file_rwx_check,
             inherit={given.resource: given.lfd for given in options.inherit_fd},
         ),
         {pid: image.ids.files_id for pid, image in loaded.tasks.items()},
