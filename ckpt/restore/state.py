@@ -60,11 +60,13 @@ def restore_descriptors(built: Built, files: FilesRestore) -> None:
     placements = files.placements(built.pid)
     own = _free_numbers({p.fd for p in placements}, 2 + int(lib.CKPT_MAX_FDS))
     batch = Batch()
-    batch.call("fcntl", SOCK, _F_DUPFD_CLOEXEC, own, want=own, note="command socket")
-    batch.keep(SOCK, batch.put(struct.pack("<i", own)))
-    if own:
-        batch.call("close_range", 0, own - 1, 0)
-    batch.call("close_range", own + 1, _TOP, 0)
+    if built.sock:
+        batch.call("close_range", 0, built.sock - 1, 0)
+    batch.call("close_range", built.sock + 1, _TOP, 0)
+    if built.sock != own:
+        batch.call("fcntl", SOCK, _F_DUPFD_CLOEXEC, own, want=own, note="command socket")
+        batch.keep(SOCK, batch.put(struct.pack("<i", own)))
+        batch.call("close", built.sock)
     built.session.run(batch)
     built.sock = own
     by_file: dict[int, list[Placement]] = {}
