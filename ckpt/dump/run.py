@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -63,6 +64,9 @@ if TYPE_CHECKING:
     from ckpt.tracee.freeze import SeizedTree
 
 
+_SIGPIPE = signal.SIGPIPE.to_bytes(4, "little")
+
+
 @dataclass(slots=True)
 class _Frozen:
     """What the frozen window gave."""
@@ -95,6 +99,8 @@ def dump(options: DumpOptions, report: Report) -> DumpStats:
             ImageSetWriter(options.images_dir, checksums=options.checksums)
         )
         shared = SharedMemory()
+        # Made here, once, and not while the tree stands.
+        inside.questions()
         report.stage("freeze")
         with seize(options.tree, deadline_s=options.timeout_s or None) as tree:
             gc.disable()
@@ -123,7 +129,6 @@ def _take(
     stats: DumpStats,
     report: Report,
 ) -> _Frozen:
-    questions = inside.questions()
     frozen = _Frozen(
         monotonic_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC),
         boottime_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
@@ -146,7 +151,7 @@ def _take(
         for taken in frozen.snapshots:
             if regs.value(taken.task.threads[0].regs, "cs") != regs.USER_CS:
                 refuse([Refusal(taken.pid, "the task", "32-bit code is not restored yet")])
-            _enter(taken, questions, writer.pages(taken.pages_id), stats, report)
+            _enter(taken, writer.pages(taken.pages_id), stats, report)
         next_id = len(tree.tasks) + 1
         for contents in files.memfd_contents:
             shared.add(writer, next_id, contents.shmid, contents.lfd)
@@ -158,7 +163,6 @@ def _take(
 
 def _enter(
     taken: Snapshot,
-    questions: inside.Questions,
     pages_fd: int,
     stats: DumpStats,
     report: Report,
@@ -173,7 +177,8 @@ def _enter(
 
     before = time.monotonic_ns()
     with infect(taken.task) as session, ProcDir(taken.pid) as proc:
-        taken.inside = inside.Inside(session.run(questions.batch), questions)
+        asked = inside.questions()
+        taken.inside = inside.Inside(session.run(asked.batch), asked)
         taken.threads[taken.pid] = taken.inside.leader
         _ask_threads(taken, session)
         mem = proc.open("mem", os.O_RDONLY)
@@ -187,7 +192,8 @@ def _enter(
 
 def _sigpipe_pending(taken: Snapshot) -> bool:
     """Then the parasite can't tell a SIGPIPE of its own from the target's."""
-    return bool(taken.facts.status.signals.pending >> 12 & 1)
+    queued = (*taken.task.pending, *taken.task.threads[0].pending)
+    return any(info[:4] == _SIGPIPE for info in queued)
 
 
 def _ask_threads(taken: Snapshot, session: Session) -> None:
