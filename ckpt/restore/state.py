@@ -58,9 +58,7 @@ def restore_descriptors(built: Built, files: FilesRestore) -> None:
     """Step 1. Received descriptors take the lowest free numbers, where others may belong: so they
     are moved to a stretch of numbers that the task does not use before any is placed."""
     placements = files.placements(built.pid)
-    # Not where the socket is already: a duplicate can't take that number.
-    used = {p.fd for p in placements} | {built.sock}
-    own = _free_numbers(used, 2 + int(lib.CKPT_MAX_FDS))
+    own = _free_numbers({p.fd for p in placements}, 2 + int(lib.CKPT_MAX_FDS))
     batch = Batch()
     if built.sock:
         batch.call("close_range", 0, built.sock - 1, 0)
