@@ -134,11 +134,11 @@ def seize(root_pid: int, *, deadline_s: float | None) -> Iterator[SeizedTree]:
     """Freeze the tree below `root_pid`, root included, until the end of the scope.
 
     `deadline_s` bounds the time until all stand; None: it may take for ever. Raises RefusedError
-    (traced by another, main thread dead), TargetError (no such task, not permitted), DeadlineError
-    (a thread does not stop). After each of them the tree runs on as it did.
+    (traced by another, main thread dead, ourselves in the tree), TargetError (no such task, not
+    permitted), DeadlineError (a thread does not stop). After each of them the tree runs on.
     """
     until = math.inf if deadline_s is None else time.monotonic() + deadline_s
-    _refuse_traced(root_pid)
+    _refuse_early(root_pid)
     frozen = SeizedTree(root_pid, until)
     whole = False
     try:
@@ -150,8 +150,12 @@ def seize(root_pid: int, *, deadline_s: float | None) -> Iterator[SeizedTree]:
             frozen._end(leave_stopped=whole and frozen._leave_stopped)
 
 
-def _refuse_traced(root: int) -> None:
+def _refuse_early(root: int) -> None:
+    """What is in the way and can be seen before anything is touched."""
     for task in tree(root):
+        if task.pid == os.getpid():
+            why = "ckpt itself runs in this tree"
+            raise RefusedError([Refusal(task.pid, "the task", why, "start it from elsewhere")])
         status = thread_status(task.pid, task.pid)
         if status is not None and status.tracer_pid:
             raise traced(task.pid, status.tracer_pid)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def wait_for_state(pid: int, states: str) -> None:
     until = time.monotonic() + DEADLINE_S
     while processes.state(pid) not in states:
         assert time.monotonic() < until, f"pid {pid}: {processes.state(pid)}, not one of {states}"
-        os.sched_yield()
+        select.poll().poll(1)
 
 
 def registers(task: SeizedTask) -> list[tuple[bytes, bytes, int]]:
@@ -191,6 +192,46 @@ sys.stdin.read()
             wait_for_state(process.pid, "S")
         with seize(process.pid, deadline_s=DEADLINE_S) as tree:
             assert len(tree.tasks[process.pid].threads) == 3
+
+
+def test_controller_in_the_tree() -> None:
+    """Nothing is touched of a tree that would freeze who freezes it."""
+    with (
+        pytest.raises(RefusedError, match="ckpt itself"),
+        seize(os.getppid(), deadline_s=DEADLINE_S),
+    ):
+        pytest.fail("we stand and can't have got here")
+
+
+def test_dead_leader_is_refused(built: Path) -> None:
+    """A process whose main thread has ended; its other threads run on."""
+    with started(*victim(built, "headless")) as process:
+        wait_for_state(process.pid, "Z")
+        with (
+            pytest.raises(RefusedError, match="main thread has ended"),
+            seize(process.pid, deadline_s=DEADLINE_S),
+        ):
+            pytest.fail("a process without main thread was seized")
+        assert verdict(process) == "whole"
+        assert process.wait() == 0
+
+
+def test_killed_controller_lets_go(built: Path) -> None:
+    """The kernel detaches what was frozen; a signal on its way is not lost."""
+    text = """
+from ckpt.tracee.freeze import seize
+with seize(int(sys.argv[1]), deadline_s=20):
+    os.kill(int(sys.argv[1]), signal.SIGSTOP)
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+    with started(*victim(built, "threads", "4")) as process:
+        with started(*python(text), str(process.pid)) as controller:
+            wait_for_state(process.pid, "t")
+            controller.kill()
+        wait_for_state(process.pid, "T")
+        os.kill(process.pid, signal.SIGCONT)
+        wait_for_state(process.pid, "S")
 
 
 def test_no_such_target() -> None:
