@@ -4,17 +4,22 @@
 2. The parasites let go of their sockets and park; all threads are stopped.
 3. The leaders unmap the window; registers, FPU state and signal masks are set. From here no code
    of ours is left in any task.
-4. Commit: the kill-on-exit option is taken off every thread, stopped tasks get their stop signal,
-   and all are let go.
+4. Tasks that shall be stopped get their stop signal, which waits for them.
+5. A guard, a process of its own, is set over the tree: it kills every task when we die before we
+   have sent it away. The kill-on-exit option is taken off every thread; were there no guard, our
+   death in between would end only part of the tree.
+6. Commit: the guard is sent away by one write. Then all are let go, by us or by our death.
 
-Up to the commit any failure, our own death included, ends every task. Between the first and the
-last option taken off, a moment of microseconds, our death would end only part of a tree.
+Up to the commit any failure, our own death included, ends every task.
+
+Not guaranteed: who kills us and the guard at once, between the two, ends part of the tree.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ckpt.errors import ImageError, RestoreError
@@ -22,6 +27,7 @@ from ckpt.infect.batch import number
 from ckpt.infect.blob import blob
 from ckpt.kerndat.xsave import xsave_layout
 from ckpt.pstree.model import State
+from ckpt.restore.guard import Guard
 from ckpt.task import fpu, regs
 from ckpt.tracee import ops
 
@@ -71,14 +77,18 @@ def _set_state(image: TaskImage) -> None:
 
 
 def let_go(site: Site, *, leave_stopped: bool) -> None:
-    """Step 4."""
+    """Steps 4 to 6."""
     images = list(site.loaded.tasks.values())
-    for image in images:
-        for tid in image.threads:
-            ops.clear_exitkill(tid)
     for image in images:
         if leave_stopped or image.task.state is State.STOPPED:
             # Not the signal that stopped it first: an orphaned group ignores all but this one.
             os.kill(image.task.pid, signal.SIGSTOP)
-        for tid in image.threads:
+    tids = [tid for image in images for tid in image.threads]
+    with Guard([site.tasks[image.task.pid].pidfd for image in images]) as guard:
+        for tid in tids:
+            ops.clear_exitkill(tid)
+        guard.send_away()
+    for tid in tids:
+        # From here on a task may end like any other.
+        with suppress(ops.ThreadGone):
             ops.detach(tid)

@@ -28,6 +28,7 @@
 #include "ptrace.h"
 #include "freeze.h"
 #include "descriptors.h"
+#include "guard.h"
 
 /* Result of a libc call in this room's convention. */
 static inline long ckpt_result(long result)

@@ -1,0 +1,111 @@
+"""A small dumped tree (tests/victims/fault/family.c) that is restored again and again, whole or not
+at all, and what must be true after each try."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from tests.fault.injection import End, Faults, eventually, run
+from tests.support import processes
+from tests.support.case import Case
+from tests.support.imageset import fingerprint
+from tests.support.programs import program
+from tests.support.victim import SUCCESS, Victim
+
+
+class Family:
+    """`pids`: the tree, its zombie included; `alive`: those that run when it is whole."""
+
+    def __init__(self, case: Case, name: str = "fault/family") -> None:
+        self.case = case
+        self.known = set(processes.tree(os.getpid()))
+        self.victim: Victim = case.start(program(name))
+        self.pids = self.victim.tree
+        self.alive = [pid for pid in self.pids if processes.state(pid) != "Z"]
+        case.ckpt.dump(self.victim.pid, case.images).ok()
+        self.victim.await_gone(self.pids)
+        self.prints = fingerprint(case.images)
+        self.argv = ["restore", "-D", str(case.images), "-W", str(case.folder), "-d"]
+        self.lfds = os.listdir("/proc/self/fd")
+        self.maps: dict[int, list[str]] = {}
+
+    @property
+    def log(self) -> Path:
+        return self.case.folder / "controller.log"
+
+    def restore(self, faults: Faults) -> End:
+        return run([*self.argv, "-v4"], faults, self.log)
+
+    def left(self) -> list[int]:
+        """What lives of the tree, or below us, that should not if it is gone."""
+        return [
+            pid
+            for pid in {*processes.tree(os.getpid()), *self.pids}
+            if pid not in self.known and processes.state(pid) not in ("", "Z", "X")
+        ]
+
+    def is_whole(self) -> bool:
+        """All live in the memory that `learn` saw; none is traced, stands, or is being killed."""
+        return all(_runs(pid) and _maps(pid) == self.maps[pid] for pid in self.alive)
+
+    def learn(self) -> None:
+        """Note what the whole tree, running now, looks like."""
+        self.maps = {pid: _maps(pid) for pid in self.alive}
+
+    def settle(self, when: str) -> bool:
+        """Wait until it is gone or whole; whether it is whole."""
+        done = eventually(lambda: not self.left() or self.is_whole())
+        assert done, (
+            f"{when}: neither gone nor whole: {[(p, processes.state(p)) for p in self.left()]}"
+        )
+        return bool(self.left())
+
+    def assert_none_left(self, when: str) -> None:
+        assert eventually(lambda: not self.left()), f"{when}: left are {self.left()}"
+        self.untouched(when)
+        self.clear()
+
+    def untouched(self, when: str) -> None:
+        assert fingerprint(self.case.images) == self.prints, f"{when}: the images were touched"
+        assert os.listdir("/proc/self/fd") == self.lfds, f"{when}: descriptors of ours"
+
+    def clear(self) -> None:
+        processes.end_leftovers(self.known)
+
+    def finish(self, when: str) -> None:
+        """The restored tree ends by itself with success, and can be restored anew."""
+        self.victim.go()
+        self.victim.verdict()
+        assert self.victim.out == f"{SUCCESS}\n", f"{when}: {self.victim.out}"
+        self.clear()
+        os.close(self.victim.held.pop())
+        # As it was when it was dumped: its size is looked at.
+        os.truncate(self.victim.folder / "out", 0)
+
+    def whole_restore(self, when: str) -> None:
+        end = self.restore(Faults())
+        assert end.code == 0, f"{when}: {end}"
+        self.finish(when)
+
+
+def _runs(pid: int) -> bool:
+    if processes.state(pid) not in ("R", "S", "D"):
+        return False
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    status = {key: value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    killed = int(status["SigPnd"], 16) >> (signal.SIGKILL - 1) & 1
+    return status["TracerPid"] == "0" and not killed
+
+
+def _maps(pid: int) -> list[str]:
+    """Addresses and access of every mapping."""
+    try:
+        lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [" ".join(line.split()[:2]) for line in lines]
