@@ -47,7 +47,7 @@ class FileSum:
         for index, wanted in enumerate(self.sums):
             at = index * self.block
             if _sum(memoryview(data)[at : at + self.block]) != wanted:
-                raise rotten(where, at, f"the sum of {self.block} bytes from there is wrong")
+                raise rotten(where, at, f"ckpt-checksums.img has another sum of {self.block} bytes")
 
 
 def sum_bytes(file: str, data: bytes) -> FileSum:
@@ -146,7 +146,9 @@ class Verification:
                 start = index * wanted.block
                 if sum_range(lfd, start, min(wanted.block, size - start)) != value:
                     raise rotten(
-                        wanted.file, start, f"the sum of {wanted.block} bytes from there is wrong"
+                        wanted.file,
+                        start,
+                        f"ckpt-checksums.img has another sum of {wanted.block} bytes",
                     )
 
 

@@ -53,6 +53,7 @@ class ImageSet:
         self.directory = os.fspath(directory)
         self._pages: dict[int, int] = {}
         self._sums: dict[str, FileSum] = {}
+        self._verified: set[str] = set()
         self._dir = files_of.open_directory(self.directory) if dir_lfd is None else dir_lfd
         try:
             self._files = set(os.listdir(self._dir))
@@ -134,6 +135,20 @@ class ImageSet:
         """Begin to verify all pages of the set; see Verification. Nothing to do without sums."""
         return Verification(self.page_sums())
 
+    def verify_rest(self) -> None:
+        """Verify now what has a sum, has not been read yet, and is not pages."""
+        for file, wanted in self._sums.items():
+            image = parse_file_name(file)
+            if image is None or file in self._verified or file not in self._files:
+                continue
+            if image.type.framing is not Framing.RAW:
+                lfd = self._open(file)
+                try:
+                    data = files_of.read_all(lfd, MAX_IMAGE, f"{self.directory}/{file}")
+                finally:
+                    os.close(lfd)
+                wanted.verify(data, f"{self.directory}/{file}")
+
     def close(self) -> None:
         """Close every descriptor. May be called twice."""
         for lfd in self._pages.values():
@@ -174,6 +189,7 @@ class ImageSet:
             os.close(lfd)
         if wanted := self._sums.get(image.file):
             wanted.verify(data, where)
+            self._verified.add(image.file)
         return framing.decode_as(image.type, data, where)
 
     def _open(self, file: str) -> int:

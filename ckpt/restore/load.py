@@ -107,6 +107,7 @@ def load(directory: str, *, verify: bool) -> Iterator[Loaded]:
                 loaded.dead[task.pid] = cores[task.pid]
             else:
                 loaded.tasks[task.pid] = _task(loaded, task, cores[task.pid])
+        images.verify_rest()
         yield loaded
         # Mappings that Python still holds views of are unmapped with the last view.
         loaded._mapped.clear()

@@ -120,6 +120,8 @@ def test_damaged_images(case: Case, damage: object) -> None:
     for name in names:
         if name.startswith("ckpt-") and damage is os.unlink:
             continue
+        if name == "cpuinfo.img" and damage is not truncate:
+            continue  # `ckpt cpuinfo dump` may replace it, so there is no sum of it
         damage(case.images / name)
         with nothing_changes(case.images, fingerprint(case.images)):
             case.ckpt.restore(case.images).failed(IMAGE, name)
