@@ -163,12 +163,13 @@ def _task(facts: dict[str, str], pid: int, exact: bool) -> bool:
     proc = Path(f"/proc/{pid}")
     stat = _stat(proc)
     facts[f"{pid}/state"] = stat.pop("state")
+    dead = facts[f"{pid}/state"] in "ZX"
     facts.update({f"{pid}/stat/{name}": value for name, value in stat.items()})
     status = _status(proc)
     for name in [*TASK_STATUS, *(EXACT_STATUS if exact else [])]:
-        if name in status:
+        if name in status and not (dead and name.startswith("Sig")):
             facts[f"{pid}/status/{name}"] = status[name]
-    if facts[f"{pid}/state"] in "ZX":
+    if dead:
         return True
     for name in FILES:
         facts[f"{pid}/{name}"] = (proc / name).read_bytes().decode(errors="backslashreplace")

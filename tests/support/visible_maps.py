@@ -29,7 +29,6 @@ class Mapping:
     offset: int
     what: str
     flags: str = ""
-    locked: int = 0
 
     def continues(self, before: Mapping) -> bool:
         """Could the kernel have made one mapping of `before` and this?"""
@@ -49,13 +48,12 @@ def mappings(pid: int, tokens: Tokens, *, exact: bool = False) -> Iterator[tuple
     for mapping in read(pid, tokens, exact=exact):
         if merged and not exact and mapping.continues(merged[-1]):
             merged[-1].end = mapping.end
-            merged[-1].locked += mapping.locked
         else:
             merged.append(mapping)
     for m in merged:
         yield (
             f"{m.start:x}-{m.end:x}",
-            f"{m.perms} {m.offset:x} {m.what} [{m.flags}] locked {m.locked} kB",
+            f"{m.perms} {m.offset:x} {m.what} [{m.flags}]",
         )
 
 
@@ -81,7 +79,5 @@ def read(pid: int, tokens: Tokens, *, exact: bool = False) -> Iterator[Mapping]:
         elif current and line.startswith("VmFlags:"):
             flags = line.split()[1:]
             current.flags = " ".join(f for f in flags if exact or f not in UNSTEADY_FLAGS)
-        elif current and line.startswith("Locked:"):
-            current.locked = int(line.split()[1])
     if current:
         yield current

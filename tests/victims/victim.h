@@ -102,6 +102,35 @@ UNUSED static void wait_for(const char *step)
         close(fd);
 }
 
+/* pthread_create() that returns when the thread runs with its own signal mask, not blocked all. */
+struct started {
+        void *(*body)(void *);
+        void *argument;
+        pthread_barrier_t begun;
+};
+
+UNUSED static void *start_body(void *argument)
+{
+        struct started *start = argument;
+        void *(*body)(void *) = start->body;
+        void *own = start->argument;
+
+        pthread_barrier_wait(&start->begun);
+        return body(own);
+}
+
+UNUSED static pthread_t started_thread(void *(*body)(void *), void *argument)
+{
+        struct started start = {.body = body, .argument = argument};
+        pthread_t thread;
+
+        ZERO(pthread_barrier_init(&start.begun, NULL, 2));
+        ZERO(pthread_create(&thread, NULL, start_body, &start));
+        pthread_barrier_wait(&start.begun);
+        ZERO(pthread_barrier_destroy(&start.begun));
+        return thread;
+}
+
 UNUSED static void ready_and_wait(void)
 {
         ready();

@@ -1,3 +1,4 @@
+// differs: */in flight -- data put back leave room for more, so the writer goes on
 /* A pipe between parent and child, with data in flight and both ends blocked on it afterwards. */
 #include "victim.h"
 #include <sched.h>
@@ -13,7 +14,7 @@ static void until_full(void)
 
         do
                 CALL(ioctl(ends[0], FIONREAD, &waiting));
-        while (waiting < 61440 && sched_yield() == 0);
+        while (waiting < 64000 && sched_yield() == 0);
 }
 
 static void writer(void)

@@ -1,4 +1,4 @@
-/* Pipes: data in flight, a full one, an empty one, packets, a size of their own, one end only. */
+/* Pipes: data in flight, a full one, an empty one, a size of their own, one end only. */
 #include "victim.h"
 
 static ssize_t fill_up(int fd)
@@ -16,7 +16,7 @@ static ssize_t fill_up(int fd)
 
 int main(void)
 {
-        int some[2], full[2], empty[2], packets[2], sized[2], no_writer[2], no_reader[2];
+        int some[2], full[2], empty[2], sized[2], no_writer[2], no_reader[2];
         char text[8192];
 
         CALL(pipe(some));
@@ -24,8 +24,6 @@ int main(void)
         CALL(pipe(full));
         ssize_t in_full = fill_up(full[1]);
         CALL(pipe2(empty, O_NONBLOCK | O_CLOEXEC));
-        CALL(pipe2(packets, O_DIRECT));
-        CHECK(write(packets[1], "one", 3) == 3 && write(packets[1], "three", 5) == 5);
         CALL(pipe(sized));
         CHECK(CALL(fcntl(sized[1], F_SETPIPE_SZ, 262144)) == 262144);
         CHECK(write(sized[1], "sized", 5) == 5);
@@ -44,8 +42,6 @@ int main(void)
                 got += n;
         }
         CHECK(read(empty[0], text, 1) == -1 && errno == EAGAIN);
-        CHECK(CALL(read(packets[0], text, 100)) == 3);
-        CHECK(CALL(read(packets[0], text, 100)) == 5);
         CHECK(fcntl(sized[0], F_GETPIPE_SZ) == 262144);
         CHECK(CALL(read(sized[0], text, 100)) == 5);
         CHECK(CALL(read(no_writer[0], text, 100)) == 10 && !memcmp(text, "last words", 10));

@@ -15,7 +15,7 @@ int main(void)
         void *result;
 
         for (intptr_t i = 0; i < NR; i++)
-                ZERO(pthread_create(&threads[i], NULL, body, (void *)i));
+                threads[i] = started_thread(body, (void *)i);
         ready_and_wait();
         for (intptr_t i = 0; i < NR; i++) {
                 ZERO(pthread_join(threads[i], &result));

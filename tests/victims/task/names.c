@@ -4,11 +4,12 @@
 
 extern char **environ;
 
-static void *body(UNUSED void *unused)
+static void *body(void *built)
 {
         char name[16];
 
         ZERO(pthread_setname_np(pthread_self(), "a worker"));
+        pthread_barrier_wait(built);
         wait_for("go");
         ZERO(pthread_getname_np(pthread_self(), name, sizeof(name)));
         CHECK(strcmp(name, "a worker") == 0);
@@ -28,6 +29,7 @@ static ssize_t slurp(const char *path, char *into, size_t size)
 int main(UNUSED int argc, char **argv)
 {
         static char auxv[2][2048], exe[2][512], text[4096], name[16];
+        pthread_barrier_t built;
         pthread_t thread;
         int renamed = open("/proc/self/comm", O_WRONLY | O_CLOEXEC);
 
@@ -39,7 +41,9 @@ int main(UNUSED int argc, char **argv)
         memset(argv[0], 'z', strlen(argv[0])); /* as setproctitle(3) does */
         ZERO(setenv("VICTIM_LATE", "a value", 1));
         unsigned long random = getauxval(AT_RANDOM);
-        ZERO(pthread_create(&thread, NULL, body, NULL));
+        ZERO(pthread_barrier_init(&built, NULL, 2));
+        ZERO(pthread_create(&thread, NULL, body, &built));
+        pthread_barrier_wait(&built);
         ready_and_wait();
         CHECK(slurp("/proc/self/auxv", auxv[1], sizeof(auxv[1])) == before);
         CHECK(memcmp(auxv[0], auxv[1], before) == 0);

@@ -37,7 +37,7 @@ int main(void)
 
         CHECK(__rseq_size > 0);
         check();
-        ZERO(pthread_create(&thread, NULL, body, NULL));
+        thread = started_thread(body, NULL);
         ready_and_wait();
         check();
         ZERO(pthread_join(thread, NULL));

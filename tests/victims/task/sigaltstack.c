@@ -3,7 +3,7 @@
 
 static char stacks[2][64 * 1024] __attribute__((aligned(16)));
 static __thread int number;
-static volatile int handled[2];
+static volatile int handled[2], in_handler;
 
 static int on_stack(int n)
 {
@@ -23,6 +23,7 @@ static void waiting_handler(UNUSED int signo)
         stack_t now;
 
         CHECK(on_stack(1));
+        in_handler = 1;
         wait_for("go");
         CALL(sigaltstack(NULL, &now));
         CHECK(now.ss_flags & SS_ONSTACK);
@@ -56,7 +57,9 @@ int main(void)
         action.sa_handler = waiting_handler;
         CALL(sigaction(SIGUSR2, &action, NULL));
         set_up(0);
-        ZERO(pthread_create(&thread, NULL, body, NULL));
+        thread = started_thread(body, NULL);
+        while (!in_handler)
+                sched_yield();
         ready_and_wait();
         CALL(sigaltstack(NULL, &now));
         CHECK(now.ss_sp == stacks[0] && now.ss_size == sizeof(stacks[0]) && now.ss_flags == 0);

@@ -26,7 +26,7 @@ int main(void)
         fill(memory, 1 << 20, 1);
         CALL(pipe(ends));
         pid_t pid = child(kid);
-        ZERO(pthread_create(&thread, NULL, body, memory));
+        thread = started_thread(body, memory);
         ready_and_wait();
         ZERO(pthread_join(thread, NULL));
         tell(ends[1]);

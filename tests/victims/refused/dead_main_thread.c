@@ -1,3 +1,4 @@
+// refused: main thread
 /* The first thread of the process has ended, the others go on. */
 #include "victim.h"
 

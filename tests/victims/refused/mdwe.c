@@ -1,3 +1,4 @@
+// refused: MDWE
 /* Memory-deny-write-execute: in force before and after. */
 #include "victim.h"
 
