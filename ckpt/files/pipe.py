@@ -130,7 +130,8 @@ class PipeDump(DumpKind):
         contents = ends.contents
         contents.size = fcntl.fcntl(lfd, fcntl.F_GETPIPE_SZ)
         if reader is None or writer is None:
-            contents.inside = other_end_is_closed(lfd)
+            # A reader that was opened when no writer was left does not see that there is none.
+            contents.inside = any(other_end_is_closed(self.view.duplicate(d)) for d, _ in ends.held)
             if not contents.inside:
                 self.view.report.warn(
                     f"pid {some.pid}: descriptor {some.fd}: the other end of {some.link} is held "

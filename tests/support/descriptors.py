@@ -63,6 +63,11 @@ class Stander:
         """The child and what it forked, in the order of their pids."""
         return sorted(line[0] for line in self.said)
 
+    @property
+    def outside(self) -> dict[str, int]:
+        """What --inherit-fd has to give for the test's own pipes: our ends of them."""
+        return {link(self.pid, fd): lfd for fd, lfd in self.own.items()}
+
     def end(self) -> None:
         """Let them all go and wait for the child."""
         # Not end of file: a test may hold further duplicates of this pipe.

@@ -111,7 +111,7 @@ def test_a_shell_s_terminal_is_exchanged_for_ours(
         assert len(refused.refusals) == 3
         assert all("--shell-job" in line for line in refused.refusals)
         saved = ds.save(child, images, shell_job=True)
-        inherit = {ds.link(child.pid, fd): lfd for fd, lfd in child.own.items()}
+        inherit = child.outside
         with (
             pytest.raises(RestoreError, match="--shell-job"),
             ds.restored(saved, inherit=inherit),
@@ -147,7 +147,7 @@ def test_an_external_terminal_is_given(images: Path) -> None:
         seen = Path(f"/proc/{child.pid}/fd/0").stat()
         name = f"tty[{seen.st_rdev:x}:{seen.st_dev:x}]"
         saved = ds.save(child, images, external=frozenset({name}))
-        inherit = {ds.link(child.pid, fd): lfd for fd, lfd in child.own.items()}
+        inherit = child.outside
         with pytest.raises(RestoreError, match="--inherit-fd"), ds.restored(saved, inherit=inherit):
             pass
         with ds.restored(saved, inherit={**inherit, name: other_slave}) as files:

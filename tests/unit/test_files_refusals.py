@@ -141,6 +141,19 @@ def test_preflight_says_the_same_without_duplicates(tmp_path: Path) -> None:
         assert set(numbers) == set(child.said[0][1:])
 
 
+def test_a_session_with_its_terminal_is_refused() -> None:
+    master, slave = os.openpty()
+    code = (
+        f"os.setsid()\nos.open({ds.link('self', slave)!r}, os.O_RDWR)\n"
+        "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nstand()"
+    )
+    with ds.Stander(code) as child, FilesDump(FileOptions(shell_job=True)) as files:
+        (refusal,) = files.preflight(child.pid)
+        assert refusal.resource == f"session {child.pid}" and "terminal" in refusal.why
+    os.close(master)
+    os.close(slave)
+
+
 def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     with ds.Stander("a = [os.eventfd(0) for _ in range(5)]\nstand(*a)") as child:
         images = tmp_path / "images"

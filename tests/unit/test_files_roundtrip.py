@@ -13,6 +13,7 @@ from ckpt.errors import RestoreError
 from tests.support import descriptors as ds
 
 KCMP_FILE = 0
+F_GETSIG = 11
 
 
 def same(lfd: int, other: int) -> bool:
@@ -65,7 +66,7 @@ def test_what_is_opened_by_path_comes_back(opening: str, tmp_path: Path, images:
     with ds.Stander(code) as child:
         fd = child.said[0][1]
         saved = ds.save(child, images)
-        with ds.restored(saved, inherit=outside(child)) as files:
+        with ds.restored(saved, inherit=child.outside) as files:
             lfd = ds.by_number(files, child.pid)[fd]
             there, here = Path(f"/proc/{child.pid}/fd/{fd}").stat(), os.fstat(lfd)
             assert (here.st_dev, here.st_ino, here.st_mode) == (
@@ -78,11 +79,6 @@ def test_what_is_opened_by_path_comes_back(opening: str, tmp_path: Path, images:
             assert placed[fd] == bool(shown & os.O_CLOEXEC)
 
 
-def outside(child: ds.Stander) -> dict[str, int]:
-    """The test's own pipes in the child, whose other ends are ours: given by --inherit-fd."""
-    return {ds.link(child.pid, fd): lfd for fd, lfd in child.own.items()}
-
-
 def test_dup_is_shared_and_reopening_is_not(tmp_path: Path, images: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"0123456789")
@@ -93,7 +89,7 @@ def test_dup_is_shared_and_reopening_is_not(tmp_path: Path, images: Path) -> Non
     with ds.Stander(code) as child:
         _, a, b, c = child.said[0]
         saved = ds.save(child, images)
-        with ds.restored(saved, inherit=outside(child)) as files:
+        with ds.restored(saved, inherit=child.outside) as files:
             lfds = ds.by_number(files, child.pid)
             assert lfds[a] == lfds[b]
             assert not same(lfds[a], lfds[c])
@@ -113,123 +109,12 @@ def test_fork_shares_descriptions(tmp_path: Path, images: Path) -> None:
     )
     with ds.Stander(code, nr_tasks=2) as child:
         saved = ds.save(child, images)
-        with ds.restored(saved, inherit=outside(child)) as files:
+        with ds.restored(saved, inherit=child.outside) as files:
             parent, kid = (ds.by_number(files, pid) for pid in child.pids)
             fork = next(line for line in child.said if line[0] != child.pid)
             _, a, b, w = fork
             assert parent[a] == kid[a] and os.lseek(kid[a], 0, os.SEEK_CUR) == 4
             assert kid[b] != kid[a] and parent[w] == kid[w]
-
-
-def test_pipe_keeps_its_data_size_and_flags(images: Path) -> None:
-    code = (
-        "r, w = os.pipe2(os.O_NONBLOCK)\nfcntl.fcntl(w, fcntl.F_SETPIPE_SZ, 8192)\n"
-        "os.write(w, b'x' * 5000)\nos.write(w, b'y' * 100)\nos.set_blocking(w, True)\nstand(r, w)"
-    )
-    with ds.Stander(code) as child:
-        _, r, w = child.said[0]
-        saved = ds.save(child, images)
-        with ds.restored(saved, inherit=outside(child)) as files:
-            lfds = ds.by_number(files, child.pid)
-            assert fcntl.fcntl(lfds[r], fcntl.F_GETPIPE_SZ) == 8192
-            assert os.read(lfds[r], 9000) == b"x" * 5000 + b"y" * 100
-            os.write(lfds[w], b"more")
-            assert os.read(lfds[r], 9000) == b"more"
-            for fd in (r, w):
-                got = ds.flags("self", lfds[fd]) | os.O_CLOEXEC
-                assert got == ds.flags(child.pid, fd) | os.O_CLOEXEC
-
-
-def test_looking_leaves_the_data_in_the_pipe(images: Path) -> None:
-    with ds.Stander("r, w = os.pipe()\nos.write(w, b'data')\nstand(r, w)") as child:
-        ds.save(child, images)
-        again = images.parent / "again"
-        again.mkdir()
-        saved = ds.save(child, again)
-        with ds.restored(saved, inherit=outside(child)) as files:
-            assert os.read(ds.by_number(files, child.pid)[child.said[0][1]], 10) == b"data"
-
-
-def test_pipe_opened_again_and_read_write(images: Path) -> None:
-    code = (
-        "r, w = os.pipe()\nos.write(w, b'abc')\n"
-        "again = os.open(f'/proc/self/fd/{r}', os.O_RDONLY | os.O_NONBLOCK)\n"
-        "both = os.open(f'/proc/self/fd/{r}', os.O_RDWR)\nstand(r, w, again, both)"
-    )
-    with ds.Stander(code) as child:
-        _, r, w, again, both = child.said[0]
-        saved = ds.save(child, images)
-        with ds.restored(saved, inherit=outside(child)) as files:
-            lfds = ds.by_number(files, child.pid)
-            assert len({lfds[fd] for fd in (r, w, again, both)}) == 4
-            assert {os.fstat(lfds[fd]).st_ino for fd in (r, w, again, both)} == {
-                os.fstat(lfds[r]).st_ino
-            }
-            assert os.read(lfds[again], 3) == b"abc"
-            for fd in (r, w, again, both):
-                got = ds.flags("self", lfds[fd]) | os.O_CLOEXEC
-                assert got == ds.flags(child.pid, fd) | os.O_CLOEXEC
-
-
-def test_pipe_without_the_other_end_stays_broken(images: Path) -> None:
-    code = (
-        "r, w = os.pipe()\nr2, w2 = os.pipe()\nos.write(w2, b'rest')\nos.close(r)\nos.close(w2)\n"
-        "stand(w, r2)"
-    )
-    with ds.Stander(code) as child:
-        _, w, r2 = child.said[0]
-        saved = ds.save(child, images)
-        with ds.restored(saved, inherit=outside(child)) as files:
-            lfds = ds.by_number(files, child.pid)
-            assert os.read(lfds[r2], 10) == b"rest" and os.read(lfds[r2], 10) == b""
-            with pytest.raises(BrokenPipeError):
-                os.write(lfds[w], b"x")
-
-
-def test_pipe_to_the_outside_must_be_given(images: Path) -> None:
-    r, w = os.pipe()
-    with ds.Stander("stand()", stdout=w) as child:
-        os.write(w, b"in flight")
-        saved = ds.save(child, images)
-        given = outside(child)
-        with (
-            pytest.raises(RestoreError, match=r"--inherit-fd 'fd\[N\]:pipe:\[") as failed,
-            ds.restored(saved, inherit=given),
-        ):
-            pass
-        assert failed.value.resource == ds.link(child.pid, 1)
-        other_r, other_w = os.pipe()
-        with ds.restored(saved, inherit={**given, failed.value.resource: other_w}) as files:
-            os.write(ds.by_number(files, child.pid)[1], b"hello")
-            assert os.read(other_r, 100) == b"hello"
-        assert os.read(r, 100) == b"in flight"
-        for lfd in (r, w, other_r, other_w):
-            os.close(lfd)
-
-
-@pytest.mark.parametrize("mode", ["os.O_RDWR", "os.O_RDONLY | os.O_NONBLOCK"])
-def test_fifo_keeps_its_data(mode: str, tmp_path: Path, images: Path) -> None:
-    fifo = tmp_path / "fifo"
-    os.mkfifo(fifo)
-    code = (
-        f"a = os.open({str(fifo)!r}, {mode})\nb = os.open({str(fifo)!r}, os.O_WRONLY)\n"
-        "os.write(b, b'queued')\nstand(a, b)"
-    )
-    child = ds.Stander(code)
-    _, a, b = child.said[0]
-    shown = [ds.flags(child.pid, fd) | os.O_CLOEXEC for fd in (a, b)]
-    given = outside(child)
-    saved = ds.save(child, images)
-    kept = {name: os.dup(lfd) for name, lfd in given.items()}
-    child.end()
-    with ds.restored(saved, inherit=kept) as files:
-        lfds = ds.by_number(files, child.pid)
-        assert [ds.flags("self", lfds[fd]) | os.O_CLOEXEC for fd in (a, b)] == shown
-        assert os.read(lfds[a], 100) == b"queued"
-        os.write(lfds[b], b"new")
-        assert os.read(lfds[a], 100) == b"new"
-    for lfd in kept.values():
-        os.close(lfd)
 
 
 def test_memfd_keeps_contents_seals_and_sharing(images: Path) -> None:
@@ -241,7 +126,7 @@ def test_memfd_keeps_contents_seals_and_sharing(images: Path) -> None:
     with ds.Stander(code) as child:
         _, m, n, o = child.said[0]
         saved = ds.save(child, images)
-        with ds.restored(saved, inherit=outside(child)) as files:
+        with ds.restored(saved, inherit=child.outside) as files:
             lfds = ds.by_number(files, child.pid)
             assert ds.link("self", lfds[m]) == "/memfd:a/b (deleted) (deleted)"
             assert os.pread(lfds[n], 9000, 0) == b"z" * 5000
@@ -268,11 +153,11 @@ def test_external_file_is_given(tmp_path: Path, images: Path) -> None:
         saved = ds.save(child, images, external=frozenset({name}))
         with (
             pytest.raises(RestoreError, match="--inherit-fd"),
-            ds.restored(saved, inherit=outside(child)),
+            ds.restored(saved, inherit=child.outside),
         ):
             pass
         with other.open("r+b") as given:
-            inherit = {**outside(child), name: given.fileno()}
+            inherit = {**child.outside, name: given.fileno()}
             with ds.restored(saved, inherit=inherit) as files:
                 lfd = ds.by_number(files, child.pid)[fd]
                 assert os.read(lfd, 3) == b"def"
@@ -286,7 +171,7 @@ def test_inherited_path_is_taken_as_it_is(tmp_path: Path, images: Path) -> None:
         saved = ds.save(child, images)
         file.unlink()
         with (tmp_path / "new").open("w+b") as given:
-            inherit = {**outside(child), str(file)[1:]: given.fileno()}
+            inherit = {**child.outside, str(file)[1:]: given.fileno()}
             with ds.restored(saved, inherit=inherit) as files:
                 assert same(ds.by_number(files, child.pid)[child.said[0][1]], given.fileno())
 
@@ -306,7 +191,7 @@ def test_locks_come_back(tmp_path: Path, images: Path) -> None:
     assert all("--file-locks" in refusal for refusal in refused.refusals)
     saved = ds.save(child, images, file_locks=True)
     _, a, b, _ = child.said[0]
-    kept = {name: os.dup(lfd) for name, lfd in outside(child).items()}
+    kept = {name: os.dup(lfd) for name, lfd in child.outside.items()}
     with pytest.raises(RestoreError, match="--file-locks"), ds.restored(saved, inherit=kept):
         pass
     with (
@@ -349,7 +234,7 @@ def test_a_changed_file_fails_the_restore(change: tuple, tmp_path: Path, images:
         do(file)
         with (
             pytest.raises(RestoreError, match=text) as failed,
-            ds.restored(saved, inherit=outside(child)),
+            ds.restored(saved, inherit=child.outside),
         ):
             pass
         assert str(file) in str(failed.value)
@@ -361,9 +246,17 @@ def test_a_log_may_have_grown(tmp_path: Path, images: Path) -> None:
     with ds.Stander(code) as child:
         saved = ds.save(child, images)
         file.write_bytes(b"rotated")
-        with ds.restored(saved, inherit=outside(child)) as files:
+        with ds.restored(saved, inherit=child.outside) as files:
             os.write(ds.by_number(files, child.pid)[child.said[0][1]], b"!")
     assert file.read_bytes() == b"rotated!"
+
+
+def test_the_number_of_the_signal_comes_back(tmp_path: Path, images: Path) -> None:
+    code = f"a = os.open({str(tmp_path / 'f')!r}, os.O_RDWR|os.O_CREAT)\nfcntl.fcntl(a, 10, 12)"
+    with ds.Stander(f"{code}\nstand(a)") as child:
+        saved = ds.save(child, images)
+        with ds.restored(saved, inherit=child.outside) as files:
+            assert fcntl.fcntl(ds.by_number(files, child.pid)[child.said[0][1]], F_GETSIG) == 12
 
 
 def test_nothing_stays_open(images: Path) -> None:
@@ -372,6 +265,6 @@ def test_nothing_stays_open(images: Path) -> None:
         before = len(os.listdir("/proc/self/fd"))
         saved = ds.save(child, images)
         assert len(os.listdir("/proc/self/fd")) == before
-        with ds.restored(saved, inherit=outside(child)):
+        with ds.restored(saved, inherit=child.outside):
             pass
         assert len(os.listdir("/proc/self/fd")) == before
