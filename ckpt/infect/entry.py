@@ -9,6 +9,9 @@ Order, each step of which leaves the thread able to finish by itself:
 Back, with the controller alive: the thread stands in the parked range of its piece, where nothing
 is left to undo; SETSIGMASK, then SETREGSET as at the stop, and the kernel restarts its call.
 
+An interrupt that came late makes a thread stand again as soon as it is let run: whoever waits for
+one looks whether it really runs.
+
 Source: ptrace(2), kernel/ptrace.c.
 """
 
@@ -22,7 +25,7 @@ from functools import cache
 from ckpt.errors import HarmError, TargetError
 from ckpt.infect import way
 from ckpt.infect.place import Memory, Place, Places
-from ckpt.infect.stub import Piece, pieces
+from ckpt.infect.stub import Piece, Return, pieces
 from ckpt.kerndat.xsave import xsave_layout
 from ckpt.procfs.maps import Mapping
 from ckpt.tracee import ops
@@ -31,7 +34,7 @@ from ckpt.units import Range
 
 ALL_SIGNALS = (1 << 64) - 1
 _FAULTS = {4, 5, 7, 8, 11, 31}  # SIGILL SIGTRAP SIGBUS SIGFPE SIGSEGV SIGSYS
-_ROUND_S = 0.05
+_LONGEST_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,31 +100,23 @@ def _xsave_layout() -> dict[int, tuple[int, int]]:
     return xsave_layout()
 
 
-def xstate_of(thread: Stopped) -> bytes:
-    """The thread's FPU state as a signal frame holds it; empty: it can't."""
-    return way.xstate_image(thread.xstate, _xsave_layout())
-
-
-def way_of(memory: Memory, task: SeizedTask, thread: Stopped) -> way.Way:
-    """The way home of a thread as it was stopped."""
+def write_return(
+    memory: Memory, site: Site, task: SeizedTask, thread: Stopped, controller: int
+) -> Return:
+    """Write what the thread needs to come home from `site` as it was stopped, but for the piece."""
     rip = way.REGS.unpack(thread.regs)[way.RIP]
-    return way.home(
+    home = way.home(
         thread.regs,
         thread.sigmask,
         memory.read(rip, 2),
         signalled=way.signalled(thread.sigmask, thread.pending, task.pending),
     )
-
-
-def write_frame(memory: Memory, site: Site, home: way.Way, xstate: bytes) -> int:
-    """Write the thread's signal frame; its address, or 0 where it must go by registers."""
-    if not (home.by_frame and xstate and site.frame and site.xstate):
-        return 0
-    if len(xstate) > len(site.xstate.range):
-        return 0
+    xstate = way.xstate_image(thread.xstate, _xsave_layout()) if home.by_frame else b""
+    if not (xstate and site.frame and site.xstate) or len(xstate) > len(site.xstate.range):
+        return Return(home, 0, controller)
     memory.write(site.xstate.addr, xstate)
     memory.write(site.frame.addr, way.frame(home, site.xstate.addr))
-    return site.frame.addr
+    return Return(home, site.frame.addr, controller)
 
 
 def check_unmoved(thread: Stopped) -> None:
@@ -132,9 +127,9 @@ def check_unmoved(thread: Stopped) -> None:
         raise TargetError("it is not any more where it was stopped", pid=thread.tid)
 
 
-def enter(thread: Stopped, rip: int) -> None:
-    """Send a standing thread to `rip`, in a stub that is written."""
-    ops.set_regs(thread.tid, way.entered(thread.regs, rip))
+def enter(thread: Stopped, site: Site) -> None:
+    """Send a standing thread into the piece at `site`, which is written."""
+    ops.set_regs(thread.tid, way.entered(thread.regs, site.addr + site.piece.enter))
     ops.set_sigmask(thread.tid, ALL_SIGNALS)
     ops.cont(thread.tid)
 
@@ -148,7 +143,8 @@ def leave(task: SeizedTask, thread: Stopped) -> None:
 
 def look(tid: int) -> None:
     """See that a thread which should run in the stub or the parasite does. What stops it from
-    outside (a stop of its group) is passed on and it goes on. Raises TargetError."""
+    outside (a stop of its group, a late interrupt) is passed on and it goes on. Raises
+    TargetError."""
     stop = ops.look(tid)
     if stop.kind == ops.StopKind.RUNNING:
         return
@@ -167,10 +163,14 @@ def stand(tid: int, timeout_s: float) -> int:
     return int(way.REGS.unpack(ops.get_regs(tid))[way.RIP])
 
 
+def ended(tid: int) -> bool:
+    return ops.look(tid).kind.ended
+
+
 def stand_parked(tid: int, site: Site, inside: Sequence[Range], timeout_s: float) -> bool:
     """Have the thread stand, parked in its piece. False: it went home by itself, and stands there.
     `inside` are the addresses of what it can be in, besides its piece. HarmError when it does
-    neither in time."""
+    neither in time: then it is still inside."""
     deadline = time.monotonic() + timeout_s
     all_of_it = (site.code.range, *inside)
     pause_s = 0.0
@@ -181,9 +181,9 @@ def stand_parked(tid: int, site: Site, inside: Sequence[Range], timeout_s: float
         if not any(rip in where for where in all_of_it):
             return False
         if time.monotonic() > deadline:
-            raise HarmError(
-                "the parasite does not come out of the task", pid=tid, why=f"it is at {rip:#x}"
-            )
+            why = f"it is at {rip:#x}, and comes home by itself"
+            raise HarmError("the parasite does not come out of the task", pid=tid, why=why)
         ops.cont(tid)
+        # Growing, for each interrupt is one of the few that a wait in the stub outlasts.
         time.sleep(pause_s)
-        pause_s = min(_ROUND_S, pause_s + 0.001)
+        pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s + 0.0002)

@@ -22,12 +22,12 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ckpt._native import ffi, lib
 from ckpt.errors import DeadlineError, Refusal, RefusedError, TargetError
-from ckpt.infect import entry, limits, place, predecessor, stub, way
+from ckpt.infect import controller, entry, limits, place, predecessor, stub, way
 from ckpt.infect.blob import Layout, blob, layout_at
 from ckpt.infect.driven import DrivenSession
 from ckpt.infect.session import Session
@@ -38,7 +38,7 @@ from ckpt.tracee import ops
 from ckpt.tracee.stopped import SeizedTask, Stopped
 
 PIDFD_THREAD = os.O_EXCL
-_LOOK_AFTER_S = 0.02
+_SPIN_S, _NAP_S, _LOOK_AFTER_S = 0.001, 0.0002, 0.02
 _STEPS = {1: "mmap", 2: "mmap", 3: "socketpair"}
 
 
@@ -51,7 +51,7 @@ class _Infection:
     memory: place.Memory
     layout: Layout
     site: entry.Site
-    home: way.Way
+    controller: int
     timeout_s: float
 
     @property
@@ -75,11 +75,9 @@ def infect(task: SeizedTask, *, data_len: int = 65536, timeout_s: float = 5.0) -
     if task.zombie or not task.threads:
         raise TargetError("the task has ended", pid=task.pid)
     leader = task.threads[0]
-    with ExitStack() as scope:
-        memory = place.Memory(leader.tid)
-        scope.callback(memory.close)
-        mappings = _look(task, leader)
-        infection = _prepare(task, leader, memory, mappings, data_len, timeout_s)
+    memory = place.Memory(leader.tid)
+    try:
+        infection = _prepare(task, leader, memory, data_len, timeout_s)
         try:
             session = _bring_up(infection)
         except _NoDescriptor:
@@ -88,10 +86,12 @@ def infect(task: SeizedTask, *, data_len: int = 65536, timeout_s: float = 5.0) -
             yield session
         finally:
             _take_down(infection, session)
+    finally:
+        memory.close()
 
 
-def _look(task: SeizedTask, leader: Stopped) -> list[Mapping]:
-    """The target's mappings, from a target that may be infected."""
+def _look(task: SeizedTask, leader: Stopped) -> tuple[list[Mapping], int]:
+    """The mappings of a target that may be infected, and who we are to it."""
     with ProcDir(leader.tid) as proc:
         status = parse_status(proc.read("status"))
         if status.seccomp:
@@ -104,35 +104,33 @@ def _look(task: SeizedTask, leader: Stopped) -> list[Mapping]:
                     )
                 ]
             )
-        return parse_maps(proc.read("maps"))
+        return parse_maps(proc.read("maps")), controller.pid_for(proc)
 
 
 def _prepare(
     task: SeizedTask,
     leader: Stopped,
     memory: place.Memory,
-    mappings: list[Mapping],
     data_len: int,
     timeout_s: float,
 ) -> _Infection:
+    mappings, ourselves = _look(task, leader)
     entry.check_unmoved(leader)
     size = layout_at(0, data_len).window.end
     layout = layout_at(place.window(mappings, size), data_len)
     places, site, _ = entry.choose_sites(memory, mappings)
     predecessor.check(task, memory, mappings, places.seen)
-    home = entry.way_of(memory, task, leader)
-    return _Infection(task, leader, memory, layout, site, home, timeout_s)
+    return _Infection(task, leader, memory, layout, site, ourselves, timeout_s)
 
 
 def _enter(infection: _Infection, *, driven: bool) -> None:
     """Write stub and frame, then commit."""
     i = infection
-    xstate = entry.xstate_of(i.leader)
-    frame_addr = entry.write_frame(i.memory, i.site, i.home, xstate)
+    back = entry.write_return(i.memory, i.site, i.task, i.leader, i.controller)
     raised = limits.in_the_way(i.tid)
-    code = stub.leader_code(i.site.piece, i.home, frame_addr, i.layout, raised, driven=driven)
+    code = stub.leader_code(i.site.piece, back, i.layout, raised, driven=driven)
     i.memory.write(i.site.addr, code)
-    entry.enter(i.leader, i.site.addr + i.site.piece.enter)
+    entry.enter(i.leader, i.site)
 
 
 def _bring_up(infection: _Infection) -> Session:
@@ -157,7 +155,7 @@ def _bring_up(infection: _Infection) -> Session:
     except BaseException:
         if lfd >= 0:
             os.close(lfd)
-        _come_home(i)
+        _abandon(i)
         raise
     return session
 
@@ -170,7 +168,7 @@ def _bring_up_driven(infection: _Infection) -> DrivenSession:
         _write_window(i, -1)
         return DrivenSession(i.leader, i.layout, i.site, lambda: entry.look(i.tid))
     except BaseException:
-        _come_home(i)
+        _abandon(i)
         raise
 
 
@@ -178,8 +176,8 @@ def _await_ready(infection: _Infection) -> tuple[int, int]:
     """Wait until the stub has what it needs; the two ends of its socket."""
     i = infection
     begin = time.monotonic()
+    look_s = _LOOK_AFTER_S
     state = ffi.new("char[]", stub.STATE.size)
-    looked = False
     while True:
         done = lib.ckpt_vm_read(i.tid, i.layout.data + stub.SV, state, stub.STATE.size)
         if done == stub.STATE.size:
@@ -187,21 +185,24 @@ def _await_ready(infection: _Infection) -> tuple[int, int]:
             if ready:
                 return ours, theirs
         elapsed = time.monotonic() - begin
-        if elapsed < 0.001:
+        if elapsed < _SPIN_S:
             os.sched_yield()
             continue
-        if elapsed > _LOOK_AFTER_S and not looked:
+        if elapsed > look_s:
             _look_for_failure(i)
-            looked = True
+            look_s *= 2
         if elapsed > i.timeout_s:
             raise DeadlineError("the stub does not answer", pid=i.task.pid)
-        time.sleep(0.0002)
+        entry.look(i.tid)
+        time.sleep(_NAP_S)
 
 
 def _look_for_failure(infection: _Infection) -> None:
     """Raise what failed in the stub, if it is parked; else let it go on."""
     i = infection
     rip = entry.stand(i.tid, i.timeout_s)
+    if rip not in i.site.code.range:
+        raise TargetError("the task went on by itself", pid=i.task.pid)
     if rip not in i.site.parked:
         ops.cont(i.tid)
         return
@@ -246,22 +247,30 @@ def _take_down(infection: _Infection, session: Session) -> None:
         session.leave(infection.timeout_s)
     except (TargetError, DeadlineError):
         session.close()
-        if ops.look(infection.tid).kind.ended:
-            return
+        _abandon(infection)
+        return
     _come_home(infection)
     session.close()
+
+
+def _abandon(infection: _Infection) -> None:
+    """Come home from whatever went wrong: nobody is to be waited for."""
+    i = infection
+    if not entry.ended(i.tid):
+        i.memory.write(*stub.alone(i.site.addr))
+        _come_home(i)
 
 
 def _come_home(infection: _Infection) -> None:
     """The leader stands as before, whatever it was doing in stub or parasite. A task that has ended
     needs nothing more."""
     i = infection
-    if ops.look(i.tid).kind.ended:
+    if entry.ended(i.tid):
         return
     try:
         parked = entry.stand_parked(i.tid, i.site, [i.layout.window], i.timeout_s)
     except TargetError:
-        if ops.look(i.tid).kind.ended:
+        if entry.ended(i.tid):
             return
         raise
     if parked:

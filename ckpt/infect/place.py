@@ -18,10 +18,11 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ckpt._native import lib
 from ckpt.errors import TargetError
 from ckpt.infect.stub import MAGIC_BYTES
 from ckpt.procfs.maps import Mapping
-from ckpt.units import PAGE, TASK_SIZE, Range, gaps, page_down
+from ckpt.units import PAGE, TASK_SIZE, Range, gaps, page_down, page_up
 
 _EHDR = struct.Struct("<4sBB10xHHIQQQIHHHHHH")
 _PHDR = struct.Struct("<IIQQQQQQ")
@@ -80,6 +81,7 @@ class Memory:
             return b""
 
     def write(self, addr: int, raw: bytes) -> None:
+        lib.ckpt_fault_point()
         try:
             done = os.pwrite(self._lfd, raw, addr)
         except OSError as error:
@@ -114,6 +116,18 @@ def _loads(memory: Memory, start: int) -> tuple[list[tuple[int, int]], int]:
     return found, shoff + shentsize * shnum
 
 
+def _vdso_used(memory: Memory, start: int) -> int:
+    """How many bytes the vdso at `start` has; 0 if there is none."""
+    loads, sections_end = _loads(memory, start)
+    return max([sections_end, *(offset + size for offset, size in loads)]) if loads else 0
+
+
+def vdso_tail(memory: Memory, start: int) -> bytes:
+    """What stands behind the vdso at `start` in its last page; empty where that can't be told."""
+    used = _vdso_used(memory, start) if start else 0
+    return memory.read(start + used, page_up(used) - used)
+
+
 def _tail(mapping: Mapping, loads: Sequence[tuple[int, int]]) -> Range | None:
     """What a file's mapping holds beyond the segment that it is the end of."""
     upto = mapping.pgoff + (mapping.end - mapping.start)
@@ -135,9 +149,8 @@ def holes(memory: Memory, mappings: Sequence[Mapping]) -> Iterator[Hole]:
         if not (m.executable and m.readable) or m.writable or m.shared or m.end > TASK_SIZE:
             continue
         if m.path == _VDSO:
-            loads, sections_end = _loads(memory, m.start)
-            used = max([sections_end, *(offset + size for offset, size in loads)])
-            tail = Range(m.start + used, m.end) if loads and used < len(m.range) else None
+            used = _vdso_used(memory, m.start)
+            tail = Range(m.start + used, m.end) if 0 < used < len(m.range) else None
         elif (m.device, m.ino) in heads:
             tail = _tail(m, _loads(memory, heads[m.device, m.ino])[0])
         else:

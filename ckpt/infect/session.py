@@ -109,6 +109,7 @@ class Session:
 
     def _command(self, what: int, arg: int) -> None:
         self._seq += 1
+        lib.ckpt_fault_point()
         try:
             self._sock.send(_COMMAND.pack(what, self._seq, arg))
         except (BrokenPipeError, ConnectionResetError) as error:
@@ -118,6 +119,7 @@ class Session:
         deadline = time.monotonic() + timeout_s
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
+        lib.ckpt_fault_point()
         while not poll.poll(_LOOK_MS):
             self._look()
             if time.monotonic() > deadline:

@@ -21,10 +21,13 @@ HEAD = struct.Struct("<QIIIIII")
 SV, READY, STATE = 64, 72, struct.Struct("<iiI")
 """In the data area until the blob runs: the ends of the socket, and whether they are there."""
 NR_LIMITS, NR_CALLS = 4, 5
-PARK_S = 0.25
-"""How long a thread waits in a stub for its controller before it goes home by itself."""
+PARK_S, PARK_TIMES, PARK_TIMES_BLIND = 0.06, 100, 8
+"""How long a thread waits in a stub before it looks whether its controller lives, and how often at
+most; where it can't see the controller, how often without looking."""
 
-_HOME, LEADER_AT, _THREAD = HEAD.size, 216, 216
+_HOME, LEADER_AT, _THREAD = HEAD.size, 224, 224
+_HEAD_OF_HOME = struct.Struct("<5QiI")
+_PID_AT, _NOBODY = 40, (1 << 31) - 1
 _LIMIT = struct.Struct("<5Q")
 _CALL = struct.Struct("<7Q")
 _ALL_SIGNALS = (1 << 64) - 1
@@ -37,6 +40,16 @@ class Limit:
     resource: int
     now: tuple[int, int]
     after: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """How a thread comes home: by which way, with its signal frame where (0: by registers), and
+    for whom it waits: our pid as it sees it, 0 if it can't."""
+
+    way: Way
+    frame_addr: int
+    controller: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +92,35 @@ def pieces() -> tuple[Piece, Piece]:
     return found[0], found[1]
 
 
-def _with_home(piece: Piece, way: Way, frame_addr: int, park_s: float) -> bytearray:
+def alone(addr: int) -> tuple[int, bytes]:
+    """Where to write what makes a thread in the piece at `addr` wait no more than PARK_S longer: a
+    controller that does not exist."""
+    return addr + _HOME + _PID_AT, struct.pack("<i", _NOBODY)
+
+
+def _with_home(piece: Piece, back: Return) -> bytearray:
     code = bytearray(piece.code)
-    seconds, rest = divmod(int(park_s * 1e9), 1_000_000_000)
-    struct.pack_into("<5Q", code, _HOME, frame_addr, way.sigmask, _ALL_SIGNALS, seconds, rest)
-    struct.pack_into("<18Q", code, _HOME + 40, *way.registers)
+    _HEAD_OF_HOME.pack_into(
+        code,
+        _HOME,
+        back.frame_addr,
+        back.way.sigmask,
+        _ALL_SIGNALS,
+        0,
+        int(PARK_S * 1e9),
+        back.controller,
+        PARK_TIMES if back.controller else PARK_TIMES_BLIND,
+    )
+    struct.pack_into("<18Q", code, _HOME + _HEAD_OF_HOME.size, *back.way.registers)
     return code
 
 
 def leader_code(
-    piece: Piece,
-    way: Way,
-    frame_addr: int,
-    layout: Layout,
-    limits: Sequence[Limit],
-    *,
-    driven: bool,
-    park_s: float = PARK_S,
+    piece: Piece, back: Return, layout: Layout, limits: Sequence[Limit], *, driven: bool
 ) -> bytes:
-    """The leader's piece. `frame_addr`: where its signal frame stands, 0 to go home by way B.
-    `driven`: without a socket, the controller drives. At most NR_LIMITS limits."""
-    code = _with_home(piece, way, frame_addr, park_s)
+    """The leader's piece. `driven`: without a socket, the controller drives. At most NR_LIMITS
+    limits."""
+    code = _with_home(piece, back)
     struct.pack_into(
         "<5Q",
         code,
@@ -120,19 +141,13 @@ def leader_code(
 
 
 def thread_code(
-    piece: Piece,
-    addr: int,
-    way: Way,
-    frame_addr: int,
-    calls: Sequence[tuple[int, Sequence[int]]],
-    *,
-    park_s: float = PARK_S,
+    piece: Piece, addr: int, back: Return, calls: Sequence[tuple[int, Sequence[int]]]
 ) -> bytes:
     """Another thread's piece for address `addr`, with at most NR_CALLS calls (number, arguments)
     that must not wait."""
     if len(calls) > NR_CALLS:
         raise ValueError(f"{len(calls)} calls for {NR_CALLS} places")
-    code = _with_home(piece, way, frame_addr, park_s)
+    code = _with_home(piece, back)
     first = _THREAD + 8
     struct.pack_into("<Q", code, _THREAD, addr + first + len(calls) * _CALL.size)
     for i, (nr, args) in enumerate(calls):

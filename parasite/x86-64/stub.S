@@ -14,7 +14,9 @@
  *      with a restart block, which rt_sigreturn would destroy).
  *   3. While parked, nothing of the session is left: a controller may set registers and mask.
  *   4. ppoll is the only wait: it leaves the restart block alone. Its limit lies in memory that is
- *      not writable, so it returns EINTR where it was interrupted; it is repeated then.
+ *      not writable, so it returns EINTR where it was interrupted. However it ends, the controller
+ *      is looked for: one that lives may be slow on a busy machine; without one a thread whose mask
+ *      was given back already could be interrupted for ever.
  *
  * The offsets are those of ckpt/infect/stub.py.
  */
@@ -27,7 +29,7 @@
 #define POLLFD          80
 #define NR_LIMITS       4
 #define NR_CALLS        5
-#define EINTR           4
+#define ESRCH           3
 
 /* What both pieces begin with: who they are, and the way home. */
 .macro PIECE name
@@ -42,7 +44,9 @@
 \name\()_frame: .quad 0                 /* rsp for rt_sigreturn; 0: way B */
 \name\()_mask:  .quad 0
 \name\()_all:   .quad -1
-\name\()_limit: .quad 0, 0              /* how long to stay parked */
+\name\()_limit: .quad 0, 0              /* how long to wait before the controller is looked for */
+\name\()_pid:   .long 0                 /* the controller as this task sees it, or 0 */
+\name\()_times: .long 0                 /* how often it may be found alive */
 \name\()_regs:  .fill 18, 8, 0          /* r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi
                                            rdi rflags rsp rip */
 .endm
@@ -56,8 +60,23 @@
         syscall
 .endm
 
-/* Wait without a descriptor for the limit; falls through when it is over. */
-.macro WAIT name
+/* A wait is over, by its limit or by an interrupt. Go on at `again` if the controller lives and \count is not used up. Kill
+ * with signal 0 only asks; of somebody else's process it says EPERM. */
+.macro ALIVE name, count, again
+        mov     \name\()_pid(%rip), %edi
+        xor     %esi, %esi
+        mov     $__NR_kill, %eax
+        syscall
+        cmp     $-ESRCH, %eax
+        je      9f
+        dec     \count
+        jns     \again
+9:
+.endm
+
+/* Wait without a descriptor as long as the controller lives; falls through when that is over. */
+.macro WAIT name, count
+        mov     \name\()_times(%rip), \count
 1:      xor     %edi, %edi
         xor     %esi, %esi
         lea     \name\()_limit(%rip), %rdx
@@ -65,8 +84,7 @@
         mov     $8, %r8d
         mov     $__NR_ppoll, %eax
         syscall
-        cmp     $-EINTR, %eax
-        je      1b
+        ALIVE   \name, \count, 1b
 .endm
 
 .macro HOME name
@@ -167,6 +185,7 @@ limits_done_1:
         mov     %eax, POLLFD(%r14)
         movl    $1, POLLFD+4(%r14)      /* POLLIN */
         movl    $1, READY(%r14)
+        mov     leader_times(%rip), %r15d
 3:      lea     POLLFD(%r14), %rdi
         mov     $1, %esi
         lea     leader_limit(%rip), %rdx
@@ -174,14 +193,15 @@ limits_done_1:
         mov     $8, %r8d
         mov     $__NR_ppoll, %eax
         syscall
-        cmp     $-EINTR, %eax
-        je      3b
-        mov     %eax, %r15d
-        mov     SV+4(%r14), %edi
+        mov     %eax, %r12d
+        cmp     $1, %eax
+        je      10f
+        ALIVE   leader, %r15d, 3b
+10:     mov     SV+4(%r14), %edi
         mov     $__NR_close, %eax
         syscall
         mov     %r14, %rdi
-        cmp     $1, %r15d
+        cmp     $1, %r12d
         jne     4f
         jmp     *leader_entry(%rip)
 4:      mov     SV(%r14), %r12d
@@ -195,7 +215,7 @@ driven:
 leader_aux:
         syscall
         mov     %rax, %rbp
-8:      WAIT    leader
+8:      WAIT    leader, %r15d
 leader_aux_end:
         xor     %r13d, %r13d
         mov     $-1, %r12d
@@ -221,7 +241,7 @@ limits_done_2:
 leader_park:
         test    %r13d, %r13d
         jz      leader_home
-        WAIT    leader
+        WAIT    leader, %r15d
 leader_park_end:
 leader_home:
         HOME    leader
@@ -277,7 +297,7 @@ thread_enter:
 thread_park:
 thread_aux:
 thread_aux_end:
-        WAIT    thread
+        WAIT    thread, %ebx
 thread_park_end:
         HOME    thread
         .balign 8

@@ -5,6 +5,7 @@
 
 long ckpt_pidfd_getfd(int pidfd, int fd)
 {
+        ckpt_fault_point();
         return ckpt_result(syscall(__NR_pidfd_getfd, pidfd, fd, 0));
 }
 
@@ -32,5 +33,6 @@ long ckpt_vm_write(int pid, uint64_t addr, const void *from, size_t len)
         struct iovec here = {.iov_base = (void *)(uintptr_t)from, .iov_len = len};
         struct iovec there = {.iov_base = (void *)(uintptr_t)addr, .iov_len = len};
 
+        ckpt_fault_point();
         return ckpt_result(process_vm_writev(pid, &here, 1, &there, 1, 0));
 }

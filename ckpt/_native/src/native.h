@@ -29,6 +29,7 @@
 #include "freeze.h"
 #include "descriptors.h"
 #include "guard.h"
+#include "fault.h"
 
 /* Result of a libc call in this room's convention. */
 static inline long ckpt_result(long result)

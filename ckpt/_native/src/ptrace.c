@@ -25,6 +25,7 @@ struct ptrace_rseq_configuration {
 /* glibc's wrapper guesses what to return; the system call itself does not. */
 static long request(long what, int tid, uintptr_t addr, uintptr_t data)
 {
+        ckpt_fault_point();
         return ckpt_result(syscall(__NR_ptrace, what, (long)tid, addr, data));
 }
 

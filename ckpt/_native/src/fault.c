@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "native.h"
+
+#include <signal.h>
+#include <stdlib.h>
+
+static long left;
+static long passed;
+
+__attribute__((constructor)) static void arm_from_environment(void)
+{
+        const char *at = getenv("CKPT_FAULT_KILL_AT");
+
+        if (at)
+                left = atol(at);
+}
+
+void ckpt_fault_arm(long at)
+{
+        left = at;
+}
+
+long ckpt_fault_passed(void)
+{
+        return passed;
+}
+
+void ckpt_fault_point(void)
+{
+        passed++;
+        if (left > 0 && --left == 0)
+                kill(getpid(), SIGKILL);
+}
