@@ -43,7 +43,8 @@ from ckpt.images.pagemap import PE_PRESENT, Run, pagemap_messages
 from ckpt.images.service import write_service
 from ckpt.images.writer import ImageSetWriter
 from ckpt.infect.inject import infect
-from ckpt.infect.threads import run_in_thread
+from ckpt.infect.predecessor import settle
+from ckpt.infect.threads import run_in_threads
 from ckpt.kerndat import cpu
 from ckpt.mem.transfer import Transfer
 from ckpt.procfs.reader import ProcDir
@@ -139,6 +140,7 @@ def _take(
             if task.zombie:
                 frozen.zombies[task.pid] = proc.read("stat")
                 continue
+            settle(task)
             facts = look(proc)
             taken = snapshot.take(task, facts, proc, number)
             files.collect(task.pid, task.pidfd)
@@ -198,13 +200,12 @@ def _sigpipe_pending(taken: Snapshot) -> bool:
 
 def _ask_threads(taken: Snapshot, session: Session) -> None:
     at = session.layout.batches.start
-    for stopped in taken.task.threads:
-        if stopped.tid == taken.pid:
-            continue
-        calls = thread.calls(at)
-        results, raw = run_in_thread(
-            taken.task, stopped, calls, answers=Range(at, at + thread.ANSWERS_SIZE)
-        )
+    others = [stopped for stopped in taken.task.threads if stopped.tid != taken.pid]
+    if not others:
+        return
+    answers = Range(at, at + thread.ANSWERS_SIZE)
+    asked = run_in_threads(taken.task, others, thread.calls(at), answers=answers)
+    for stopped, results, raw in asked:
         taken.threads[stopped.tid] = thread.answers(raw, results[-1])
 
 
