@@ -21,6 +21,7 @@ from ckpt.images.pb.pstree_pb2 import pstree_entry
 from ckpt.images.pb.seccomp_pb2 import seccomp_entry
 from ckpt.images.pb.timens_pb2 import timens_entry
 from ckpt.images.text import set_text
+from ckpt.infect import way
 from ckpt.kerndat.xsave import xsave_layout
 from ckpt.procfs import scalars
 from ckpt.procfs.cgroup import parse_cgroup
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ckpt.dump.snapshot import Snapshot
     from ckpt.mem.vma import Vma
     from ckpt.procfs.stat import Stat
+    from ckpt.procfs.status import Status
     from ckpt.pstree.model import Tree
     from ckpt.tracee.stopped import Stopped
 
@@ -103,13 +105,13 @@ def clocks(monotonic_ns: int, boottime_ns: int) -> Image:
     return "timens-0", [entry]
 
 
-def zombie(pid: int, stat: Stat) -> Image:
+def zombie(stat: Stat, status: Status) -> Image:
     core = core_entry(mtype=core_entry.X86_64)
     tc = core.tc
     tc.task_state, tc.exit_code = State.DEAD, stat.exit_code
-    tc.personality, tc.flags, tc.blk_sigset = 0, stat.flags, 0
+    tc.personality, tc.flags, tc.blk_sigset = 0, stat.flags, status.signals.blocked
     set_text(tc, "comm", stat.comm)
-    return f"core-{pid}", [core]
+    return f"core-{stat.pid}", [core]
 
 
 def task_images(s: Snapshot, ids: task_kobj_ids_entry, vmas: list[Vma]) -> Iterator[Image]:
@@ -131,7 +133,8 @@ def task_images(s: Snapshot, ids: task_kobj_ids_entry, vmas: list[Vma]) -> Itera
 def _fill_thread(core: core_entry, s: Snapshot, stopped: Stopped) -> None:
     told = s.threads[stopped.tid]
     core.thread_info.clear_tid_addr = told.clear_child_tid
-    regs.fill(core.thread_info.gpregs, stopped.regs)
+    signalled = way.signalled(stopped.sigmask, stopped.pending, s.task.pending)
+    regs.fill(core.thread_info.gpregs, stopped.regs, signalled=signalled)
     fpu.fill(core.thread_info.fpregs, stopped.xstate, xsave_layout())
     entry = core.thread_core
     entry.futex_rla, entry.futex_rla_len = s.robust[stopped.tid]
@@ -191,12 +194,15 @@ def _own(s: Snapshot, tid: int) -> ckpt_thread_entry:
     entry = ckpt_thread_entry()
     mask = sum(1 << cpu for cpu in s.cpus[tid])
     entry.cpus = mask.to_bytes((mask.bit_length() + 7) // 8, "little")
+    if s.slack.get(tid):
+        entry.timerslack_ns = scalars.parse_timerslack_ns(s.slack[tid])
     if tid == s.pid:
+        entry.lock_on_fault.extend(m.start for m in s.facts.smaps if "lf" in m.flags)
+        if s.lock_future:
+            entry.lock_future = s.lock_future
         kept = scalars.parse_coredump_filter(s.facts.raw["coredump_filter"])
         if kept is not None:
             entry.coredump_filter = kept
-        if "timerslack_ns" in s.facts.raw:
-            entry.timerslack_ns = scalars.parse_timerslack_ns(s.facts.raw["timerslack_ns"])
     return entry
 
 

@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 _SCHED_OTHER = 0
 _TASK_FILES = (
     *("stat", "status", "smaps", "auxv", "limits", "personality", "timers", "oom_score_adj"),
-    *("coredump_filter", "timerslack_ns", "loginuid", "cgroup", "timens_offsets"),
+    *("coredump_filter", "loginuid", "cgroup", "timens_offsets"),
 )
-_OPTIONAL = {"timers", "loginuid", "timens_offsets", "timerslack_ns", "cgroup", "attr/current"}
+_OPTIONAL = {"timers", "loginuid", "timens_offsets", "cgroup", "attr/current"}
 
 
 @dataclass

@@ -26,7 +26,6 @@ _PR_GET_TSC, _PR_TSC_ENABLE = 25, 1
 _PR_GET_CHILD_SUBREAPER = 37
 
 _MODES = {
-    "keep capabilities (PR_SET_KEEPCAPS)": (7, 0),
     "machine check policy (PR_MCE_KILL)": (34, 2),
     "I/O flusher (PR_SET_IO_FLUSHER)": (58, 0),
     "memory-deny-write-execute (PR_SET_MDWE)": (66, 0),

@@ -46,9 +46,11 @@ from ckpt.infect.inject import infect
 from ckpt.infect.predecessor import settle
 from ckpt.infect.threads import run_in_threads
 from ckpt.kerndat import cpu
+from ckpt.mem.locking import lock_future
 from ckpt.mem.transfer import Transfer
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.stat import parse_stat
+from ckpt.procfs.status import parse_status
 from ckpt.procfs.timens import TimensOffsets
 from ckpt.task import regs, thread
 from ckpt.tracee.freeze import seize
@@ -73,7 +75,7 @@ class _Frozen:
     """What the frozen window gave."""
 
     snapshots: list[Snapshot] = field(default_factory=list)
-    zombies: dict[int, bytes] = field(default_factory=dict)
+    zombies: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     monotonic_ns: int = 0
     boottime_ns: int = 0
 
@@ -138,7 +140,7 @@ def _take(
         for number, task in enumerate(tree.tasks.values(), 1):
             proc = procs.enter_context(ProcDir(task.pid))
             if task.zombie:
-                frozen.zombies[task.pid] = proc.read("stat")
+                frozen.zombies[task.pid] = proc.read("stat"), proc.read("status")
                 continue
             settle(task)
             facts = look(proc)
@@ -182,6 +184,7 @@ def _enter(
         asked = inside.questions()
         taken.inside = inside.Inside(session.run(asked.batch), asked)
         taken.threads[taken.pid] = taken.inside.leader
+        taken.lock_future = lock_future(session, proc, taken.facts.status.vm_locked or 0)
         _ask_threads(taken, session)
         mem = proc.open("mem", os.O_RDONLY)
         try:
@@ -211,7 +214,7 @@ def _ask_threads(taken: Snapshot, session: Session) -> None:
 
 def _model(root: int, frozen: _Frozen) -> Tree:
     dead = {}
-    for pid, raw in frozen.zombies.items():
+    for pid, (raw, _) in frozen.zombies.items():
         stat = parse_stat(raw)
         dead[pid] = (stat.ppid, stat.pgrp, stat.session)
     alive = {s.pid: (s.facts, bool(s.task.stopped)) for s in frozen.snapshots}
@@ -253,7 +256,7 @@ def _write(
         describe.clocks(
             frozen.monotonic_ns + offsets.monotonic_ns, frozen.boottime_ns + offsets.boottime_ns
         ),
-        *(describe.zombie(pid, parse_stat(raw)) for pid, raw in frozen.zombies.items()),
+        *(describe.zombie(parse_stat(a), parse_status(b)) for a, b in frozen.zombies.values()),
     ]
     for number, taken in enumerate(frozen.snapshots, 1):
         images += describe.task_images(taken, describe.object_ids(number), taken.vmas())

@@ -14,6 +14,7 @@ from ckpt.files.mapped import PATH_LINKS
 from ckpt.infect.batch import number
 from ckpt.mem import vma
 from ckpt.mem.transfer import Content, content
+from ckpt.procfs.reader import read_at
 
 if TYPE_CHECKING:
     from ckpt.dump.facts import Facts
@@ -40,7 +41,9 @@ class Snapshot:
     threads: dict[int, Answers] = field(default_factory=dict)
     robust: dict[int, tuple[int, int]] = field(default_factory=dict)
     cpus: dict[int, set[int]] = field(default_factory=dict)
+    slack: dict[int, bytes] = field(default_factory=dict)
 
+    lock_future: int = 0
     files: dict[int, MappedFile] = field(default_factory=dict)
     links: dict[str, int] = field(default_factory=dict)
 
@@ -79,6 +82,7 @@ def take(task: SeizedTask, facts: Facts, proc: ProcDir, pages_id: int) -> Snapsh
     for tid in facts.threads:
         taken.robust[tid] = robust_list(tid)
         taken.cpus[tid] = os.sched_getaffinity(tid)
+        taken.slack[tid] = timer_slack(tid)
     return taken
 
 
@@ -92,6 +96,14 @@ def _vdso(facts: Facts) -> dict[int, bytes]:
                 raise TargetError("its vdso can't be read", pid=facts.pid)
             found[smap.start] = bytes(buffer)
     return found
+
+
+def timer_slack(tid: int) -> bytes:
+    """/proc/TID/timerslack_ns; empty where this kernel has none. It is not under task/."""
+    try:
+        return read_at(-1, f"/proc/{tid}/timerslack_ns")
+    except OSError:
+        return b""
 
 
 def robust_list(tid: int) -> tuple[int, int]:

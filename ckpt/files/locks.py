@@ -7,16 +7,15 @@ the first descriptor of its description.
 A process that waits for a lock is in an interrupted system call and asks again by itself. Leases,
 delegations and open-file-description locks are refused.
 
-Restore: flock belongs to the description, so the controller takes it on its own duplicate; record
-locks belong to the process and are taken by the task itself (`PosixLock.packed` is the struct flock
-for F_SETLK). Neither waits: a lock that somebody else has taken meanwhile is an error.
+Restore: both are taken by the task itself (`PosixLock.packed` is the struct flock for F_SETLK):
+record locks belong to the process, and a flock is shown as that of the process which took it.
+Neither waits: a lock that somebody else has taken meanwhile is an error.
 
 Source: proc_pid_fdinfo(5), fcntl_locking(2), flock(2); numbers from include/linux/filelock.h.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import struct
@@ -135,15 +134,6 @@ class SavedLocks:
         return bool(self.posix or self.flocks)
 
 
-def take_flock(lfd: int, lock_type: int, where: str) -> None:
-    """Take a flock on our descriptor of a description, without waiting."""
-    operation = fcntl.LOCK_SH if lock_type == fcntl.F_RDLCK else fcntl.LOCK_EX
-    try:
-        fcntl.flock(lfd, operation | fcntl.LOCK_NB)
-    except OSError as error:
-        taken = error.errno == errno.EWOULDBLOCK
-        raise RestoreError(
-            "its lock (flock) can't be taken",
-            resource=where,
-            why="another process holds it" if taken else os.strerror(error.errno or 0),
-        ) from error
+def flock_operation(lock_type: int) -> int:
+    """The operation of flock(2) that takes a lock of this type without waiting."""
+    return (fcntl.LOCK_SH if lock_type == fcntl.F_RDLCK else fcntl.LOCK_EX) | fcntl.LOCK_NB

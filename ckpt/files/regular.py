@@ -103,6 +103,14 @@ def external_name(d: Descriptor) -> str:
     return f"file[{d.mnt_id:x}:{d.ino:x}]"
 
 
+def _move(lfd: int, pos: int) -> None:
+    """Set the position. A directory is read once first: ext4 gives nothing at all from position 0
+    on a description that was read at its end before it was ever read elsewhere."""
+    if stat.S_ISDIR(os.fstat(lfd).st_mode):
+        os.listdir(lfd)
+    os.lseek(lfd, pos, os.SEEK_SET)
+
+
 def _is_log(flags: int) -> bool:
     return bool(flags & os.O_APPEND) and flags & os.O_ACCMODE == os.O_WRONLY
 
@@ -166,7 +174,7 @@ class RegularRestore(RestoreKind):
         try:
             seekable = stat.S_IFMT(os.fstat(lfd).st_mode) in _OPENED_BY_PATH
             if seekable and 0 < file.pos < 2**63 and not file.flags & os.O_PATH:
-                os.lseek(lfd, file.pos, os.SEEK_SET)
+                _move(lfd, file.pos)
             self.view.set_signum(lfd, file.signum)
         except OSError as error:
             os.close(lfd)

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ckpt.errors import ImageError, RestoreError
 from ckpt.files.kind import FdType, Opener
-from ckpt.files.locks import PosixLock, SavedLocks, take_flock
+from ckpt.files.locks import PosixLock, SavedLocks, flock_operation
 from ckpt.files.memfd import Contents, MemfdRestore
 from ckpt.files.openflags import O_LARGEFILE
 from ckpt.files.registry import RESTORE_KINDS
@@ -127,7 +127,6 @@ class FilesRestore:
             for kind in self._kinds:
                 for file_id in self._wanted[kind]:
                     self._lfds[file_id] = kind.open(file_id)
-            self._take_flocks()
         except OSError as error:
             self.close()
             why = os.strerror(error.errno or 0)
@@ -172,6 +171,13 @@ class FilesRestore:
     def locks(self, pid: int) -> Sequence[PosixLock]:
         """The record locks that the task has to take itself, without waiting."""
         return self._locks.posix.get(pid, ()) if self._locks else ()
+
+    def flocks(self, pid: int) -> list[tuple[int, int]]:
+        """The flock(2) locks that the task has to take: descriptor and operation, not waiting. The
+        kernel shows a lock as that of the process which took it."""
+        return [
+            (fd, flock_operation(kind)) for owner, fd, kind in self._locks.flocks if owner == pid
+        ]
 
     def close(self) -> None:
         """Close everything of ours. May be called twice."""
@@ -248,11 +254,6 @@ class FilesRestore:
                     f"pid {pid} has no descriptor {fd}", resource="lock of filelocks.img"
                 )
         return locks
-
-    def _take_flocks(self) -> None:
-        for pid, fd, lock_type in self._locks.flocks:
-            file_id = next(p.file_id for p in self._tables[pid] if p.fd == fd)
-            take_flock(self._lfds[file_id], lock_type, f"pid {pid}: {self.path(file_id)}")
 
     def _open_again(self, file_id: int, flags: int) -> int:
         kind = self._by_id.get(file_id)

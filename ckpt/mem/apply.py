@@ -13,7 +13,7 @@ from ckpt.infect.lend import Lender
 from ckpt.units import Range
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 
     from ckpt.infect.session import Session
     from ckpt.mem.build import Map, MemoryPlan, Pages
@@ -23,6 +23,7 @@ MADV_DONTNEED = 4
 _ENOMEM = 12
 _EINVAL = 22
 _IOV_MAX = 1024
+_MLOCK_ONFAULT = 1
 _CALL_MAX = 1 << 30
 _MREMAP_MOVE_FIXED = 3
 _LOAD_TIMEOUT_S = 3600.0
@@ -59,13 +60,14 @@ def settle(session: Session, plan: MemoryPlan) -> None:
     lender.flush()
 
 
-def finish(session: Session, plan: MemoryPlan) -> None:
-    """Steps 7 and 8, after every child has been cloned."""
+def finish(session: Session, plan: MemoryPlan, on_fault: Container[int]) -> None:
+    """Steps 7 and 8, after every child has been cloned. `on_fault` holds the starts of mappings
+    whose pages are locked as they come."""
     lender = Lender(session)
     for where, advice in plan.advise:
         lender.add(None, _advise(where, advice))
     for where in plan.lock:
-        lender.add(None, _lock(where))
+        lender.add(None, _lock(where, _MLOCK_ONFAULT if where.start in on_fault else 0))
     lender.flush()
 
 
@@ -153,9 +155,9 @@ def _advise(where: Range, advice: int) -> Callable[[Batch, Load], None]:
     return add
 
 
-def _lock(where: Range) -> Callable[[Batch, Load], None]:
+def _lock(where: Range, flags: int) -> Callable[[Batch, Load], None]:
     def add(batch: Batch, _: Load) -> None:
         # ENOMEM: nothing to lock in memory without access rights; the mapping is locked anyway.
-        batch.call("mlock", where.start, len(where), also=_ENOMEM, note=f"lock of {where}")
+        batch.call("mlock2", where.start, len(where), flags, also=_ENOMEM, note=f"lock of {where}")
 
     return add

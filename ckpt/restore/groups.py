@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 from typing import TYPE_CHECKING
 
 from ckpt.errors import DeadlineError, TargetError
@@ -66,12 +67,14 @@ def _last_words(site: Site, task: Task) -> Batch:
     batch = Batch()
     thread.restore_name(batch, get_text(tc, "comm"))
     killer = tc.exit_code & 0x7F
+    mask = batch.put(struct.pack("<Q", tc.blk_sigset & ~(1 << killer >> 1)))
     if killer:
         # No core dump may come of it, whatever the limits here are.
         batch.call("setrlimit", _RLIMIT_CORE, batch.put(bytes(16)))
         batch.call("rt_sigaction", killer, batch.put(bytes(32)), 0, 8, any_result=True)
-        batch.call("rt_sigprocmask", _SIG_SETMASK, batch.put(bytes(8)), 0, 8)
+        batch.call("rt_sigprocmask", _SIG_SETMASK, mask, 0, 8)
         batch.call("kill", task.pid, killer)
+    batch.call("rt_sigprocmask", _SIG_SETMASK, mask, 0, 8)
     batch.call("exit_group", tc.exit_code >> 8 & 0xFF)
     return batch
 

@@ -22,8 +22,6 @@ def restore_outside(image: TaskImage, report: Report) -> None:
         wanted["oom_score_adj"] = (tc.oom_score_adj, scalars.parse_oom_score_adj, "%d")
     if own is not None and own.HasField("coredump_filter"):
         wanted["coredump_filter"] = (own.coredump_filter, _filter, "%#x")
-    if own is not None and own.HasField("timerslack_ns"):
-        wanted["timerslack_ns"] = (own.timerslack_ns, scalars.parse_timerslack_ns, "%d")
     if tc.HasField("loginuid"):
         wanted["loginuid"] = (tc.loginuid, scalars.parse_loginuid, "%d")
     with ProcDir(image.task.pid) as proc:

@@ -26,6 +26,7 @@ from ckpt.images.text import get_text
 from ckpt.infect.batch import SOCK, Batch, Load, Result
 from ckpt.infect.lend import Lender
 from ckpt.mem import apply
+from ckpt.mem.locking import restore_lock_future
 from ckpt.restore.plan import THREAD_SLOT
 from ckpt.task import creds, limits, mm, signals, thread
 
@@ -131,7 +132,9 @@ def restore_context(site: Site, built: Built, image: TaskImage, files: FilesRest
         lambda batch, fd: mm.restore(batch, image.mm, fd),
     )
     lender.flush()
-    apply.finish(built.session, site.plan.memory[built.pid])
+    own = image.own.get(built.pid)
+    on_fault = frozenset(own.lock_on_fault) if own is not None else frozenset()
+    apply.finish(built.session, site.plan.memory[built.pid], on_fault)
     batch = Batch()
     batch.call("umask", image.fs.umask)
     batch.call("personality", image.core.tc.personality)
@@ -141,6 +144,8 @@ def restore_context(site: Site, built: Built, image: TaskImage, files: FilesRest
         batch.call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for lock in files.locks(built.pid):
         batch.call("fcntl", lock.fd, _F_SETLK, batch.put(lock.packed), note="record lock")
+    for fd, operation in files.flocks(built.pid):
+        batch.call("flock", fd, operation, note=f"lock (flock) of descriptor {fd}")
     signals.restore_actions(batch, image.core.tc)
     built.session.run(batch)
 
@@ -208,6 +213,8 @@ def _thread_state(batch: Batch, image: TaskImage, tid: int, powers: Powers) -> N
     own = image.own.get(tid)
     if own is not None and own.cpus:
         thread.restore_affinity(batch, int.from_bytes(own.cpus, "little"))
+    if own is not None and own.timerslack_ns:
+        thread.restore_timer_slack(batch, own.timerslack_ns)
     signals.restore_pending(batch, entry.signals_p, image.task.pid, tid)
     creds.restore(batch, entry.creds, powers.last_cap, powers.bounding)
     if entry.pdeath_sig:
@@ -219,6 +226,9 @@ def restore_leader(built: Built, image: TaskImage, powers: Powers, report: Repor
     batch = Batch()
     for number in limits.restore(batch, list(image.core.tc.rlimits.rlimits)):
         report.warn(f"pid {built.pid}: hard limit {number} is above ours and stays at ours")
+    own = image.own.get(built.pid)
+    if own is not None:
+        restore_lock_future(batch, own.lock_future)
     signals.drain(batch)
     signals.restore_pending(batch, image.core.tc.signals_s, built.pid)
     _thread_state(batch, image, built.pid, powers)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 PR_SET_SECUREBITS, PR_GET_SECUREBITS, PR_CAPBSET_DROP = 28, 27, 24
 PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 38, 47, 2
 _SECBIT_NO_SETUID_FIXUP = 1 << 2
-_SECBIT_KEEP_CAPS = 1 << 4
 _CAP_VERSION_3 = 0x20080522
 _WORDS = 2
 
@@ -71,9 +70,7 @@ def restore(batch: Batch, entry: creds_entry, last_cap: int, our_bounding: int) 
     for cap in range(last_cap + 1):
         if our_bounding >> cap & 1 and not bounding >> cap & 1:
             batch.call("prctl", PR_CAPBSET_DROP, cap, 0, 0, 0, note="capability bounding set")
-    batch.call(
-        "prctl", PR_SET_SECUREBITS, entry.secbits & ~_SECBIT_KEEP_CAPS, 0, 0, 0, note="securebits"
-    )
+    batch.call("prctl", PR_SET_SECUREBITS, entry.secbits, 0, 0, 0, note="securebits")
     _capset(batch, entry)
     ambient = _mask(entry.cap_amb)
     for cap in range(last_cap + 1):

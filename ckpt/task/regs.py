@@ -17,6 +17,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from ckpt.infect.batch import number
+from ckpt.infect.way import interruptible_only
 
 if TYPE_CHECKING:
     from ckpt.images.pb.core_x86_pb2 import user_x86_regs_entry, user_x86_regs_mode
@@ -46,8 +47,12 @@ def value(raw: bytes, name: str) -> int:
     return int(REGS.unpack(raw)[NAMES.index(name)])
 
 
-def rewound(raw: bytes) -> bytes:
-    """The registers from which the thread goes on without the kernel's memory of its call."""
+def rewound(raw: bytes, *, signalled: bool = False) -> bytes:
+    """The registers from which the thread goes on without the kernel's memory of its call.
+
+    A call that the kernel never restarts has returned EINTR merely because of our stop: it is made
+    again, unless the thread is `signalled`, when EINTR is what it must see.
+    """
     words = list(REGS.unpack(raw))
     call, result = signed(words[_ORIG_AX]), signed(words[_AX])
     if call >= 0 and (result in _RESTART or result == _RESTART_BLOCK):
@@ -56,13 +61,17 @@ def rewound(raw: bytes) -> bytes:
         else:
             words[_AX] = words[_ORIG_AX]
             words[_IP] -= _SYSCALL_LEN
+    elif result == -_EINTR and not signalled and call in interruptible_only():
+        words[_AX] = words[_ORIG_AX]
+        words[_IP] -= _SYSCALL_LEN
     words[_ORIG_AX] = _NO_CALL
     return REGS.pack(*words)
 
 
-def fill(entry: user_x86_regs_entry, raw: bytes) -> None:
+def fill(entry: user_x86_regs_entry, raw: bytes, *, signalled: bool = False) -> None:
     """Write the registers `raw`, rewound, into the message."""
-    for name, word in zip(NAMES, REGS.unpack(rewound(raw)), strict=True):
+    words = REGS.unpack(rewound(raw, signalled=signalled))
+    for name, word in zip(NAMES, words, strict=True):
         setattr(entry, name, word)
     entry.mode = _NATIVE
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ckpt.images.pb.rseq_pb2 import rseq_entry
 
 PR_SET_PDEATHSIG, PR_GET_PDEATHSIG, PR_SET_NAME, PR_GET_TID_ADDRESS = 1, 2, 15, 40
-PR_GET_KEEPCAPS = 7
+PR_SET_TIMERSLACK = 29
 PRIO_PROCESS = 0
 _EINVAL = 22
 
@@ -84,6 +84,10 @@ def restore_rseq(batch: Batch, entry: rseq_entry) -> None:
             *("rseq", entry.rseq_abi_pointer, entry.rseq_abi_size, 0, entry.signature),
             note="rseq",
         )
+
+
+def restore_timer_slack(batch: Batch, slack_ns: int) -> None:
+    batch.call("prctl", PR_SET_TIMERSLACK, slack_ns, 0, 0, 0, note="timer slack")
 
 
 def restore_affinity(batch: Batch, cpus: int) -> None:

@@ -194,11 +194,10 @@ def test_locks_come_back(tmp_path: Path, images: Path) -> None:
     kept = {name: os.dup(lfd) for name, lfd in child.outside.items()}
     with pytest.raises(RestoreError, match="--file-locks"), ds.restored(saved, inherit=kept):
         pass
-    with (
-        pytest.raises(RestoreError, match="another process holds it"),
-        ds.restored(saved, inherit=kept, file_locks=True),
-    ):
-        pass
+    with ds.restored(saved, inherit=kept, file_locks=True) as files:
+        (fd, operation) = files.flocks(child.pid)[0]
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(ds.by_number(files, child.pid)[fd], operation)
     child.end()
     with ds.restored(saved, inherit=kept, file_locks=True) as files:
         locks = files.locks(child.pid)
@@ -209,6 +208,9 @@ def test_locks_come_back(tmp_path: Path, images: Path) -> None:
         lfds = ds.by_number(files, child.pid)
         for lock in locks:
             fcntl.fcntl(lfds[lock.fd], fcntl.F_SETLK, lock.packed)
+        assert [fd for fd, _ in files.flocks(child.pid)] == [b]
+        for fd, operation in files.flocks(child.pid):
+            fcntl.flock(lfds[fd], operation)
         held = Path(f"/proc/self/fdinfo/{lfds[a]}").read_text()
         assert "POSIX" in held and " 3 12" in held and "100 EOF" in held
         assert "FLOCK" in Path(f"/proc/self/fdinfo/{lfds[b]}").read_text()
