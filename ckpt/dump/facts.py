@@ -106,10 +106,18 @@ def look(proc: ProcDir, *, memory: bool = True) -> Facts:
         data = proc.read_if(name) if name in _OPTIONAL else proc.read(name)
         if data is not None:
             raw[name] = data
-    threads = {
-        tid: (proc.read(f"task/{tid}/stat"), proc.read(f"task/{tid}/status")) for tid in proc.tids()
-    }
+    threads = {tid: files for tid in proc.tids() if (files := _thread_files(proc, tid))}
     return Facts(proc.pid, raw, threads, namespaces_of(proc))
+
+
+def _thread_files(proc: ProcDir, tid: int) -> tuple[bytes, bytes] | None:
+    """None where the thread has ended since it was listed, as it may before the freeze."""
+    try:
+        return proc.read(f"task/{tid}/stat"), proc.read(f"task/{tid}/status")
+    except TargetError:
+        if not proc.alive():
+            raise
+        return None
 
 
 def obstacles(facts: Facts, ours: Namespaces) -> Iterator[Refusal]:
@@ -117,6 +125,9 @@ def obstacles(facts: Facts, ours: Namespaces) -> Iterator[Refusal]:
     pid, status = facts.pid, facts.status
     if status.kernel_thread or not facts.raw["smaps"]:
         yield Refusal(pid, "the task", "it has no memory of its own (a kernel thread?)")
+        return
+    if _is_32bit(facts.auxv):
+        yield Refusal(pid, "the task", "it runs 32-bit code; not restored yet")
         return
     for kind in facts.namespaces.differ(ours):
         if kind not in ("time", "pid_for_children", "time_for_children"):
@@ -129,6 +140,18 @@ def obstacles(facts: Facts, ours: Namespaces) -> Iterator[Refusal]:
         why = vma.obstacle(smap)
         if why:
             yield Refusal(pid, f"mapping {smap.mapping}", why)
+
+
+def _is_32bit(auxv: bytes) -> bool:
+    """Whether the pairs are of 4-byte words: the second word then is a value, else a high half."""
+    return any(auxv[4:8])
+
+
+def _resets_on_fork(tid: int) -> bool:
+    try:
+        return bool(os.sched_getscheduler(tid) & os.SCHED_RESET_ON_FORK)
+    except ProcessLookupError:
+        return False
 
 
 def _thread_obstacles(facts: Facts) -> Iterator[Refusal]:
@@ -146,3 +169,6 @@ def _thread_obstacles(facts: Facts) -> Iterator[Refusal]:
             yield Refusal(facts.pid, where, "it is under seccomp, which is not restored yet")
         if stat.policy != _SCHED_OTHER:
             yield Refusal(facts.pid, where, f"scheduling policy {stat.policy} is not restored yet")
+        elif _resets_on_fork(tid):
+            why = "scheduling that is reset on fork is not restored yet"
+            yield Refusal(facts.pid, where, why)

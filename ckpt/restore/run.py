@@ -14,8 +14,9 @@ Up to the end of 7 a failure ends every task that was made, and leaves the image
 from __future__ import annotations
 
 import os
+import resource
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ from ckpt.restore.shared import SharedMemory, fill
 from ckpt.restore.stats import RestoreStats
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ckpt.mem.vma import Vma
     from ckpt.report import Report
     from ckpt.restore.options import RestoreOptions
@@ -97,6 +100,18 @@ def _refuse_cpu(options: RestoreOptions, loaded: Loaded) -> None:
         )
 
 
+@contextmanager
+def _all_descriptors() -> Iterator[None]:
+    """As many descriptors as the hard limit gives: the tasks are born with our limit, get their own
+    at the end, and until then must hold their own numbers and those that we work with."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
 def _carry_out(
     options: RestoreOptions,
     loaded: Loaded,
@@ -106,6 +121,7 @@ def _carry_out(
     report: Report,
 ) -> None:
     with ExitStack() as scope:
+        scope.enter_context(_all_descriptors())
         verifying = loaded.chain.verify_pages() if options.checksums else None
         if verifying:
             scope.callback(verifying.cancel)

@@ -50,7 +50,8 @@ def test_pid_taken(case: Case) -> None:
     before = visible.look(victim.pid, exact=True)
     prints = fingerprint(case.images)
     with nothing_changes(case.images, prints):
-        case.ckpt.restore(case.images).failed(RESTORE, str(victim.pid))
+        result = case.ckpt.restore(case.images).failed(RESTORE, "taken")
+        assert any(f"pid {pid}" in result.stderr for pid in victim.tree), str(result)
     visible.assert_same(before, visible.look(victim.pid, exact=True))
     victim.finish()
 
@@ -85,7 +86,7 @@ def test_file_of_another_size(case: Case) -> None:
     content = data.read_bytes()
     data.write_bytes(content[:-1])
     with nothing_changes(case.images, prints):
-        case.ckpt.restore(case.images).failed(RESTORE, str(data), "size")
+        case.ckpt.restore(case.images).failed(RESTORE, str(data), "bytes")
     data.write_bytes(content)
     case.ckpt.restore(case.images).ok()
     victim.finish()
@@ -208,7 +209,7 @@ def test_restore_killed(case: Case) -> None:
         if restore.returncode == 0 or alive(victim):
             # Past the commit point: then it must be whole.
             assert len(processes.tree(victim.pid)) == 2
-        assert fingerprint(case.images) == prints
+        assert fingerprint(case.images) == prints, "the images were touched"
         processes.end_leftovers(known)
     case.ckpt.restore(case.images).ok()
     victim.finish()

@@ -28,16 +28,19 @@ def start_reading(case: Case, source: int) -> Victim:
 
 
 def test_pipe_from_outside(case: Case) -> None:
-    """`--external pipe[INODE]` on dump, `--inherit-fd fd[N]:pipe:[INODE]` on restore."""
+    """The dump warns, a restore without `--inherit-fd fd[N]:pipe:[INODE]` is an error."""
     reader, writer = os.pipe()
     os.write(writer, b"one ")
     victim = start_reading(case, reader)
     inode = os.fstat(reader).st_ino
     pids = victim.tree
-    case.ckpt.dump(victim.pid, case.images, "--external", f"pipe[{inode}]").ok()
+    said = case.ckpt.dump(victim.pid, case.images).ok().log
+    assert "Warn" in said and f"pipe:[{inode}]" in said, said
     victim.await_gone(pids)
     os.close(reader)
     os.close(writer)
+    case.ckpt.restore(case.images).failed(6, f"pipe:[{inode}]", "--inherit-fd")
+    assert not any(processes.state(pid) for pid in pids)
     other_reader, other_writer = os.pipe()
     inherit = f"fd[{other_reader}]:pipe:[{inode}]"
     case.ckpt.restore(case.images, "--inherit-fd", inherit, pass_fds=(other_reader,)).ok()
@@ -48,7 +51,7 @@ def test_pipe_from_outside(case: Case) -> None:
 
 
 def test_file_from_outside(case: Case) -> None:
-    """`--external file[MNT_ID:INODE]`: on restore another file stands in for it."""
+    """`--external file[MNT_ID:INODE]`: another file stands in, at the same offset."""
     source = case.folder / "source"
     source.write_text("one two")
     lfd = os.open(source, os.O_RDONLY)
@@ -62,7 +65,7 @@ def test_file_from_outside(case: Case) -> None:
     case.ckpt.dump(victim.pid, case.images, "--external", name).ok()
     victim.await_gone(pids)
     source.unlink()
-    (case.folder / "other").write_text("two")
+    (case.folder / "other").write_text("ONE two")
     other = os.open(case.folder / "other", os.O_RDONLY)
     case.ckpt.restore(case.images, "--inherit-fd", f"fd[{other}]:{name}", pass_fds=(other,)).ok()
     os.close(other)
@@ -72,16 +75,19 @@ def test_file_from_outside(case: Case) -> None:
 # Leads a session on the terminal that it gets as standard input, as a login shell does: starts its
 # argument there, and on each line of its control FIFO runs that line's words as a command.
 SHELL = """
-import fcntl, os, subprocess, sys, termios
+import fcntl, os, signal, subprocess, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 control, answer = os.environ["CONTROL"], os.environ["ANSWER"]
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
 job = subprocess.Popen(sys.argv[1:], process_group=0)
+os.tcsetpgrp(0, job.pid)
 with open(answer, "w") as out:
     print(job.pid, file=out)
 with open(control) as commands:
     for line in commands:
         job.wait()
         code = subprocess.run(line.split()).returncode
+        os.tcsetpgrp(0, job.pid)
         with open(answer, "w") as out:
             print(code, file=out)
 """
@@ -182,8 +188,8 @@ def test_nothing_of_the_controller_leaks_in(case: Case) -> None:
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2, signal.SIGRTMIN})
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_NOFILE, (200, resource.RLIM_INFINITY))
+        for which, soft in ((resource.RLIMIT_STACK, 1 << 20), (resource.RLIMIT_NOFILE, 200)):
+            resource.setrlimit(which, (soft, resource.getrlimit(which)[1]))
         os.sched_setaffinity(0, {0})
 
     victim = case.start(program("tree/many_cycles"))
@@ -218,4 +224,12 @@ def test_controller_leaves_nothing_behind(case: Case) -> None:
     case.ckpt.restore(case.images).ok()
     assert sorted(processes.children(os.getpid())) == [victim.pid]
     assert victim.tree == pids
+    victim.finish()
+
+
+def test_pipe_to_a_process_that_left_the_tree(case: Case) -> None:
+    """It is told of at the dump, and what is left running still has it."""
+    victim = case.start(program("outside/half_a_pipe"))
+    said = case.ckpt.dump(victim.pid, case.images, "--leave-running").ok().log
+    assert "outside the tree" in said, said
     victim.finish()

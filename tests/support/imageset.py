@@ -8,9 +8,14 @@ from typing import Any
 
 
 def fingerprint(images: Path) -> dict[str, str]:
-    """What identifies each file of the folder: size, mode, time of writing, content."""
+    """What identifies each file of the set: size, mode, time of writing, content.
+
+    Without stats-restore, which a restore leaves beside them.
+    """
     prints = {}
     for path in sorted(images.iterdir()):
+        if path.name == "stats-restore":
+            continue
         stat = path.lstat()
         digest = hashlib.blake2b(path.read_bytes()).hexdigest()
         prints[path.name] = f"{stat.st_size} {stat.st_mode:o} {stat.st_mtime_ns} {digest}"

@@ -1,5 +1,5 @@
 // cflags: -lrt
-// refused: queue
+// refused: removed
 /* A POSIX message queue. */
 #include "victim.h"
 #include <mqueue.h>

@@ -1,4 +1,3 @@
-// refused: pipe
 /* A pipe whose other end is held outside the tree: by a process that left it. */
 #include "victim.h"
 
