@@ -69,8 +69,7 @@ def restore(batch: Batch, entry: thread_core_entry, clear_child_tid: int) -> Non
         batch.call("set_robust_list", entry.futex_rla, entry.futex_rla_len, note="robust list")
     if entry.HasField("sas"):
         signals.restore_stack(batch, entry.sas)
-    if entry.sched_nice:
-        batch.call("setpriority", PRIO_PROCESS, 0, entry.sched_nice, note="niceness")
+    batch.call("setpriority", PRIO_PROCESS, 0, entry.sched_nice, note="niceness")
 
 
 def restore_name(batch: Batch, comm: str) -> None:
