@@ -3,10 +3,12 @@
 
 enum { SIZE = 16 * PAGE };
 static char *memory, *again;
+static int told[2];
 
 static void kid(void)
 {
         CALL(munmap(memory, SIZE / 2)); /* keeps the upper half only */
+        tell(told[1]);
         wait_for("go");
         CHECK(memory[SIZE - PAGE] == 15);
         memory[SIZE / 2] = 99;
@@ -21,7 +23,9 @@ int main(void)
         /* A second view of two pages of the same object. */
         again = mremap(memory + 4 * PAGE, 0, 2 * PAGE, MREMAP_MAYMOVE);
         CHECK(again != MAP_FAILED);
+        CALL(pipe(told));
         pid_t pid = child(kid);
+        hear(told[0]);
         ready_and_wait();
         join_child(pid);
         CHECK(memory[SIZE / 2] == 99);
