@@ -6,11 +6,13 @@ kind; only the command line turns it into text and an exit code.
 
 from __future__ import annotations
 
+import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 class CkptError(Exception):
@@ -74,6 +76,19 @@ class KernelError(CkptError):
     """The kernel or this process's privileges lack what is needed."""
 
     exit_code = 7
+
+
+@contextmanager
+def refused_by_kernel(what: str) -> Iterator[None]:
+    """Within it an OSError that nobody has expected becomes a KernelError: `what` failed."""
+    try:
+        yield
+    except OSError as error:
+        resource = "" if error.filename is None else os.fsdecode(error.filename)
+        why = error.strerror or str(error)
+        refused = KernelError(what, resource=resource, why=why)
+        # The place that is logged is the call's, not this one.
+        raise refused.with_traceback(error.__traceback__) from error
 
 
 class DeadlineError(CkptError):

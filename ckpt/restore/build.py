@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 _CLONE_PARENT = 0x8000
 _SIG_SETMASK = 2
+_WALL = 0x40000000
 _CLONE_ARGS = struct.Struct("<11Q")
 _SEED_WINDOW = struct.Struct("<QQQ")
 _REPLY = struct.Struct("<IIq")
@@ -80,11 +81,12 @@ class Site:
             built.session.close()
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(built.pidfd, signal.SIGKILL)
-        root = self.plan.tree.root.pid
-        if root in self.tasks and not self.root_sibling:
-            with suppress(ChildProcessError):
-                while os.WIFSTOPPED(os.waitpid(root, 0)[1]):
-                    pass
+        # A thread that we trace keeps its process from ending until we have seen its end: those
+        # first. None of the others is our child, but for the root.
+        images = self.loaded.tasks.values()
+        tids = [tid for i in images for tid in i.threads if tid != i.task.pid]
+        for tid in (*tids, *reversed(self.tasks)):
+            _await_end(tid)
         self.forget()
 
     def forget(self) -> None:
@@ -244,6 +246,13 @@ class Site:
         inherited.call("close", maker.sock, note="the creator's command socket")
         session.run(inherited)
         return built
+
+
+def _await_end(tid: int) -> None:
+    """Reap a task or thread that has been killed, if we are its parent or its tracer."""
+    with suppress(ChildProcessError):
+        while os.WIFSTOPPED(os.waitpid(tid, _WALL)[1]):
+            pass
 
 
 def block_all(batch: Batch) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import struct
+import time
 from typing import TYPE_CHECKING
 
 from ckpt.errors import DeadlineError, TargetError
@@ -81,11 +82,15 @@ def _last_words(site: Site, task: Task) -> Batch:
 
 def _end(built: Built, batch: Batch) -> None:
     """Run a batch that does not come back, and wait until the task has ended."""
-    built.session.start(batch)
+    raw = built.session.start(batch)
     try:
-        if not _ended(built.pidfd):
-            signal.pidfd_send_signal(built.pidfd, signal.SIGKILL)
-            raise DeadlineError("it does not end", pid=built.pid)
+        answered = _ended_or_answered(built)
+        if answered is False:
+            return
+        signal.pidfd_send_signal(built.pidfd, signal.SIGKILL)
+        if answered:
+            built.session.finish(batch, len(raw))
+        raise DeadlineError("it does not end", pid=built.pid)
     except ProcessLookupError as error:
         raise TargetError("it is gone", pid=built.pid) from error
     finally:
@@ -93,9 +98,21 @@ def _end(built: Built, batch: Batch) -> None:
         os.close(built.pidfd)
 
 
-def _ended(pidfd: int) -> bool:
+def _ended_or_answered(built: Built) -> bool | None:
+    """False: the task has ended. True: it answers instead, so the batch has failed. None: neither
+    came in time."""
     import select
 
     poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return bool(poll.poll(_END_TIMEOUT_S * 1000))
+    poll.register(built.pidfd, select.POLLIN)
+    poll.register(built.session, select.POLLIN)
+    until = time.monotonic() + _END_TIMEOUT_S
+    while (left_s := until - time.monotonic()) > 0:
+        events = dict(poll.poll(left_s * 1000))
+        if built.pidfd in events:
+            return False
+        if events and events[built.session.fileno()] == select.POLLIN:
+            return True
+        if events:
+            poll.unregister(built.session)  # closed: its end is near
+    return None

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ckpt.errors import RestoreError
+from ckpt.errors import ImageError, RestoreError, refused_by_kernel
 from ckpt.files.restore import FilesRestore
 from ckpt.files.restoring import RestoreFileOptions
 from ckpt.images.service import write_service
@@ -57,6 +57,7 @@ class RestoreResult:
     plan: list[str] = field(default_factory=list)
 
 
+@refused_by_kernel("the restore can't go on")
 def restore(options: RestoreOptions, report: Report) -> RestoreResult:
     """Restore the set in `options.images_dir`.
 
@@ -82,7 +83,11 @@ def restore(options: RestoreOptions, report: Report) -> RestoreResult:
             _refuse_taken(plan)
             _carry_out(options, loaded, plan, files, stats, report)
     stats.restore_us = (time.monotonic_ns() - began) // 1000
-    write_service(options.work_dir, "stats-restore", stats.message())
+    try:
+        write_service(options.work_dir, "stats-restore", stats.message())
+    except (ImageError, OSError) as error:
+        # The tree runs: that its figures are lost must not look like a restore that failed.
+        report.warn(str(error))
     return RestoreResult(root, stats)
 
 
