@@ -215,12 +215,20 @@ def report(
     console.print(table)
 
 
+def give_up(number: int, _frame: object) -> None:
+    """By way of an exception, so that everything is cleared away."""
+    raise SystemExit(f"the demo ends by {signal.Signals(number).name}")
+
+
 def main() -> int:
     if os.geteuid() != 0:
         raise SystemExit("the demo dumps and restores processes: run it as root")
     for needed in ("cat", "xz", "sha256sum"):
         if not shutil.which(needed):
             raise SystemExit(f"the demo needs {needed} (Debian: xz-utils, coreutils)")
+    signal.signal(signal.SIGTERM, give_up)
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(2 * DEADLINE_S)
     # Orphans become ours, so that every end can be waited for, restored ones included.
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     work = Path(tempfile.mkdtemp(prefix="ckpt-demo-"))
@@ -228,6 +236,7 @@ def main() -> int:
     try:
         return 0 if run(work) else 1
     finally:
+        signal.alarm(0)
         while left := children(os.getpid()):
             for pid in left:
                 os.kill(pid, signal.SIGKILL)

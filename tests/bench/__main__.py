@@ -50,8 +50,11 @@ def main() -> int:
 
 
 def table(found: list[Figures]) -> Table:
-    columns = "place|MiB|plain write ms|frozen ms|GiB/s|dump ms|restore ms|GiB/s|peak MiB"
-    shown = Table(title="medians; dump and restore are whole commands", title_justify="left")
+    columns = "place|MiB|write ms|frozen ms|GiB/s|dump ms|restore ms|GiB/s|RSS MiB"
+    shown = Table(
+        title="Medians. Write: a plain one; dump, restore: whole commands; RSS: peaks of both",
+        title_justify="left",
+    )
     for name in columns.split("|"):
         shown.add_column(name, justify="left" if name == "place" else "right")
     for f in found:
