@@ -27,6 +27,7 @@ from ckpt.infect import way
 from ckpt.infect.place import Memory, Place, Places
 from ckpt.infect.stub import Piece, Return, pieces
 from ckpt.kerndat.xsave import xsave_layout
+from ckpt.procfs import tree
 from ckpt.procfs.maps import Mapping
 from ckpt.tracee import ops
 from ckpt.tracee.stopped import SeizedTask, Stopped
@@ -34,6 +35,7 @@ from ckpt.units import Range
 
 ALL_SIGNALS = (1 << 64) - 1
 _FAULTS = {4, 5, 7, 8, 11, 31}  # SIGILL SIGTRAP SIGBUS SIGFPE SIGSEGV SIGSYS
+_DEAD = "ZX"
 _LONGEST_PAUSE_S = 0.2
 
 
@@ -146,9 +148,9 @@ def look(tid: int) -> None:
     outside (a stop of its group, a late interrupt) is passed on and it goes on. Raises
     TargetError."""
     stop = ops.look(tid)
-    if stop.kind == ops.StopKind.RUNNING:
+    if stop.kind == ops.StopKind.RUNNING and not ended(tid):
         return
-    if stop.kind.ended:
+    if stop.kind.ended or stop.kind == ops.StopKind.RUNNING:
         raise TargetError("the task ended while it was being worked on", pid=tid)
     if stop.kind == ops.StopKind.SIGNAL and stop.signal in _FAULTS:
         raise TargetError("the parasite failed in the task", pid=tid, why=f"signal {stop.signal}")
@@ -164,7 +166,12 @@ def stand(tid: int, timeout_s: float) -> int:
 
 
 def ended(tid: int) -> bool:
-    return ops.look(tid).kind.ended
+    """Whether the thread is dead. Of a process's first thread ptrace tells it only when the others
+    have been reaped, /proc at once."""
+    if ops.look(tid).kind.ended:
+        return True
+    task = tree.look(tid)
+    return task is None or task.state in _DEAD
 
 
 def stand_parked(tid: int, site: Site, inside: Sequence[Range], timeout_s: float) -> bool:

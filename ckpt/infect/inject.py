@@ -269,7 +269,7 @@ def _come_home(infection: _Infection) -> None:
         return
     try:
         parked = entry.stand_parked(i.tid, i.site, [i.layout.window], i.timeout_s)
-    except TargetError:
+    except (TargetError, DeadlineError):
         if entry.ended(i.tid):
             return
         raise
