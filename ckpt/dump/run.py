@@ -36,7 +36,7 @@ from ckpt.dump.preflight import (
 )
 from ckpt.dump.shared import SharedMemory
 from ckpt.dump.stats import DumpStats
-from ckpt.errors import Refusal
+from ckpt.errors import ImageError, Refusal, refused_by_kernel
 from ckpt.files.dump import FilesDump
 from ckpt.files.dumping import FileOptions
 from ckpt.images.pagemap import PE_PRESENT, Run, pagemap_messages
@@ -80,6 +80,7 @@ class _Frozen:
     boottime_ns: int = 0
 
 
+@refused_by_kernel("the dump can't go on")
 def dump(options: DumpOptions, report: Report) -> DumpStats:
     """Dump the tree at `options.tree` into `options.images_dir`.
 
@@ -120,7 +121,11 @@ def dump(options: DumpOptions, report: Report) -> DumpStats:
             stats.frozen_us = (tree.thawed_at_ns - tree.frozen_at_ns) // 1000
             _write(frozen, options, files, shared, writer, stats, report)
     stats.freezing_us = tree.freezing_ns // 1000
-    write_service(options.work_dir, "stats-dump", stats.message())
+    try:
+        write_service(options.work_dir, "stats-dump", stats.message())
+    except (ImageError, OSError) as error:
+        # The set is whole: that its figures are lost must not look like a dump that failed.
+        report.warn(str(error))
     return stats
 
 

@@ -203,11 +203,14 @@ class ImageSetWriter:
         return f"{self.directory}/{file}"
 
     def _close(self) -> None:
+        """May be interrupted at any place by a signal's exception and called again."""
         self._pool.shutdown(wait=True, cancel_futures=True)
-        for lfd in self._pages.values():
+        self._sums.clear()
+        while self._pages:
+            os.close(self._pages.popitem()[1])
+        lfd, self._dir = self._dir, -1
+        if lfd >= 0:
             os.close(lfd)
-        os.close(self._dir)
-        self._pages, self._sums, self._dir = {}, {}, -1
 
 
 def _is_summed(file: str) -> bool:

@@ -46,13 +46,14 @@ _NO_SUCH_CALL = 0x7FFF
 @dataclass(slots=True)
 class Faults:
     """Counts from the first operation called `begin` on ("": from the start) and acts at number
-    `at` (0: never); `code` 0 kills."""
+    `at` (0: never): `code` 0 kills, an errno fails, the negative number of a signal sends it."""
 
     at: int = 0
     code: int = 0
     begin: str = ""
     passed: int = 0
     last: str = ""
+    kill: Callable[[int, int], None] = os.kill
 
     def due(self, name: str, *, can_fail: bool = True) -> bool:
         """Whether this operation must fail; does not come back from where it must die."""
@@ -60,14 +61,16 @@ class Faults:
             if name != self.begin:
                 return False
             self.begin = ""
-        if self.code and not can_fail:
+        if self.code > 0 and not can_fail:
             return False
         self.passed += 1
         self.last = name
         if self.passed != self.at:
             return False
-        if not self.code:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.code <= 0:
+            print(f"signal {self.at}: {name}", file=sys.stderr, flush=True)
+            self.kill(os.getpid(), -self.code or signal.SIGKILL)
+            return False
         # Said in time: the fault is about to be seen.
         print(f"fault {self.at}: {name}", file=sys.stderr, flush=True)
         return True
@@ -108,7 +111,7 @@ class Faults:
 
         def encode(batch: Batch, *args: Any) -> bytes:
             raw = bytearray(real(batch, *args))
-            if self.code:
+            if self.code > 0:
                 for i in range(len(batch)):
                     if self.due(f"entry {i} of a batch"):
                         spoil(raw, i)
