@@ -4,6 +4,8 @@
 
 static int ends[2];
 static char *shared;
+static pid_t second;
+static pthread_barrier_t born;
 
 static void gone(void)
 {
@@ -19,6 +21,8 @@ static void member(void)
 
 static void *body(void *memory)
 {
+        second = tid_of_caller();
+        pthread_barrier_wait(&born);
         wait_for("go");
         CHECK(filled(memory, 8 * PAGE, 1));
         return NULL;
@@ -39,7 +43,10 @@ int main(void)
         pid_t zombie = child(gone);
         CALL(waitid(P_PID, zombie, &info, WEXITED | WNOWAIT));
         pid_t kid = child(member);
+        ZERO(pthread_barrier_init(&born, NULL, 2));
         ZERO(pthread_create(&thread, NULL, body, memory));
+        pthread_barrier_wait(&born);
+        until_blocked(second);
         ready_and_wait();
         ZERO(pthread_join(thread, NULL));
         CHECK(filled(memory, 8 * PAGE, 1));
