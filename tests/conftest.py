@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,11 @@ sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
 from tests.requirements import require  # noqa: E402
 from tests.support.case import Case, fresh_case  # noqa: E402
 from tests.support.procfd import become_subreaper  # noqa: E402
+
+
+def pytest_configure() -> None:
+    """A terminated run clears away what it started, as an interrupted one does."""
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated", 143))
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -32,6 +33,7 @@ def main() -> int:
     if os.geteuid() != 0:
         parser.error("dump and restore need root")
     become_subreaper()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     BUILD.mkdir(exist_ok=True)
     built = Path(tempfile.mkdtemp(prefix="bench-built-"))
     found: list[Figures] = []
