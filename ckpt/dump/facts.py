@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ckpt.errors import Refusal, TargetError
+from ckpt.errors import KernelError, Refusal, TargetError
 from ckpt.mem import vma
 from ckpt.procfs import scalars
 from ckpt.procfs.limits import parse_limits
@@ -35,7 +35,15 @@ _TASK_FILES = (
     *("stat", "status", "smaps", "auxv", "limits", "personality", "timers", "oom_score_adj"),
     *("coredump_filter", "loginuid", "cgroup", "timens_offsets"),
 )
-_OPTIONAL = {"timers", "loginuid", "timens_offsets", "cgroup", "attr/current"}
+_OPTIONAL = {"timers", "loginuid", "timens_offsets", "cgroup"}
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Namespaces, and what a security module calls the task (empty where none does)."""
+
+    namespaces: Namespaces
+    profile: bytes
 
 
 @dataclass
@@ -45,7 +53,7 @@ class Facts:
     pid: int
     raw: dict[str, bytes]
     threads: dict[int, tuple[bytes, bytes]]
-    namespaces: Namespaces
+    surroundings: Surroundings
     _statuses: dict[int, Status] = field(default_factory=dict)
 
     @cached_property
@@ -85,8 +93,8 @@ class Facts:
         return parse_stat(self.threads[tid][0])
 
 
-def namespaces_of(proc: ProcDir) -> Namespaces:
-    """The namespaces of a live task."""
+def surroundings_of(proc: ProcDir) -> Surroundings:
+    """The surroundings of a live task."""
     found = {}
     for kind in KINDS:
         try:
@@ -94,7 +102,11 @@ def namespaces_of(proc: ProcDir) -> Namespaces:
         except TargetError:
             if not proc.alive():
                 raise
-    return Namespaces(found)
+    try:
+        profile = (proc.read_if("attr/current") or b"").strip(b"\0\n")
+    except KernelError:
+        profile = b""  # EINVAL: no security module shows anything here
+    return Surroundings(Namespaces(found), profile)
 
 
 def look(proc: ProcDir, *, memory: bool = True) -> Facts:
@@ -107,7 +119,7 @@ def look(proc: ProcDir, *, memory: bool = True) -> Facts:
         if data is not None:
             raw[name] = data
     threads = {tid: files for tid in proc.tids() if (files := _thread_files(proc, tid))}
-    return Facts(proc.pid, raw, threads, namespaces_of(proc))
+    return Facts(proc.pid, raw, threads, surroundings_of(proc))
 
 
 def _thread_files(proc: ProcDir, tid: int) -> tuple[bytes, bytes] | None:
@@ -120,7 +132,7 @@ def _thread_files(proc: ProcDir, tid: int) -> tuple[bytes, bytes] | None:
         return None
 
 
-def obstacles(facts: Facts, ours: Namespaces) -> Iterator[Refusal]:
+def obstacles(facts: Facts, ours: Surroundings) -> Iterator[Refusal]:
     """Everything about the task itself that a restore could not bring back yet."""
     pid, status = facts.pid, facts.status
     if status.kernel_thread or not facts.raw["smaps"]:
@@ -129,9 +141,12 @@ def obstacles(facts: Facts, ours: Namespaces) -> Iterator[Refusal]:
     if _is_32bit(facts.auxv):
         yield Refusal(pid, "the task", "it runs 32-bit code; not restored yet")
         return
-    for kind in facts.namespaces.differ(ours):
+    for kind in facts.surroundings.namespaces.differ(ours.namespaces):
         if kind not in ("time", "pid_for_children", "time_for_children"):
             yield Refusal(pid, f"{kind} namespace", "it is not ckpt's own; not restored yet")
+    if facts.surroundings.profile != ours.profile:
+        profile = facts.surroundings.profile.decode(errors="replace")
+        yield Refusal(pid, f"security profile {profile}", "it is not ckpt's own; not restored yet")
     if facts.raw.get("timers", b"").strip():
         ids = ", ".join(str(t.timer_id) for t in parse_timers(facts.raw["timers"]))
         yield Refusal(pid, f"POSIX timer {ids}", "timers are not restored yet")

@@ -10,7 +10,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ckpt._native import lib
-from ckpt.dump.facts import Facts, look, namespaces_of, obstacles
+from ckpt.dump.facts import Facts, look, obstacles, surroundings_of
 from ckpt.errors import Refusal, RefusedError, TargetError
 from ckpt.mem.vma import Backing, from_smap
 from ckpt.procfs.reader import ProcDir
@@ -32,7 +32,7 @@ def preflight(options: DumpOptions, files: FilesDump) -> None:
     """Raise RefusedError with all that is in the way, or TargetError when there is no such tree."""
     found: list[Refusal] = []
     with ProcDir(os.getpid()) as own:
-        ours = namespaces_of(own)
+        ours = surroundings_of(own)
     seen = process_tree(options.tree)
     if os.getpid() in (task.pid for task in seen):
         raise TargetError("the tree holds ckpt itself", pid=options.tree, hint="dump a subtree")

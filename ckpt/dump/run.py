@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ckpt.dump import describe, inside, snapshot
-from ckpt.dump.facts import look, namespaces_of, obstacles
+from ckpt.dump.facts import look, obstacles, surroundings_of
 from ckpt.dump.preflight import (
     preflight,
     refuse,
@@ -229,7 +229,7 @@ def _model(root: int, frozen: _Frozen) -> Tree:
 def _judge(frozen: _Frozen, options: DumpOptions) -> None:
     """Refuse what turned up between the preflight and the freeze."""
     with ProcDir(os.getpid()) as own:
-        ours = namespaces_of(own)
+        ours = surroundings_of(own)
     found: list[Refusal] = []
     for taken in frozen.snapshots:
         assert taken.inside is not None
