@@ -12,6 +12,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ckpt.errors import TargetError
 from ckpt.infect.batch import Batch, Data
 from ckpt.task import creds, signals
 
@@ -53,7 +54,12 @@ class Answers:
 
 
 def answers(raw: bytes, securebits: int) -> Answers:
-    """`raw` holds the ANSWERS_SIZE bytes; `securebits` is what the last call returned."""
+    """`raw` holds the ANSWERS_SIZE bytes; `securebits` is what the last call returned.
+
+    Raises TargetError where they could not be read.
+    """
+    if len(raw) != ANSWERS_SIZE:
+        raise TargetError("what a thread has answered can't be read", why=f"{len(raw)} bytes")
     return Answers(
         stack=raw[_STACK_AT : _STACK_AT + signals.STACK_SIZE],
         clear_child_tid=struct.unpack_from("<Q", raw, _TID_AT)[0],

@@ -10,6 +10,7 @@ further fault. The code under test knows nothing of it.
 from __future__ import annotations
 
 import os
+import resource
 import select
 import signal
 import socket
@@ -113,11 +114,20 @@ class Faults:
             raw = bytearray(real(batch, *args))
             if self.code > 0:
                 for i in range(len(batch)):
-                    if self.due(f"entry {i} of a batch"):
+                    if _is_call(raw, i) and self.due(f"entry {i} of a batch"):
                         spoil(raw, i)
             return bytes(raw)
 
         Batch.encode = encode  # type: ignore[method-assign]
+
+
+def _is_call(raw: bytearray, index: int) -> bool:
+    """Whether an entry is a system call: the others can't fail."""
+    from ckpt._native import lib
+    from ckpt.infect import driven
+
+    at = driven._HEAD.size + driven._ENTRY.size * index
+    return bool(driven._ENTRY.unpack_from(raw, at)[0] == lib.CKPT_OP_CALL)
 
 
 def spoil(raw: bytearray, index: int) -> None:
@@ -167,8 +177,10 @@ class End:
         return f"exit code {self.code}\n{self.said[-4000:]}"
 
 
-def run(argv: list[str], faults: Faults, log: Path) -> End:
-    """Call `ckpt` with `argv` in a child with these faults, what it says to `log`; wait for it."""
+def run(argv: list[str], faults: Faults, log: Path, room: int = 0) -> End:
+    """Call `ckpt` with `argv` in a child with these faults, what it says to `log`; wait for it.
+
+    `room`: bytes of address space beyond what it has now, for it and what it starts."""
     import ckpt.dump.run
     import ckpt.restore.run  # noqa: F401  the child must not spend its time on imports
     from ckpt.cli.invoke import invoke
@@ -185,6 +197,9 @@ def run(argv: list[str], faults: Faults, log: Path) -> End:
                 os.dup2(out.fileno(), 2)
             sys.stdout = os.fdopen(1, "w", closefd=False)
             sys.stderr = os.fdopen(2, "w", closefd=False)
+            if room:
+                pages = int(Path("/proc/self/statm").read_text().split()[0])
+                resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + room, -1))
             real_write = os.write
             faults.install()
             code = invoke(argv)
