@@ -35,8 +35,8 @@ class Family:
     def log(self) -> Path:
         return self.case.folder / "controller.log"
 
-    def restore(self, faults: Faults) -> End:
-        return run([*self.argv, "-v4"], faults, self.log)
+    def restore(self, faults: Faults, without: tuple[int, ...] = ()) -> End:
+        return run([*self.argv, "-v4"], faults, self.log, without=without)
 
     def left(self) -> list[int]:
         """What lives of the tree, or below us, that should not if it is gone."""

@@ -164,6 +164,22 @@ class _FaultyLib:
         return call
 
 
+def drop(capabilities: tuple[int, ...]) -> None:
+    """Take capabilities from this process for good, from all of its sets but the bounding one."""
+    from ckpt._native import check, ffi, lib
+
+    if not capabilities:
+        return
+    head = ffi.new("uint32_t[2]", [0x20080522, 0])  # version 3
+    sets = ffi.new("uint32_t[6]")
+    at = [int(ffi.cast("uintptr_t", pointer)) for pointer in (head, sets)]
+    check(lib.ckpt_call(lib.__NR_capget, *at, 0, 0, 0, 0), "capget")
+    for number in capabilities:
+        for kind in range(3):
+            sets[3 * (number // 32) + kind] &= ~(1 << number % 32) & 0xFFFFFFFF
+    check(lib.ckpt_call(lib.__NR_capset, *at, 0, 0, 0, 0), "capset")
+
+
 @dataclass(frozen=True, slots=True)
 class End:
     """How a controller ended: exit code (negative: signal), what it said, how many operations it
@@ -177,10 +193,14 @@ class End:
         return f"exit code {self.code}\n{self.said[-4000:]}"
 
 
-def run(argv: list[str], faults: Faults, log: Path, room: int = 0) -> End:
+def run(
+    argv: list[str], faults: Faults, log: Path, room: int = 0, without: tuple[int, ...] = ()
+) -> End:
     """Call `ckpt` with `argv` in a child with these faults, what it says to `log`; wait for it.
 
-    `room`: bytes of address space beyond what it has now, for it and what it starts."""
+    `room`: bytes of address space beyond what it has now, for it and what it starts. `without`:
+    capabilities that it has not got.
+    """
     import ckpt.dump.run
     import ckpt.restore.run  # noqa: F401  the child must not spend its time on imports
     from ckpt.cli.invoke import invoke
@@ -200,6 +220,7 @@ def run(argv: list[str], faults: Faults, log: Path, room: int = 0) -> End:
             if room:
                 pages = int(Path("/proc/self/statm").read_text().split()[0])
                 resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + room, -1))
+            drop(without)
             real_write = os.write
             faults.install()
             code = invoke(argv)
