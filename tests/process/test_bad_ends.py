@@ -109,6 +109,7 @@ def truncate(path: Path) -> None:
     os.truncate(path, path.stat().st_size * 2 // 3)
 
 
+@pytest.mark.timeout(600)  # some sixty commands
 @pytest.mark.parametrize("damage", [flip, truncate, os.unlink])
 def test_damaged_images(case: Case, damage: object) -> None:
     """Every image in turn: named, nothing built. Whole again, the set restores."""

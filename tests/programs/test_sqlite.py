@@ -10,6 +10,9 @@ from pathlib import Path
 from tests.requirements import require
 from tests.support.case import Case
 from tests.support.victim import Victim
+from tests.support.waiting import wait_until
+
+WAIT4 = "61"
 
 SCRIPT = """
 PRAGMA cache_size=10;
@@ -44,6 +47,9 @@ def begun(case: Case) -> Victim:
     script.write_text(SCRIPT)
     victim = case.start_command("sqlite3", "-batch", "-init", str(script), "test.db", ".quit")
     victim.wait_ready()
+    # What said so is a shell below it, which system(3) may not have begun to wait for yet.
+    call = Path(f"/proc/{victim.pid}/syscall")
+    wait_until(victim.pid, lambda: call.read_text().split()[0] == WAIT4)
     return victim
 
 
