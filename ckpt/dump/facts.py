@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from ckpt._native import lib
 from ckpt.errors import KernelError, Refusal, TargetError
+from ckpt.infect.batch import number
 from ckpt.mem import vma
 from ckpt.procfs import scalars
 from ckpt.procfs.limits import parse_limits
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from ckpt.procfs.reader import ProcDir
 
 _SCHED_OTHER = 0
+_IOPRIO_WHO_PROCESS, _IOPRIO_CLASS_SHIFT = 1, 13
 _TASK_FILES = (
     *("stat", "status", "smaps", "auxv", "limits", "personality", "timers", "oom_score_adj"),
     *("coredump_filter", "loginuid", "cgroup", "timens_offsets"),
@@ -162,6 +165,12 @@ def _is_32bit(auxv: bytes) -> bool:
     return any(auxv[4:8])
 
 
+def _io_class(tid: int) -> int:
+    """The class of ioprio_get(2), 0 where the thread never asked for one."""
+    value = lib.ckpt_call(number("ioprio_get"), _IOPRIO_WHO_PROCESS, tid, 0, 0, 0, 0)
+    return int(value) >> _IOPRIO_CLASS_SHIFT if value > 0 else 0
+
+
 def _resets_on_fork(tid: int) -> bool:
     try:
         return bool(os.sched_getscheduler(tid) & os.SCHED_RESET_ON_FORK)
@@ -187,3 +196,5 @@ def _thread_obstacles(facts: Facts) -> Iterator[Refusal]:
         elif _resets_on_fork(tid):
             why = "scheduling that is reset on fork is not restored yet"
             yield Refusal(facts.pid, where, why)
+        if _io_class(tid):
+            yield Refusal(facts.pid, where, "its I/O priority is not restored yet")
