@@ -89,8 +89,8 @@ def test_shell_in_a_loop(case: Case) -> None:
         carry_moving(case, victim)
     (victim.folder / "enough").touch()
     victim.verdict()
-    lines = log.read_text().split()
-    assert len(lines) > 180 and lines == [str(i + 1) for i in range(len(lines))]
+    written = log.read_text().split()
+    assert len(written) > 180 and written == [str(i + 1) for i in range(len(written))]
 
 
 def carry_moving(case: Case, victim: Victim) -> None:
