@@ -7,6 +7,7 @@ CAP_CHECKPOINT_RESTORE over this process, as map_files does.
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 from typing import TYPE_CHECKING, Self
@@ -91,5 +92,10 @@ def _anonymous(size: int, *, reserve: bool) -> int:
             return os.open(link, os.O_RDWR | os.O_CLOEXEC)
     except OSError as error:
         raise RestoreError(
-            "shared memory can't be made", resource=f"{size} bytes", why=error.strerror or ""
+            "shared memory can't be made",
+            resource=f"{size} bytes",
+            why=error.strerror or "",
+            hint="ckpt restore needs CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE"
+            if error.errno == errno.EPERM
+            else "",
         ) from error

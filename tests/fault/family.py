@@ -72,7 +72,9 @@ class Family:
         assert os.listdir("/proc/self/fd") == self.lfds, f"{when}: descriptors of ours"
 
     def clear(self) -> None:
+        """End what is left; what it may have said is taken back, for the size is looked at."""
         processes.end_leftovers(self.known)
+        os.truncate(self.victim.folder / "out", 0)
 
     def finish(self, when: str) -> None:
         """The restored tree ends by itself with success, and can be restored anew."""
@@ -81,8 +83,6 @@ class Family:
         assert self.victim.out == f"{SUCCESS}\n", f"{when}: {self.victim.out}"
         self.clear()
         os.close(self.victim.held.pop())
-        # As it was when it was dumped: its size is looked at.
-        os.truncate(self.victim.folder / "out", 0)
 
     def whole_restore(self, when: str) -> None:
         end = self.restore(Faults())

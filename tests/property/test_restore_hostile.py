@@ -28,7 +28,8 @@ STRESS = bool(os.environ.get("CKPT_STRESS"))
 PLANS = 5000 if STRESS else 60
 RESTORES = 400 if STRESS else 12
 ROOM = 2 << 30
-PLAN_S = 10
+PLAN_S = 5
+"""Of processor time: the machine may be busy."""
 
 
 class Originals:
@@ -78,7 +79,7 @@ def plan(folder: Path) -> list[str]:
 def check_plan(originals: Originals, seed: int) -> None:
     folder, told = originals.hostile(seed)
     lfds = os.listdir("/proc/self/fd")
-    began = time.monotonic()
+    began = time.process_time()
     try:
         assert plan(folder), told
     except CkptError as error:
@@ -87,7 +88,7 @@ def check_plan(originals: Originals, seed: int) -> None:
         raise AssertionError(f"{told}: {error!r}") from error
     finally:
         shutil.rmtree(folder.parent)
-    assert time.monotonic() - began < PLAN_S, told
+    assert time.process_time() - began < PLAN_S, told
     assert os.listdir("/proc/self/fd") == lfds, f"{told}: descriptors of ours"
 
 
