@@ -90,11 +90,15 @@ class SeizedTree:
     def _freeze(self) -> None:
         while self._attached.seize(_threads(_scan(self._root))):
             pass
+        # The kernel may skip a child while a sibling of it exits: one scan that finds nothing new is
+        # no proof, it must say the same twice.
+        before: list[_Seen] = []
         while True:
             self._attached.stand()
             seen = _scan(self._root)
-            if not self._attached.seize(_threads(seen)):
+            if not self._attached.seize(_threads(seen)) and seen == before:
                 break
+            before = seen
         self.frozen_at_ns = self._attached.interrupted_at_ns
         self.freezing_ns = time.monotonic_ns() - self.frozen_at_ns
         self._read(seen)

@@ -52,7 +52,6 @@ TASK_STATUS = [
     "Speculation_Store_Bypass",
 ]
 EXACT_STATUS = [
-    "FDSize",
     "VmSize",
     "VmPin",
     "VmData",
