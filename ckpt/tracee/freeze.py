@@ -90,8 +90,8 @@ class SeizedTree:
     def _freeze(self) -> None:
         while self._attached.seize(_threads(_scan(self._root))):
             pass
-        # The kernel may skip a child while a sibling of it exits: one scan that finds nothing new is
-        # no proof, it must say the same twice.
+        # The kernel may skip a child while a sibling of it exits: one scan that finds nothing
+        # new is no proof, it must say the same twice.
         before: list[_Seen] = []
         while True:
             self._attached.stand()
