@@ -44,8 +44,10 @@ int main(void)
         join_child(child(group_leader));
         hear(told[0]);
         hear(told[0]);
-        close(told[0]);
         close(told[1]);
+        char end;
+        CHECK(read(told[0], &end, 1) == 0); /* the members have closed theirs */
+        close(told[0]);
         ready_and_wait();
         for (int i = 0; i < 2; i++) {
                 CALL(wait(&status));
