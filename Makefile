@@ -19,6 +19,10 @@ stress: install
 
 bench: install
 	$(PY) -m tests.bench
+	$(PY) -m tests.bench.tracking
+	$(PY) -m tests.bench.increment
+	$(PY) -m tests.bench.chain
+	$(PY) -m tests.bench.gaps
 
 lint: install
 	$(PY) -m pytest tests/unit/test_linters.py

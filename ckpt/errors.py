@@ -66,6 +66,13 @@ class ImageError(CkptError):
     exit_code = 5
 
 
+class PeerError(ImageError):
+    """The other end of a connection can't be reached, is not trusted, broke off, or spoke what is
+    no page server's protocol."""
+
+    exit_code = 10
+
+
 class RestoreError(CkptError):
     """The surroundings don't allow this restore: a taken pid, a changed or missing file."""
 
@@ -95,6 +102,25 @@ class DeadlineError(CkptError):
     """Something did not happen in time; the target was put back."""
 
     exit_code = 8
+
+
+class ActionError(CkptError):
+    """A script of --action-script failed, and with it the operation, which was taken back."""
+
+    exit_code = 11
+    images_stay = False
+
+    @classmethod
+    def after_dump(cls, why: str, status: int, pid: int | None) -> ActionError:
+        """The images are whole already. The exit code is the script's own, as CRIU's is."""
+        error = cls(
+            "the post-dump script failed",
+            pid=pid,
+            why=why,
+            hint="the images are whole, the tree runs on",
+        )
+        error.exit_code, error.images_stay = status, True
+        return error
 
 
 class HarmError(CkptError):

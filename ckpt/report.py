@@ -11,6 +11,11 @@ from __future__ import annotations
 class Report:
     """The silent report, and the interface that others override."""
 
+    @property
+    def output_lfd(self) -> int:
+        """Our descriptor for what a program says that works for us: standard error, or the log."""
+        return 2
+
     def error(self, text: str) -> None:
         """Something failed and the work ends, or harm was done that can't be put right."""
 
@@ -25,6 +30,9 @@ class Report:
 
     def stage(self, name: str) -> None:
         """A new stage begins: one or two words, such as "freeze" or "memory"."""
+
+    def result(self, text: str) -> None:
+        """What one of several rounds has come to: for whoever watches."""
 
     def progress(self, done_bytes: int, total_bytes: int) -> None:
         """`done_bytes` of `total_bytes` of this stage are moved. Cheap: call it as often as a

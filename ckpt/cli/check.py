@@ -3,7 +3,7 @@
 Everything is tried and told. The exit code speaks of what every dump and restore needs; --extra
 makes what only some trees need count as well, --experimental what ckpt can't use yet. With
 --feature the exit code is the answer for this one, and `list` names all: CRIU's words and codes, so
-that a script or runtime may ask.
+that a script or runtime may ask. --tree asks of a tree instead (ckpt.cli.check_tree).
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ def run(args: Args) -> int:
         raise UsageError(
             "takes no operand", resource=args.operands[0], hint="ckpt check --feature NAME"
         )
+    if args.tree is not None:
+        from ckpt.cli.check_tree import run as check_tree
+
+        return check_tree(args)
     if args.feature == LIST:
         show(_as_json(sorted(by_name())) if args.json else "\n".join(sorted(by_name())))
         return 0

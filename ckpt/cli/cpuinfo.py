@@ -13,6 +13,7 @@ from ckpt.cli.output import show
 from ckpt.errors import ImageError, UsageError
 from ckpt.images import directory, framing
 from ckpt.kerndat.cpu import IMAGE, from_message, mismatches, this_cpu, to_message
+from ckpt.kerndat.cpufeature import DEFAULT_CPU_CAP
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from ckpt.cli.parser import Args
     from ckpt.images.pb.cpuinfo_pb2 import cpuinfo_entry
 
-DEFAULT_CPU_CAP = frozenset({"fpu", "ins"})
 _NAME = "cpuinfo"
 _LARGEST = 1 << 20
 

@@ -4,27 +4,53 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ckpt.cli.cgroups import dump_cgroups
+from ckpt.cli.connection import server_of, tls_of
 from ckpt.cli.output import show
 from ckpt.cli.stats import as_json, as_lines
-from ckpt.dump.options import DEFAULT_CPU_CAP, DEFAULT_TIMEOUT_S, DumpOptions
+from ckpt.dump.options import DEFAULT_GHOST_LIMIT, DEFAULT_TIMEOUT_S, DumpOptions
 from ckpt.errors import UsageError
+from ckpt.kerndat.cpufeature import DEFAULT_CPU_CAP
 
 if TYPE_CHECKING:
     from ckpt.cli.parser import Args
+    from ckpt.dump.stats import DumpStats
 
 
 def run(args: Args) -> int:
     """0, or what the dump raises."""
     options = options_of(args)
-    # Only now: what the orchestrator imports takes longer than everything up to here.
-    from ckpt.dump.run import dump
-
-    stats = dump(options, args.report)
+    stats = _dump(args, options)
     if args.json:
         show(as_json(stats))
     elif args.display_stats:
         show("Displaying dump stats:", *as_lines(stats))
     return 0
+
+
+def _dump(args: Args, options: DumpOptions) -> DumpStats:
+    # Only now: what the orchestrators import takes longer than everything up to here.
+    if args.pre_rounds is None:
+        if args.max_downtime is not None:
+            hint = "--pre-rounds auto --max-downtime MS"
+            raise UsageError("needs --pre-rounds auto", resource="--max-downtime", hint=hint)
+        from ckpt.dump.run import dump
+
+        return dump(options, args.report)
+    if bool(args.pre_rounds) == (args.max_downtime is not None):
+        why = "auto needs a --max-downtime, a number of rounds has none"
+        raise UsageError("no such rounds", resource="--pre-rounds", why=why)
+    if options.page_server is not None:
+        hint = "ckpt pre-dump and ckpt dump, each with a page server of its own"
+        raise UsageError("does not go with --page-server", resource="--pre-rounds", hint=hint)
+    from ckpt.dump.rounds import dump_after_rounds
+
+    return dump_after_rounds(
+        options,
+        args.report,
+        rounds=args.pre_rounds or None,
+        max_downtime_ms=args.max_downtime,
+    )
 
 
 def options_of(args: Args) -> DumpOptions:
@@ -40,7 +66,25 @@ def options_of(args: Args) -> DumpOptions:
         shell_job=args.shell_job,
         file_locks=args.file_locks,
         external=args.external,
+        force_irmap=args.force_irmap,
+        irmap_scan_path=args.irmap_scan_path,
+        skip_in_flight=args.skip_in_flight,
+        link_remap=args.link_remap,
+        file_validation=args.file_validation or "filesize",
+        ghost_limit=DEFAULT_GHOST_LIMIT if args.ghost_limit is None else args.ghost_limit,
+        ext_unix_sk=args.ext_unix_sk,
+        tcp_established=args.tcp_established,
+        tcp_close=args.tcp_close,
+        network_lock=args.network_lock or "nftables",
         timeout_s=DEFAULT_TIMEOUT_S if args.timeout is None else args.timeout,
         cpu_cap=DEFAULT_CPU_CAP if args.cpu_cap is None else args.cpu_cap,
+        cgroups=dump_cgroups(args),
         checksums=args.checksums,
+        prev_images_dir=args.prev_images_dir or "",
+        track_mem=args.track_mem,
+        track_mode=args.track_mode or "",
+        auto_dedup=args.auto_dedup,
+        page_server=server_of(args),
+        tls=tls_of(args),
+        action_script=args.action_script,
     )

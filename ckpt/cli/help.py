@@ -16,7 +16,7 @@ _INDENT = 26
 def overview() -> str:
     """What `ckpt --help` prints."""
     lines = ["usage: ckpt VERB [options]", "", "Checkpoint and restore running process trees.", ""]
-    lines += [f"  {verb.name:<10}{verb.summary}" for verb in VERBS.values()]
+    lines += [f"  {verb.name:<12}{verb.summary}" for verb in VERBS.values()]
     lines += ["", f"not yet: {', '.join(NOT_YET)}", "", "common options:"]
     lines += [line for option in GROUPS["common"] for line in _described(option)]
     lines += ["", "examples:", *(verb.example for verb in VERBS.values())]

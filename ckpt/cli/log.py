@@ -50,6 +50,10 @@ class LogReport(Report):
         self._start_s = time.monotonic() if start_s is None else start_s
         self._bar = _bar() if level > 0 and sys.stderr.isatty() else None
 
+    @property
+    def output_lfd(self) -> int:
+        return 2 if self._lfd is None else self._lfd
+
     def error(self, text: str) -> None:
         self._log(ERROR, text, caller())
 
@@ -66,6 +70,11 @@ class LogReport(Report):
         self._log(INFO, f"Stage: {name}")
         if self._bar:
             self._bar.stage(name)
+
+    def result(self, text: str) -> None:
+        self._log(INFO, text)
+        if self._bar and (self._lfd is not None or self.level < INFO):
+            self._bar.line(text)
 
     def progress(self, done_bytes: int, total_bytes: int) -> None:
         if self._bar:

@@ -24,8 +24,7 @@ class Option:
     clause. `dest`: the name of the value, by default `name` with underscores. `parse` turns the
     argument's text into the value and raises ValueError; a flag sets `value`.
     `repeat`: every occurrence is kept, in order. `clears`: values that it takes back.
-    `harmless`: arguments of a refused option that change nothing and so are accepted. `merge`
-    replaces `parse` where the value depends on the one before, which at first is `initial`.
+    `merge` replaces `parse` where the value depends on the one before, which at first is `initial`.
     """
 
     name: str
@@ -42,7 +41,6 @@ class Option:
     repeat: bool = False
     negatable: bool = False
     clears: tuple[str, ...] = ()
-    harmless: tuple[str, ...] = ()
     merge: Callable[[Any, str | None], Any] | None = None
     initial: Any = None
     criu: bool = True
@@ -78,6 +76,3 @@ class Option:
             return self.value
         parsed = self.parse(argument or "")
         return (*before, parsed) if self.repeat else parsed
-
-    def refuses(self, argument: str | None) -> bool:
-        return self.status is Status.REFUSED and argument not in self.harmless

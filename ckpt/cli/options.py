@@ -14,29 +14,26 @@ from __future__ import annotations
 from functools import partial
 
 from ckpt.cli import values
+from ckpt.cli.cgroups import CGROUPS
+from ckpt.cli.features import CHECK, FEATURES
+from ckpt.cli.increment import DUMPS, INCREMENT
+from ckpt.cli.network import NETWORK, SERVER
 from ckpt.cli.option import Option, Status
 
-ALL = ("dump", "restore", "check", "show", "cpuinfo")
+ALL = (
+    *("dump", "pre-dump", "restore", "page-server", "check", "show", "dedup", "cpuinfo"),
+    *("track", "untrack"),
+)
 DUMP = ("dump",)
 RESTORE = ("restore",)
 BOTH = ("dump", "restore")
-CHECK = ("check",)
-SERVERS = ("page-server", "lazy-pages", "service")
 
 _accepted = partial(Option, status=Status.ACCEPTED)
 _refused = partial(Option, status=Status.REFUSED)
 
-_TCP = "a tree with TCP sockets is refused either way"
-_UNIX = "a tree with Unix sockets is refused either way"
-_DELETED = "a deleted file is refused either way"
-_NOTIFY = "inotify and fanotify are refused either way"
 _MOUNTS = "a foreign mount namespace is refused either way"
 _NO_MOUNTS = "mount namespaces are not restored yet"
 _NO_NET = "network namespaces are not restored yet"
-_NO_CGROUPS = "cgroups are not restored yet"
-_NO_INCREMENT = "incremental dumps are not there yet"
-_NO_SERVER = "no verb of ckpt serves pages yet"
-_NO_TLS = "no verb of ckpt opens a connection yet"
 _NO_LAZY = "lazy restore is not there yet"
 
 COMMON = (
@@ -81,19 +78,17 @@ COMMON = (
         parse=values.lfd,
         repeat=True,
     ),
-    Option("json", "print the result as JSON", verbs=(*BOTH, "check", "show"), criu=False),
+    Option(
+        "json",
+        "print the result as JSON",
+        verbs=(*DUMPS, "restore", *SERVER, "check", "show", "dedup", "track", "untrack"),
+        criu=False,
+    ),
     _accepted(
         "log-pid",
         "a log file for each pid",
         negatable=True,
         why="one process does all of the work and writes one log",
-    ),
-    _accepted(
-        "status-fd",
-        "write a zero byte to FD once requests are served",
-        arg="FD",
-        parse=values.lfd,
-        why="dump and restore serve no requests; CRIU does not write to it there either",
     ),
     _accepted(
         "unprivileged",
@@ -105,15 +100,24 @@ COMMON = (
         "deprecated", "allow deprecated functions", negatable=True, why="ckpt has none of them"
     ),
     _accepted("libdir", "folder of plugins", short="L", arg="DIR", why="ckpt has no plugins"),
-    _refused(
-        "action-script", "run a script at every stage", arg="FILE", why="scripts are not run yet"
+    Option(
+        "action-script",
+        "run FILE at every stage; CRTOOLS_SCRIPT_ACTION names it, see ckpt(1)",
+        arg="FILE",
+        verbs=(*BOTH, *SERVER),
+        repeat=True,
     ),
     _refused("stream", "images through criu-image-streamer", negatable=True, why="not there yet"),
 )
 
 TREE = (
     Option(
-        "tree", "pid of the root of the tree", short="t", arg="PID", verbs=DUMP, parse=values.pid
+        "tree",
+        "pid of the root of the tree",
+        short="t",
+        arg="PID",
+        verbs=(*DUMPS, *CHECK),
+        parse=values.pid,
     ),
     Option(
         "leave-running",
@@ -150,7 +154,10 @@ TREE = (
         negatable=True,
     ),
     Option(
-        "pidfile", "write the root's pid to FILE, which must not exist", arg="FILE", verbs=RESTORE
+        "pidfile",
+        "write the pid of the root, or of the server, to FILE, which must not exist",
+        arg="FILE",
+        verbs=(*RESTORE, *SERVER),
     ),
     Option(
         "exec-cmd",
@@ -162,11 +169,17 @@ TREE = (
     Option(
         "no-checksums",
         "neither write nor verify checksums",
+        verbs=(*DUMPS, "restore", *SERVER),
         dest="checksums",
         value=False,
         criu=False,
     ),
-    Option("display-stats", "print the statistics at the end", negatable=True),
+    Option(
+        "display-stats",
+        "print the statistics at the end",
+        verbs=(*DUMPS, "restore"),
+        negatable=True,
+    ),
     Option(
         "cpu-cap",
         "what of the CPU is recorded or must match: fpu, ins, cpu, all, none, ^not "
@@ -190,13 +203,22 @@ FILES = (
         "shell-job",
         "the tree is a job of a shell: its terminal and session are outside it",
         short="j",
+        verbs=(*BOTH, *CHECK),
         negatable=True,
     ),
-    Option("file-locks", "dump and restore file locks", short="l", negatable=True),
+    Option(
+        "file-locks",
+        "dump and restore file locks",
+        short="l",
+        verbs=(*BOTH, *CHECK),
+        negatable=True,
+    ),
     Option(
         "external",
-        "what is outside the tree and stays there: file[MNT_ID:INODE], tty[RDEV:DEV]",
+        "what is outside the tree and stays there: file[MNT_ID:INODE], tty[RDEV:DEV], pidfd[PID], "
+        "unix[INODE]",
         arg="RESOURCE",
+        verbs=(*BOTH, *CHECK),
         parse=values.external,
         repeat=True,
     ),
@@ -214,26 +236,43 @@ FILES = (
         negatable=True,
         why="a device whose path is gone fails the restore",
     ),
-    _accepted("link-remap", "link deleted files back", negatable=True, why=_DELETED),
-    _accepted(
+    Option(
+        "link-remap",
+        "give a deleted file that has other names another one, for the restore to find",
+        verbs=(*DUMP, *CHECK),
+        negatable=True,
+    ),
+    Option(
         "ghost-limit",
-        "largest deleted file to carry",
+        "how much data a deleted file may have that is carried in the images (default 1M)",
         arg="SIZE",
+        verbs=(*DUMP, *CHECK),
         parse=values.size,
-        why=_DELETED,
     ),
-    _accepted("ghost-fiemap", "find holes of deleted files", negatable=True, why=_DELETED),
-    _accepted("force-irmap", "look up names of watched files", negatable=True, why=_NOTIFY),
     _accepted(
-        "irmap-scan-path", "where to look for watched files", arg="DIR", repeat=True, why=_NOTIFY
+        "ghost-fiemap",
+        "find holes of deleted files by FIEMAP",
+        negatable=True,
+        why="holes are always found, by SEEK_DATA, which more file systems know",
     ),
-    _refused(
+    Option(
+        "force-irmap",
+        "search for watched files by their inode numbers, don't ask the kernel for their paths",
+        verbs=(*DUMP, *CHECK),
+        negatable=True,
+    ),
+    Option(
+        "irmap-scan-path",
+        "where to search for watched files whose paths the kernel can't tell",
+        arg="DIR",
+        verbs=(*DUMP, *CHECK),
+        repeat=True,
+    ),
+    Option(
         "file-validation",
-        "how a file is compared: filesize or buildid",
+        "how a file is compared: filesize (default), or buildid where it has one",
         arg="METHOD",
-        harmless=("filesize",),
-        why="files are compared by size and mode (the method `filesize` is accepted), "
-        "not by build id yet",
+        parse=values.file_validation,
     ),
     Option(
         "skip-file-rwx-check",
@@ -250,22 +289,39 @@ FILES = (
 )
 
 SOCKETS = (
-    _accepted("tcp-established", "established TCP connections", negatable=True, why=_TCP),
-    _accepted("tcp-close", "restore TCP connections closed", negatable=True, why=_TCP),
-    _accepted("skip-in-flight", "leave out half-open TCP connections", negatable=True, why=_TCP),
-    _accepted(
-        "network-lock",
-        "how packets are held: iptables, nftables, skip",
-        arg="METHOD",
-        why=_TCP,
+    Option(
+        "tcp-established",
+        "dump and restore TCP connections",
+        verbs=(*BOTH, *CHECK),
+        negatable=True,
     ),
-    _accepted(
+    Option(
+        "tcp-close",
+        "leave TCP connections out of the dump, or of what is restored: they come back closed",
+        verbs=(*BOTH, *CHECK),
+        negatable=True,
+    ),
+    Option(
+        "skip-in-flight",
+        "leave out connections that no accept(2) has taken yet; they are lost",
+        verbs=(*DUMP, *CHECK),
+        negatable=True,
+    ),
+    Option(
+        "network-lock",
+        "how packets of connections are held off meanwhile: nftables (default) or skip; iptables "
+        "is not there",
+        arg="METHOD",
+        parse=values.network_lock,
+    ),
+    Option(
         "ext-unix-sk",
-        "Unix sockets with a peer outside",
+        "datagram UNIX sockets may be connected to sockets outside the tree (these, or any), to "
+        "which a restore connects them again by name",
         short="x",
         arg="INODES",
         arg_optional=True,
-        why=_UNIX,
+        parse=values.inodes,
     ),
 )
 
@@ -301,58 +357,9 @@ NAMESPACES = (
     _refused("lsm-mount-context", "security context of mounts", arg="CONTEXT", why=_NO_MOUNTS),
 )
 
-CGROUPS = (
-    _refused(
-        "manage-cgroups",
-        "how cgroups are restored: ignore, none, props, soft, full, strict",
-        arg="MODE",
-        arg_optional=True,
-        harmless=("ignore",),
-        why="cgroups are not restored yet: the tree joins ckpt's own (the mode `ignore` is "
-        "accepted)",
-    ),
-    _refused("cgroup-root", "other root of a controller", arg="[CTRL:]DIR", why=_NO_CGROUPS),
-    _refused("cgroup-props", "which properties of cgroups", arg="YAML", why=_NO_CGROUPS),
-    _refused("cgroup-props-file", "the same, from a file", arg="FILE", why=_NO_CGROUPS),
-    _refused("cgroup-dump-controller", "dump this controller only", arg="NAME", why=_NO_CGROUPS),
-    _refused("cgroup-yard", "where the cgroups are mounted", arg="DIR", why=_NO_CGROUPS),
-)
-
 MEMORY = (
-    _refused("prev-images-dir", "images of the dump before", arg="DIR", why=_NO_INCREMENT),
-    _refused("track-mem", "track what is written from now on", negatable=True, why=_NO_INCREMENT),
-    _refused("pre-dump-mode", "splice or read", arg="MODE", why=_NO_INCREMENT),
-    _refused(
-        "auto-dedup",
-        "punch replaced pages out of older images",
-        negatable=True,
-        why=_NO_INCREMENT,
-    ),
+    *INCREMENT,
     _refused("lazy-pages", "memory on demand", why=_NO_LAZY),
-    _refused("page-server", "send pages to a server", negatable=True, why=_NO_SERVER),
-    _refused("address", "address of the server", arg="ADDR", why=_NO_SERVER),
-    _refused("port", "port of the server", arg="PORT", why=_NO_SERVER),
-    _refused("ps-socket", "connected socket of the server", arg="FD", why=_NO_SERVER),
-    _refused("daemon", "serve in the background", negatable=True, verbs=SERVERS, why=_NO_SERVER),
-    _refused("tls", "encrypt the connection", negatable=True, why=_NO_TLS),
-    _refused("tls-cacert", "trusted authority", arg="FILE", why=_NO_TLS),
-    _refused("tls-cacrl", "revoked certificates", arg="FILE", why=_NO_TLS),
-    _refused("tls-cert", "our certificate", arg="FILE", why=_NO_TLS),
-    _refused("tls-key", "our key", arg="FILE", why=_NO_TLS),
-    _refused("tls-no-cn-verify", "don't compare the server's name", why=_NO_TLS),
-)
-
-FEATURES = (
-    Option(
-        "feature",
-        "answer for one feature by the exit code; `list` names all",
-        arg="NAME",
-        verbs=CHECK,
-    ),
-    Option("extra", "also what only some trees need", verbs=CHECK, negatable=True),
-    Option("experimental", "also what is tried out", verbs=CHECK, negatable=True),
-    Option("all", "both of these", verbs=CHECK),
-    _refused("ms", "an old name", verbs=CHECK, why="CRIU refuses it as well; see --all"),
 )
 
 GROUPS: dict[str, tuple[Option, ...]] = {
@@ -362,7 +369,8 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "sockets": SOCKETS,
     "namespaces": NAMESPACES,
     "cgroups": CGROUPS,
-    "memory and servers": MEMORY,
+    "memory": MEMORY,
+    "page server": NETWORK,
     "features": FEATURES,
 }
 OPTIONS: tuple[Option, ...] = tuple(option for group in GROUPS.values() for option in group)

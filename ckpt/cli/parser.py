@@ -143,7 +143,7 @@ def settle(verb: str, given: Iterable[Given], operands: Sequence[str]) -> Args:
         if one.negated and option.status is not Status.IMPLEMENTED:
             refused.pop(option.name, None)
             continue
-        if option.refuses(one.argument):
+        if option.status is Status.REFUSED:
             # A configuration may speak of other verbs; the command line speaks of this one.
             if applies or one.source == COMMAND_LINE:
                 refused[option.name] = f"--{option.name}: {option.why}"

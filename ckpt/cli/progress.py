@@ -7,8 +7,14 @@ draws ten times a second, while the caller is in C without the GIL. Short work n
 
 from __future__ import annotations
 
+import queue
+import sys
 import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 PATIENCE_S = 0.5
 _PERIOD_S = 0.1
@@ -24,6 +30,7 @@ class Bar:
         self._done = 0
         self._total = 0
         self._over = threading.Event()
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def stage(self, name: str) -> None:
@@ -39,6 +46,13 @@ class Bar:
         elif now_s - self._since_s >= self._patience_s and not self._over.is_set():
             self._thread = threading.Thread(target=self._draw, name="progress", daemon=True)
             self._thread.start()
+
+    def line(self, text: str) -> None:
+        """A line that stays, above the bar."""
+        if self._thread is None:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self._lines.put(text)
 
     @property
     def drawing(self) -> bool:
@@ -64,9 +78,15 @@ class Bar:
         with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(self._name, total=None)
             while not self._over.wait(_PERIOD_S):
+                self._print(progress)
                 progress.update(
                     task,
                     description=self._name,
                     completed=self._done,
                     total=self._total or None,
                 )
+            self._print(progress)
+
+    def _print(self, progress: Progress) -> None:
+        while not self._lines.empty():
+            progress.console.print(self._lines.get(), markup=False, highlight=False)

@@ -7,10 +7,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from ckpt.cli.cgroups import restore_cgroups
 from ckpt.cli.output import show
 from ckpt.cli.stats import as_json, as_lines
 from ckpt.errors import RestoreError, UsageError
-from ckpt.restore.options import DEFAULT_CPU_CAP, RestoreOptions
+from ckpt.kerndat.cpufeature import DEFAULT_CPU_CAP
+from ckpt.restore.options import RestoreOptions
 
 if TYPE_CHECKING:
     from ckpt.cli.parser import Args
@@ -58,9 +60,16 @@ def options_of(args: Args) -> RestoreOptions:
         external=args.external,
         file_locks=args.file_locks,
         skip_file_rwx_check=args.skip_file_rwx_check,
+        ext_unix_sk=args.ext_unix_sk,
+        tcp_established=args.tcp_established,
+        tcp_close=args.tcp_close,
+        network_lock=args.network_lock or "nftables",
+        file_validation=args.file_validation or "filesize",
         cpu_cap=DEFAULT_CPU_CAP if args.cpu_cap is None else args.cpu_cap,
+        cgroups=restore_cgroups(args),
         checksums=args.checksums,
         dry_run=args.dry_run,
+        action_script=args.action_script,
     )
 
 

@@ -1,4 +1,5 @@
-"""`ckpt show DIR`: what an image set holds, as a tree, or with --json as one object.
+"""`ckpt show DIR`: what an image set holds, as a tree, and the chain below it; with --json as one
+object.
 
 Needs no privileges and not the machine of the dump. Names come out of the images, so everything
 that a terminal could take for a command is escaped.
@@ -6,12 +7,15 @@ that a terminal could take for a command is escaped.
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import TYPE_CHECKING
 
-from ckpt.cli.output import show
-from ckpt.cli.stats import as_json
+from ckpt.cli.layers import layer_lines
+from ckpt.cli.output import human, printable, show
+from ckpt.cli.stats import as_dict
 from ckpt.errors import UsageError
+from ckpt.images.layers import layers_of
 from ckpt.images.reader import ImageSet
 from ckpt.images.summary import summarise
 
@@ -30,12 +34,17 @@ def run(args: Args) -> int:
         raise UsageError("names no directory", resource="show", hint="ckpt show DIR")
     with ImageSet(args.operands[0]) as images:
         summary = summarise(images)
+    layers, broken = layers_of(args.operands[0])
     if args.json:
-        show(as_json(summary))
-    elif sys.stdout.isatty():
+        chain = {"layers": [as_dict(layer) for layer in layers], "broken": broken}
+        show(json.dumps({**as_dict(summary), **chain}))
+        return 0
+    if sys.stdout.isatty():
         _show_table(summary)
     else:
         show(*plain_lines(summary))
+    if lines := list(layer_lines(layers, broken)):
+        show(*lines)
     return 0
 
 
@@ -114,20 +123,3 @@ def _details(task: Task) -> Iterator[str]:
     yield f"  {memory.mappings} mappings, {human(memory.mapped)}; pages: {pages}"
     for one in task.descriptors:
         yield f"  {one.fd:>5} {one.kind:<9} {printable(one.text)}"
-
-
-def human(size: int) -> str:
-    """A number of bytes with a unit of 1024: 1536 is `1.5 KiB`."""
-    amount = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if amount < 1024:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1024
-    return f"{amount:.1f} TiB"
-
-
-def printable(text: str) -> str:
-    """`text` with everything escaped that is not to be printed: controls, stray bytes."""
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-    )

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ckpt.restore.options import InheritFd
 
-EXTERNAL_KINDS = ("file", "tty")
+EXTERNAL_KINDS = ("file", "tty", "pidfd", "unix")
 EXTERNAL_NOT_YET = {
-    "unix": "sockets",
     "mnt": "mount namespaces",
     "dev": "mount namespaces",
     "veth": "network namespaces",
@@ -40,6 +39,12 @@ def lfd(text: str) -> int:
     return int(text)
 
 
+def port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) > 65535:
+        raise ValueError("a port is a number from 0 to 65535")
+    return int(text)
+
+
 def seconds(text: str) -> float:
     try:
         value = float(text)
@@ -48,6 +53,53 @@ def seconds(text: str) -> float:
     if not 0 <= value < math.inf:
         raise ValueError("a time is a number of seconds, 0 for none")
     return value
+
+
+def rounds(text: str) -> int:
+    """A number of rounds; 0 stands for auto."""
+    if text == "auto":
+        return 0
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 255:
+        raise ValueError("rounds are auto, or a number from 1 to 255")
+    return int(text)
+
+
+def number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 2**31:
+        raise ValueError("a number from 1")
+    return int(text)
+
+
+def interval(text: str) -> float:
+    value = seconds(text)
+    if value < 0.001:
+        raise ValueError("an interval is a number of seconds, at least 0.001")
+    return value
+
+
+def milliseconds(text: str) -> float:
+    value = seconds(text)
+    if not value:
+        raise ValueError("a time is a number of milliseconds above 0")
+    return value
+
+
+def track_mode(text: str) -> str:
+    if text not in ("async", "sync"):
+        raise ValueError("a mode is async or sync")
+    return text
+
+
+def file_validation(text: str) -> str:
+    if text not in ("filesize", "buildid"):
+        raise ValueError("a method is filesize or buildid")
+    return text
+
+
+def pre_dump_mode(text: str) -> str:
+    if text not in ("splice", "read"):
+        raise ValueError("a mode is splice or read")
+    return text
 
 
 def size(text: str) -> int:
@@ -101,6 +153,14 @@ def external(text: str) -> str:
     return text
 
 
+def inodes(text: str) -> frozenset[int]:
+    """A comma-separated list of inode numbers; none of them means any."""
+    words = text.split(",") if text else []
+    if not all(re.fullmatch(r"[1-9]\d{0,9}", word, re.ASCII) for word in words):
+        raise ValueError("a list of inodes is numbers with commas between them")
+    return frozenset(map(int, words))
+
+
 def cpu_cap(text: str) -> frozenset[str]:
     """CRIU's comma-separated list with `^` for not, read from left to right; empty means all."""
     if not text:
@@ -117,3 +177,11 @@ def cpu_cap(text: str) -> frozenset[str]:
         named = set(CPU_CAPS) if name == "all" else {name}
         chosen = chosen - named if negated else chosen | named
     return frozenset(chosen)
+
+
+def network_lock(text: str) -> str:
+    if text == "iptables":
+        raise ValueError("there are no rules for iptables, use nftables or skip")
+    if text not in ("nftables", "skip"):
+        raise ValueError("known are nftables and skip")
+    return text

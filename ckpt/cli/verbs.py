@@ -34,6 +34,33 @@ VERBS = {
             folders=True,
         ),
         Verb(
+            "pre-dump",
+            "ckpt.cli.pre_dump",
+            "write memory of a running process tree, without stopping it",
+            "-t PID -D DIR [--prev-images-dir DIR] [options]",
+            "  ckpt pre-dump -t 4711 -D images/1\n"
+            "  ckpt pre-dump -t 4711 -D images/2 --prev-images-dir ../1\n"
+            "  ckpt dump -t 4711 -D images/3 --prev-images-dir ../2",
+            folders=True,
+        ),
+        Verb(
+            "track",
+            "ckpt.cli.track",
+            "show what a process tree writes to its memory",
+            "PID [--interval SECONDS] [--count N] [--events] [--json]",
+            "  ckpt track 4711\n"
+            "  ckpt track 4711 --interval 0.2 --count 50 --json | jq .bytes_per_s",
+            operands=1,
+        ),
+        Verb(
+            "untrack",
+            "ckpt.cli.untrack",
+            "stop tracking the writes of a process tree",
+            "PID",
+            "  ckpt untrack 4711",
+            operands=1,
+        ),
+        Verb(
             "restore",
             "ckpt.cli.restore",
             "make a process tree from images",
@@ -43,11 +70,22 @@ VERBS = {
             folders=True,
         ),
         Verb(
+            "page-server",
+            "ckpt.cli.page_server",
+            "receive the pages of a dump over the network",
+            "[-D DIR] [--address ADDR] [--port PORT] [options]",
+            "  ckpt page-server -D images --port 4711\n"
+            "  ckpt page-server -D images --address 10.0.0.2 --port 4711 --tls \\\n"
+            "      --tls-cacert ca.pem --tls-cert host.pem --tls-key host.key",
+            folders=True,
+        ),
+        Verb(
             "check",
             "ckpt.cli.check",
-            "tell what this kernel lets ckpt do",
-            "[--feature NAME] [--json]",
-            "  ckpt check\n  ckpt check --feature mem_dirty_track && echo tracked",
+            "tell what this kernel lets ckpt do, or what is in a dump's way",
+            "[--feature NAME | --tree PID [options]] [--json]",
+            "  ckpt check\n  ckpt check --feature mem_dirty_track && echo tracked\n"
+            "  ckpt check --tree 4711 --file-locks   # what would a dump be refused for?",
         ),
         Verb(
             "show",
@@ -56,6 +94,14 @@ VERBS = {
             "DIR [--json]",
             "  ckpt show images\n  ckpt show images --json | jq .tasks",
             operands=1,
+        ),
+        Verb(
+            "dedup",
+            "ckpt.cli.dedup",
+            "free pages of older sets that a newer one replaces",
+            "[-D DIR] [--json]",
+            "  ckpt dedup -D images/3                # the newest set of the chain",
+            folders=True,
         ),
         Verb(
             "cpuinfo",
@@ -69,10 +115,7 @@ VERBS = {
 }
 
 NOT_YET = {
-    "pre-dump": "incremental dumps",
     "lazy-pages": "restoring before the memory has arrived",
-    "page-server": "sending pages over a network",
-    "dedup": "incremental dumps",
     "migrate": "moving a running tree to another machine",
     "service": "answering calls of CRIU's library",
     "swrk": "answering calls of CRIU's library",

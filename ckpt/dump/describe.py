@@ -7,42 +7,40 @@ the clocks of its time namespace are in timens-0.img.
 
 from __future__ import annotations
 
-import uuid
 from typing import TYPE_CHECKING
 
 from ckpt.errors import Refusal
-from ckpt.images.pb.cgroup_pb2 import cgroup_entry
 from ckpt.images.pb.ckpt_thread_pb2 import ckpt_thread_entry
-from ckpt.images.pb.core_pb2 import core_entry, disabled, task_kobj_ids_entry
+from ckpt.images.pb.core_pb2 import core_entry, task_kobj_ids_entry
 from ckpt.images.pb.fs_pb2 import fs_entry
 from ckpt.images.pb.inventory_pb2 import NO_LSM, inventory_entry
 from ckpt.images.pb.mm_pb2 import mm_entry
 from ckpt.images.pb.pstree_pb2 import pstree_entry
-from ckpt.images.pb.seccomp_pb2 import seccomp_entry
 from ckpt.images.pb.timens_pb2 import timens_entry
 from ckpt.images.text import set_text
 from ckpt.infect import way
 from ckpt.kerndat.xsave import xsave_layout
+from ckpt.mem import vma
+from ckpt.ns.cgroup_dump import OWN_SET
 from ckpt.procfs import scalars
-from ckpt.procfs.cgroup import parse_cgroup
 from ckpt.procfs.timens import NS_PER_S
 from ckpt.pstree.model import State
-from ckpt.task import creds, fpu, limits, mm, regs, signals
+from ckpt.task import creds, fpu, limits, mm, modes, regs, sched, seccomp, signals
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from google.protobuf.message import Message
 
     from ckpt.dump.snapshot import Snapshot
     from ckpt.mem.vma import Vma
+    from ckpt.ns.cgroup_dump import GroupsDump
     from ckpt.procfs.stat import Stat
     from ckpt.procfs.status import Status
     from ckpt.pstree.model import Tree
     from ckpt.tracee.stopped import Stopped
 
 _IMG_VERSION = 2
-_CG_SET = 1
 _NAMESPACES = (
     *("pid_ns_id", "net_ns_id", "ipc_ns_id", "uts_ns_id", "mnt_ns_id", "user_ns_id"),
     *("cgroup_ns_id", "time_ns_id"),
@@ -58,16 +56,20 @@ def object_ids(number: int) -> task_kobj_ids_entry:
     return ids
 
 
-def inventory() -> inventory_entry:
-    return inventory_entry(
+def inventory(run_id: str, uptime_us: int) -> inventory_entry:
+    """`uptime_us`: 0 where memory is not tracked."""
+    entry = inventory_entry(
         img_version=_IMG_VERSION,
         fdinfo_per_id=True,
         ns_per_id=True,
         root_ids=object_ids(0),
-        root_cg_set=_CG_SET,
+        root_cg_set=OWN_SET,
         lsmtype=NO_LSM,
-        dump_criu_run_id=str(uuid.uuid4()),
+        dump_criu_run_id=run_id,
     )
+    if uptime_us:
+        entry.dump_uptime = uptime_us
+    return entry
 
 
 def tree_images(tree: Tree) -> Iterator[Image]:
@@ -84,17 +86,12 @@ def tree_images(tree: Tree) -> Iterator[Image]:
             entry.threads.extend((task.pid, *task.threads))
         entries.append(entry)
     yield "pstree", entries
-    yield "seccomp", [seccomp_entry()]
 
 
-def cgroups(snapshot: Snapshot) -> Image:
-    """The control groups that the root was in, as a record: a restore does not use them yet."""
-    entry = cgroup_entry()
-    group = entry.sets.add(id=_CG_SET)
-    for member in parse_cgroup(snapshot.facts.raw.get("cgroup", b"")):
-        control = group.ctls.add(name=",".join(member.controllers))
-        set_text(control, "path", member.path)
-    return "cgroup", [entry]
+def filters(snapshots: Iterable[Snapshot]) -> tuple[Image, dict[seccomp.Chain, int]]:
+    """seccomp.img, and under which number the last filter of each chain stands there."""
+    entry, known = seccomp.images(chain for s in snapshots for chain in s.filters.values())
+    return ("seccomp", [entry]), known
 
 
 def clocks(monotonic_ns: int, boottime_ns: int) -> Image:
@@ -114,16 +111,35 @@ def zombie(stat: Stat, status: Status) -> Image:
     return f"core-{stat.pid}", [core]
 
 
-def task_images(s: Snapshot, ids: task_kobj_ids_entry, vmas: list[Vma]) -> Iterator[Image]:
-    """Everything of one task but its files and pages. `vmas` have their ids by now."""
+def task_images(
+    s: Snapshot,
+    ids: task_kobj_ids_entry,
+    vmas: list[Vma],
+    chains: Mapping[seccomp.Chain, int],
+    groups: GroupsDump,
+) -> Iterator[Image]:
+    """Everything of one task but its files and pages. `vmas` have their ids by now; `chains` is
+    what `filters` returned. `groups` numbers the cgroup sets that it meets."""
     yield f"ids-{s.pid}", [ids]
     for stopped in s.task.threads:
-        core = core_entry(mtype=core_entry.X86_64)
+        core, own = core_entry(mtype=core_entry.X86_64), _own(s, stopped.tid)
         _fill_thread(core, s, stopped)
+        seccomp.fill(core.thread_core, s.filters.get(stopped.tid, ()), chains)
+        core.thread_core.cg_set = groups.number(s.facts.cgroup(stopped.tid))
+        sched.fill(core.thread_core, own, s.scheds[stopped.tid])
+        modes.fill_thread(
+            own,
+            s.facts.thread_stat(stopped.tid),
+            s.facts.thread_status(stopped.tid),
+            s.threads[stopped.tid].tsc,
+        )
         if stopped.tid == s.pid:
             _fill_task(core, s)
+            core.tc.cg_set = core.thread_core.cg_set
+            assert s.inside is not None
+            s.inside.asked.modes.fill(s.inside.outcome, core.tc, own)
         yield f"core-{stopped.tid}", [core]
-        yield f"ckpt-thread-{stopped.tid}", [_own(s, stopped.tid)]
+        yield f"ckpt-thread-{stopped.tid}", [own]
     yield f"mm-{s.pid}", [_memory(s, vmas)]
     umask = s.facts.status.umask or 0
     fs = fs_entry(cwd_id=s.links["cwd"], root_id=s.links["root"], umask=umask)
@@ -133,21 +149,19 @@ def task_images(s: Snapshot, ids: task_kobj_ids_entry, vmas: list[Vma]) -> Itera
 def _fill_thread(core: core_entry, s: Snapshot, stopped: Stopped) -> None:
     told = s.threads[stopped.tid]
     core.thread_info.clear_tid_addr = told.clear_child_tid
-    signalled = way.signalled(stopped.sigmask, stopped.pending, s.task.pending)
+    signalled = way.signalled(stopped.sigmask, s.pending[stopped.tid], s.pending[0])
     regs.fill(core.thread_info.gpregs, stopped.regs, signalled=signalled)
     fpu.fill(core.thread_info.fpregs, stopped.xstate, xsave_layout())
     entry = core.thread_core
     entry.futex_rla, entry.futex_rla_len = s.robust[stopped.tid]
     stat, status = s.facts.thread_stat(stopped.tid), s.facts.thread_status(stopped.tid)
-    entry.sched_nice, entry.sched_policy, entry.sched_prio = stat.nice, stat.policy, 0
+    entry.sched_nice = stat.nice
     entry.blk_sigset = stopped.sigmask
     signals.fill_stack(entry.sas, told.stack)
     entry.pdeath_sig = told.pdeath_signal
-    signals.fill_pending(entry.signals_p, stopped.pending)
+    signals.fill_pending(entry.signals_p, s.pending[stopped.tid])
     creds.fill(entry.creds, status, told.securebits)
-    entry.seccomp_mode = disabled
     set_text(entry, "comm", stat.comm)
-    entry.cg_set = _CG_SET
     if stopped.rseq:
         rseq = entry.rseq_entry
         rseq.rseq_abi_pointer = stopped.rseq.pointer
@@ -156,7 +170,7 @@ def _fill_thread(core: core_entry, s: Snapshot, stopped: Stopped) -> None:
 
 
 def _fill_task(core: core_entry, s: Snapshot) -> None:
-    assert s.inside is not None
+    assert s.inside is not None and s.timers is not None
     tc, stat = core.tc, s.facts.stat
     tc.task_state = State.STOPPED if s.task.stopped else State.ALIVE
     if s.task.stopped:
@@ -165,11 +179,10 @@ def _fill_task(core: core_entry, s: Snapshot) -> None:
     tc.personality, tc.flags = s.facts.personality, stat.flags
     tc.blk_sigset = s.task.threads[0].sigmask
     set_text(tc, "comm", stat.comm)
-    for timer in (tc.timers.real, tc.timers.virt, tc.timers.prof):
-        timer.isec = timer.iusec = timer.vsec = timer.vusec = 0
+    infos = [info for queue in s.pending.values() for info in queue]
+    s.timers.fill(tc.timers, infos, s.pending_at_ns)
     limits.fill(tc.rlimits, s.facts.limits)
-    tc.cg_set = _CG_SET
-    signals.fill_pending(tc.signals_s, s.task.pending)
+    signals.fill_pending(tc.signals_s, s.pending[0])
     if "loginuid" in s.facts.raw:
         tc.loginuid = scalars.parse_loginuid(s.facts.raw["loginuid"])
     tc.oom_score_adj = scalars.parse_oom_score_adj(s.facts.raw["oom_score_adj"])
@@ -183,6 +196,8 @@ def _memory(s: Snapshot, vmas: list[Vma]) -> mm_entry:
     mm.fill(entry, s.facts.stat, s.facts.auxv, s.inside.brk)
     for v in vmas:
         v.fill(entry.vmas.add())
+    for start, end in s.content.guards:
+        vma.fill_guard(entry.vmas.add(), start, end)
     entry.exe_file_id = s.links["exe"]
     entry.dumpable = s.inside.dumpable
     if s.inside.thp_disabled:
@@ -198,6 +213,7 @@ def _own(s: Snapshot, tid: int) -> ckpt_thread_entry:
         entry.timerslack_ns = scalars.parse_timerslack_ns(s.slack[tid])
     if tid == s.pid:
         entry.lock_on_fault.extend(m.start for m in s.facts.smaps if "lf" in m.flags)
+        entry.sealed.extend(m.start for m in s.facts.smaps if "sl" in m.flags)
         if s.lock_future:
             entry.lock_future = s.lock_future
         kept = scalars.parse_coredump_filter(s.facts.raw["coredump_filter"])
@@ -208,9 +224,6 @@ def _own(s: Snapshot, tid: int) -> ckpt_thread_entry:
 
 def unknown_state(s: Snapshot) -> Iterator[Refusal]:
     """Registers that the image can't hold."""
-    if s.content.guard is not None:
-        guard = f"guard page {s.content.guard:#x}"
-        yield Refusal(s.pid, guard, "MADV_GUARD_INSTALL is not restored yet")
     for stopped in s.task.threads:
         beyond = fpu.unknown_components(stopped.xstate)
         if beyond:

@@ -13,32 +13,43 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ckpt._native import lib
 from ckpt.errors import KernelError, Refusal, TargetError
-from ckpt.infect.batch import number
 from ckpt.mem import vma
 from ckpt.procfs import scalars
 from ckpt.procfs.limits import parse_limits
+from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.nslink import KINDS, Namespaces, parse_ns_link
 from ckpt.procfs.smaps import Smap, parse_smaps
 from ckpt.procfs.stat import Stat, parse_stat
 from ckpt.procfs.status import Status, parse_status
 from ckpt.procfs.timens import TimensOffsets, parse_timens_offsets
-from ckpt.procfs.timers import parse_timers
+from ckpt.procfs.timers import PosixTimer, parse_timers
+from ckpt.task import sched, seccomp, timers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from ckpt.ns.cgroup_dump import GroupsDump
     from ckpt.procfs.limits import Limit
+    from ckpt.procfs.maps import Mapping
     from ckpt.procfs.reader import ProcDir
 
-_SCHED_OTHER = 0
-_IOPRIO_WHO_PROCESS, _IOPRIO_CLASS_SHIFT = 1, 13
 _TASK_FILES = (
-    *("stat", "status", "smaps", "auxv", "limits", "personality", "timers", "oom_score_adj"),
+    *(
+        "stat",
+        "status",
+        "maps",
+        "smaps",
+        "auxv",
+        "limits",
+        "personality",
+        "timers",
+        "oom_score_adj",
+    ),
     *("coredump_filter", "loginuid", "cgroup", "timens_offsets"),
 )
 _OPTIONAL = {"timers", "loginuid", "timens_offsets", "cgroup"}
+_TRACKED_HINT = "ckpt untrack PID, if ckpt tracks a tree that it belongs to, whose root is PID"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,14 +60,29 @@ class Surroundings:
     profile: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The text of maps, and the mappings with their flags as they were then."""
+
+    maps: bytes = b""
+    smaps: Sequence[Smap] = ()
+
+
+NOTHING_KNOWN = Known()
+
+
 @dataclass
 class Facts:
-    """One live task. `raw` and `threads` hold files as they were read; the properties parse."""
+    """One live task. `raw`, `threads` and `cgroups`, which is by further thread, hold files as they
+    were read; the properties parse. `assumed`: smaps was not read, for maps was what it was when
+    this was."""
 
     pid: int
     raw: dict[str, bytes]
     threads: dict[int, tuple[bytes, bytes]]
     surroundings: Surroundings
+    assumed: Sequence[Smap] = ()
+    cgroups: dict[int, bytes] = field(default_factory=dict)
     _statuses: dict[int, Status] = field(default_factory=dict)
 
     @cached_property
@@ -68,8 +94,28 @@ class Facts:
         return parse_status(self.raw["status"])
 
     @cached_property
-    def smaps(self) -> list[Smap]:
-        return parse_smaps(self.raw["smaps"])
+    def smaps(self) -> Sequence[Smap]:
+        return self.assumed or parse_smaps(self.raw["smaps"])
+
+    @property
+    def known(self) -> Known:
+        """What a later `look` can assume; nothing, if the mappings changed while they were read."""
+        if parse_maps(self.raw["maps"], running=True) == [smap.mapping for smap in self.smaps]:
+            return Known(self.raw["maps"], self.smaps)
+        return Known()
+
+    def flags_changed(self, now: Iterable[Smap]) -> list[Mapping]:
+        """The mappings that are there still but have other flags than were assumed."""
+        assumed = {smap.mapping: smap.flags & vma.FLAGS for smap in self.assumed}
+        return [
+            smap.mapping
+            for smap in now
+            if assumed.get(smap.mapping, smap.flags & vma.FLAGS) != smap.flags & vma.FLAGS
+        ]
+
+    def put_right(self, now: Sequence[Smap]) -> None:
+        """The mappings as a look at the task, which still stands, has found them."""
+        self.smaps = self.assumed = now
 
     @cached_property
     def limits(self) -> tuple[Limit, ...]:
@@ -83,9 +129,17 @@ class Facts:
     def timens(self) -> TimensOffsets:
         return parse_timens_offsets(self.raw["timens_offsets"])
 
+    @cached_property
+    def timers(self) -> list[PosixTimer]:
+        return parse_timers(self.raw.get("timers", b""))
+
     @property
     def auxv(self) -> bytes:
         return self.raw["auxv"]
+
+    def cgroup(self, tid: int) -> bytes:
+        """/proc/PID/task/TID/cgroup; empty on a kernel without control groups."""
+        return self.cgroups.get(tid) or self.raw.get("cgroup", b"")
 
     def thread_status(self, tid: int) -> Status:
         if tid not in self._statuses:
@@ -112,17 +166,24 @@ def surroundings_of(proc: ProcDir) -> Surroundings:
     return Surroundings(Namespaces(found), profile)
 
 
-def look(proc: ProcDir, *, memory: bool = True) -> Facts:
-    """Read what one live task's directory says. TargetError: it has ended."""
-    raw = {}
+def look(proc: ProcDir, known: Known = NOTHING_KNOWN) -> Facts:
+    """Read what one live task's directory says. TargetError: it has ended.
+
+    Where the mappings are those of `known`, their flags are assumed: smaps walks all of the page
+    tables (5 to 10 ms a GiB), maps does not. madvise(2) and mlock(2) can change flags without a
+    trace in maps: whoever assumes asks `flags_changed` when the target does not wait for it.
+    """
+    raw: dict[str, bytes] = {}
     for name in _TASK_FILES:
-        if name == "smaps" and not memory:
+        if name == "smaps" and raw["maps"] == known.maps:
             continue
         data = proc.read_if(name) if name in _OPTIONAL else proc.read(name)
         if data is not None:
             raw[name] = data
     threads = {tid: files for tid in proc.tids() if (files := _thread_files(proc, tid))}
-    return Facts(proc.pid, raw, threads, surroundings_of(proc))
+    assumed = () if "smaps" in raw else known.smaps
+    cgroups = {tid: proc.read_if(f"task/{tid}/cgroup") or b"" for tid in threads if tid != proc.pid}
+    return Facts(proc.pid, raw, threads, surroundings_of(proc), assumed, cgroups)
 
 
 def _thread_files(proc: ProcDir, tid: int) -> tuple[bytes, bytes] | None:
@@ -135,10 +196,11 @@ def _thread_files(proc: ProcDir, tid: int) -> tuple[bytes, bytes] | None:
         return None
 
 
-def obstacles(facts: Facts, ours: Surroundings) -> Iterator[Refusal]:
-    """Everything about the task itself that a restore could not bring back yet."""
+def obstacles(facts: Facts, ours: Surroundings, *, tracked: bool = False) -> Iterator[Refusal]:
+    """Everything about the task itself that a restore could not bring back yet. `tracked`: the
+    writes of this task are tracked by ckpt."""
     pid, status = facts.pid, facts.status
-    if status.kernel_thread or not facts.raw["smaps"]:
+    if status.kernel_thread or not facts.raw["maps"]:
         yield Refusal(pid, "the task", "it has no memory of its own (a kernel thread?)")
         return
     if _is_32bit(facts.auxv):
@@ -150,32 +212,28 @@ def obstacles(facts: Facts, ours: Surroundings) -> Iterator[Refusal]:
     if facts.surroundings.profile != ours.profile:
         profile = facts.surroundings.profile.decode(errors="replace")
         yield Refusal(pid, f"security profile {profile}", "it is not ckpt's own; not restored yet")
-    if facts.raw.get("timers", b"").strip():
-        ids = ", ".join(str(t.timer_id) for t in parse_timers(facts.raw["timers"]))
-        yield Refusal(pid, f"POSIX timer {ids}", "timers are not restored yet")
+    for timer in facts.timers:
+        if why := timers.obstacle(timer, len(facts.threads)):
+            yield Refusal(pid, f"POSIX timer {timer.timer_id}", why)
     yield from _thread_obstacles(facts)
     for smap in facts.smaps:
-        why = vma.obstacle(smap)
+        why = vma.obstacle(smap, tracked=tracked)
         if why:
-            yield Refusal(pid, f"mapping {smap.mapping}", why)
+            hint = _TRACKED_HINT if vma.TRACKED in smap.flags else ""
+            yield Refusal(pid, f"mapping {smap.mapping}", why, hint)
+
+
+def group_obstacles(facts: Facts, groups: GroupsDump) -> Iterator[Refusal]:
+    """Control groups that a restore could not bring back."""
+    for data in {facts.cgroup(tid) for tid in facts.threads}:
+        for which, why in groups.obstacles(data):
+            hint = "--manage-cgroups=ignore leaves it out, --cgroup-yard shows where it is"
+            yield Refusal(facts.pid, which, why, hint)
 
 
 def _is_32bit(auxv: bytes) -> bool:
     """Whether the pairs are of 4-byte words: the second word then is a value, else a high half."""
     return any(auxv[4:8])
-
-
-def _io_class(tid: int) -> int:
-    """The class of ioprio_get(2), 0 where the thread never asked for one."""
-    value = lib.ckpt_call(number("ioprio_get"), _IOPRIO_WHO_PROCESS, tid, 0, 0, 0, 0)
-    return int(value) >> _IOPRIO_CLASS_SHIFT if value > 0 else 0
-
-
-def _resets_on_fork(tid: int) -> bool:
-    try:
-        return bool(os.sched_getscheduler(tid) & os.SCHED_RESET_ON_FORK)
-    except ProcessLookupError:
-        return False
 
 
 def _thread_obstacles(facts: Facts) -> Iterator[Refusal]:
@@ -189,12 +247,8 @@ def _thread_obstacles(facts: Facts) -> Iterator[Refusal]:
                 f"it is traced by pid {status.tracer_pid}",
                 "detach that debugger first",
             )
-        if status.seccomp:
-            yield Refusal(facts.pid, where, "it is under seccomp, which is not restored yet")
-        if stat.policy != _SCHED_OTHER:
-            yield Refusal(facts.pid, where, f"scheduling policy {stat.policy} is not restored yet")
-        elif _resets_on_fork(tid):
-            why = "scheduling that is reset on fork is not restored yet"
+        if status.seccomp == seccomp.STRICT:
+            why = "it is under seccomp's strict mode, which would kill it, should ckpt end midway"
             yield Refusal(facts.pid, where, why)
-        if _io_class(tid):
-            yield Refusal(facts.pid, where, "its I/O priority is not restored yet")
+        if why := sched.obstacle(stat.policy):
+            yield Refusal(facts.pid, where, why)

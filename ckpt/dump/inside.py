@@ -1,37 +1,26 @@
 """What only a task itself can tell: asked by one batch in its leader, and by a few calls in each
 other thread.
-
-Some answers are of states that ckpt does not restore yet; `obstacles` names them. They are found
-only here, while the tree stands still, and the refusal puts it back as it was.
 """
 
 from __future__ import annotations
 
-import struct
+import time
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ckpt.errors import Refusal
 from ckpt.infect.batch import Batch, Data, Outcome, Result
 from ckpt.infect.blob import layout_at
-from ckpt.task import mm, signals, thread
+from ckpt.task import mm, modes, signals, thread, timers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
-_ITIMERS = {0: "ITIMER_REAL", 1: "ITIMER_VIRTUAL", 2: "ITIMER_PROF"}
-_ITIMER_SIZE = 32
-_PR_GET_TSC, _PR_TSC_ENABLE = 25, 1
+    from ckpt.images.pb.timer_pb2 import task_timers_entry
+    from ckpt.infect.session import Session
+    from ckpt.procfs.timers import PosixTimer
+
 _PR_GET_CHILD_SUBREAPER = 37
-
-_MODES = {
-    "machine check policy (PR_MCE_KILL)": (34, 2),
-    "I/O flusher (PR_SET_IO_FLUSHER)": (58, 0),
-    "memory-deny-write-execute (PR_SET_MDWE)": (66, 0),
-    "same-page merging (PR_SET_MEMORY_MERGE)": (68, 0),
-}
-"""prctl(2) getters whose answer must be this default, or an error: name -> (option, default)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +33,9 @@ class Questions:
     securebits: Result
     brk: Result
     dumpable: Result
-    thp_disabled: Result
     words: Data
-    itimers: Data
-    modes: tuple[Result, ...]
+    itimers: timers.Questions
+    modes: modes.Asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +55,7 @@ class Inside:
 
     @property
     def thp_disabled(self) -> bool:
-        return self.outcome.of(self.asked.thp_disabled) == 1
+        return self.asked.modes.thp_disabled(self.outcome)
 
     @property
     def subreaper(self) -> bool:
@@ -77,20 +65,6 @@ class Inside:
     def leader(self) -> thread.Answers:
         raw = self.outcome.read(self.asked.leader, thread.ANSWERS_SIZE)
         return thread.answers(raw, self.outcome.of(self.asked.securebits))
-
-    def obstacles(self, pid: int) -> Iterator[Refusal]:
-        """States that a restore could not bring back yet."""
-        for which, name in _ITIMERS.items():
-            raw = self.outcome.read(self.asked.itimers + _ITIMER_SIZE * which, _ITIMER_SIZE)
-            if any(raw):
-                yield Refusal(pid, name, "an interval timer is not restored yet")
-        for (name, (_, default)), answer in zip(_MODES.items(), self.asked.modes, strict=True):
-            value = self.outcome.of(answer)
-            if value not in (default,) and value >= 0:
-                yield Refusal(pid, name, "this mode is not restored yet")
-        tsc = struct.unpack("<i", self.outcome.read(self.asked.words + 8, 4))[0]
-        if tsc not in (0, _PR_TSC_ENABLE):
-            yield Refusal(pid, "PR_SET_TSC", "this mode is not restored yet")
 
 
 @cache
@@ -105,15 +79,35 @@ def questions() -> Questions:
     securebits = batch.call("prctl", 27, 0, 0, 0, 0)
     brk = batch.call("brk", 0)
     dumpable = batch.call("prctl", mm.PR_GET_DUMPABLE, 0, 0, 0, 0)
-    thp = batch.call("prctl", mm.PR_GET_THP_DISABLE, 0, 0, 0, 0, any_result=True)
     batch.call("prctl", _PR_GET_CHILD_SUBREAPER, words, 0, 0, 0)
-    batch.call("prctl", _PR_GET_TSC, words + 8, 0, 0, 0, any_result=True)
-    itimers = batch.space(_ITIMER_SIZE * len(_ITIMERS))
-    for which in _ITIMERS:
-        batch.call("getitimer", which, itimers + _ITIMER_SIZE * which)
-    modes = tuple(
-        batch.call("prctl", option, 0, 0, 0, 0, any_result=True) for option, _ in _MODES.values()
-    )
+    modes.ask_tsc(batch, leader + 36)
+    itimers = timers.ask(batch, ())
+    of_process = modes.ask(batch)
     like_any = layout_at(1 << 32, len(batch) * 256)
     batch.encode(like_any.batches.start, like_any.data)
-    return Questions(batch, actions, leader, securebits, brk, dumpable, thp, words, itimers, modes)
+    return Questions(batch, actions, leader, securebits, brk, dumpable, words, itimers, of_process)
+
+
+@dataclass(frozen=True, slots=True)
+class TimersLeft:
+    """What was left of a task's timers at `at_ns` (time.monotonic_ns)."""
+
+    outcome: Outcome
+    asked: timers.Questions
+    at_ns: int
+
+    def fill(self, entry: task_timers_entry, infos: Sequence[bytes], now_ns: int) -> None:
+        """`infos`: the signals that waited for the process or a thread of it at `now_ns`."""
+        timers.fill(entry, self.asked, self.outcome, infos, now_ns - self.at_ns)
+
+
+def ask_timers(session: Session, posix: Sequence[PosixTimer], told: Inside) -> TimersLeft:
+    """The last question of a session, so that no more than a moment lies between its answer and
+    the look at the signals that wait; a task without timers has answered it by `told`."""
+    at_ns = time.monotonic_ns()
+    early = told.asked.itimers
+    if not posix and not early.running(told.outcome):
+        return TimersLeft(told.outcome, early, at_ns)
+    batch = Batch()
+    asked = timers.ask(batch, posix)
+    return TimersLeft(session.run(batch), asked, at_ns)

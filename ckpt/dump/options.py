@@ -5,11 +5,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ckpt.kerndat.cpufeature import DEFAULT_CPU_CAP
+from ckpt.ns.cgroups import DEFAULT_GROUPS, GroupsAsked
+
+if TYPE_CHECKING:
+    from ckpt.images.pageserver.connect import ServerAddress
+    from ckpt.images.pageserver.tls import TlsOptions
 
 DEFAULT_TIMEOUT_S = 10.0
 """CRIU's: how long freezing the whole tree may take."""
 
-DEFAULT_CPU_CAP = frozenset({"fpu", "ins"})
+DEFAULT_GHOST_LIMIT = 1 << 20
+"""CRIU's: bytes of data of a file without a name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +28,11 @@ class DumpOptions:
     `tree`: pid of the root. `images_dir` and `work_dir` exist. At most one of `leave_running` and
     `leave_stopped` is set; neither means that the tree is killed once its images are whole.
     `external`: resources such as `file[MNT_ID:INODE]` or `tty[RDEV:DEV]`, form checked.
-    `timeout_s`: bound of the time until all is frozen; 0 means none. `cpu_cap`: subset of
-    fpu, ins, cpu; empty: write no cpuinfo image.
+    `file_validation`: filesize or buildid. `timeout_s`: bound of the time until all is frozen; 0
+    means none. `cpu_cap`: subset of fpu, ins, cpu; empty: write no cpuinfo image. `cgroups`: which
+    control groups are recorded. `prev_images_dir`, relative to `images_dir`, is the set to build
+    on, empty for none. `page_server`: where pages go, None for files beside the images.
+    `track_mode`: async, sync, or empty for what works best. `action_script`: see ckpt.actions.
     """
 
     tree: int
@@ -31,6 +43,29 @@ class DumpOptions:
     shell_job: bool = False
     file_locks: bool = False
     external: tuple[str, ...] = ()
+    force_irmap: bool = False
+    irmap_scan_path: tuple[str, ...] = ()
+    skip_in_flight: bool = False
+    ghost_limit: int = DEFAULT_GHOST_LIMIT
+    link_remap: bool = False
+    ext_unix_sk: frozenset[int] | None = None
+    tcp_established: bool = False
+    tcp_close: bool = False
+    network_lock: str = "nftables"
+    file_validation: str = "filesize"
     timeout_s: float = DEFAULT_TIMEOUT_S
     cpu_cap: frozenset[str] = DEFAULT_CPU_CAP
+    cgroups: GroupsAsked = DEFAULT_GROUPS
     checksums: bool = True
+    prev_images_dir: str = ""
+    track_mem: bool = False
+    track_mode: str = ""
+    auto_dedup: bool = False
+    page_server: ServerAddress | None = None
+    tls: TlsOptions | None = None
+    action_script: tuple[str, ...] = ()
+
+    @property
+    def survives(self) -> bool:
+        """Whether the tree is there after the dump."""
+        return self.leave_running or self.leave_stopped

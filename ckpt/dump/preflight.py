@@ -7,30 +7,46 @@ still. Its worth is that a refusal, the usual case of one, has cost the target n
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt._native import lib
-from ckpt.dump.facts import Facts, look, obstacles, surroundings_of
+from ckpt.dump.facts import Facts, Known, group_obstacles, look, obstacles, surroundings_of
 from ckpt.errors import Refusal, RefusedError, TargetError
 from ckpt.mem.vma import Backing, from_smap
 from ckpt.procfs.reader import ProcDir
+from ckpt.procfs.stat import parse_stat
 from ckpt.procfs.tree import tree as process_tree
 from ckpt.pstree.birth import NoBirthError, plan_births
 from ckpt.pstree.model import State, Task, Tree
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Container, Iterable, Iterator
 
     from ckpt.dump.options import DumpOptions
     from ckpt.files.dump import FilesDump
+    from ckpt.ns.cgroup_dump import GroupsDump
 
 _SHARED = {1: "memory", 2: "descriptor table", 3: "root and working directory", 4: "signal actions"}
 """kcmp(2) types of what a restore can't share between processes yet."""
 
 
-def preflight(options: DumpOptions, files: FilesDump) -> None:
-    """Raise RefusedError with all that is in the way, or TargetError when there is no such tree."""
+class Preflight(NamedTuple):
+    """What is in the way, and by task what the frozen window needs not find out again."""
+
+    refusals: list[Refusal]
+    known: dict[int, Known]
+
+
+def preflight(
+    options: DumpOptions,
+    files: FilesDump,
+    tracked: Container[int] = frozenset(),
+    groups: GroupsDump | None = None,
+) -> Preflight:
+    """Look at the running tree. TargetError when there is no such tree. `tracked`: the tasks whose
+    writes ckpt tracks. `groups`: what records control groups, if they shall be."""
     found: list[Refusal] = []
+    known: dict[int, Known] = {}
     with ProcDir(os.getpid()) as own:
         ours = surroundings_of(own)
     seen = process_tree(options.tree)
@@ -42,14 +58,17 @@ def preflight(options: DumpOptions, files: FilesDump) -> None:
         try:
             with ProcDir(task.pid) as proc:
                 facts = look(proc)
-            found.extend(obstacles(facts, ours))
+            known[task.pid] = facts.known
+            found.extend(obstacles(facts, ours, tracked=task.pid in tracked))
+            if groups is not None:
+                found.extend(group_obstacles(facts, groups))
             found.extend(files.preflight(task.pid))
             mappings = (s.mapping for s in facts.smaps if from_smap(s).backing is Backing.FILE)
             found.extend(files.mapping_refusals(task.pid, mappings))
         except TargetError:
             if task.pid == options.tree:
                 raise
-    refuse(found)
+    return Preflight(found, known)
 
 
 def refuse(found: Iterable[Refusal]) -> None:
@@ -123,14 +142,26 @@ def session_obstacles(tree: Tree, options: DumpOptions) -> Iterator[Refusal]:
     """Sessions and groups that a restore could not give to the tasks again."""
     root = tree.root
     if not root.leads_session and not options.shell_job:
-        yield Refusal(
-            root.pid,
-            f"session {root.sid}",
-            "the root of the tree does not lead its session",
-            "--shell-job makes it join the session of ckpt restore",
-        )
+        yield _outside_session(root.pid, root.sid)
         return
     try:
         plan_births(tree, root.sid, root.pgid)
     except NoBirthError as error:
         yield Refusal(error.task.pid, f"session {error.task.sid}", str(error))
+
+
+def root_obstacles(options: DumpOptions) -> Iterator[Refusal]:
+    """That of `session_obstacles` which no step of a running tree can change but setsid(2)."""
+    with ProcDir(options.tree) as proc:
+        session = parse_stat(proc.read("stat")).session
+    if session != options.tree and not options.shell_job:
+        yield _outside_session(options.tree, session)
+
+
+def _outside_session(pid: int, session: int) -> Refusal:
+    return Refusal(
+        pid,
+        f"session {session}",
+        "the root of the tree does not lead its session",
+        "--shell-job makes it join the session of ckpt restore",
+    )

@@ -10,32 +10,31 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ckpt._native import check, lib
-from ckpt.images.pagemap import PE_PRESENT, Run, pagemap_messages
+from ckpt.errors import ImageError
+from ckpt.images.directory import pages_written
+from ckpt.images.pagemap import PE_PRESENT, Run
 from ckpt.mem.vma import Backing, backing_of
 from ckpt.units import PAGE, page_down, page_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from google.protobuf.message import Message
-
-    from ckpt.images.writer import ImageSetWriter
+    from ckpt.dump.pages import Pages
     from ckpt.procfs.reader import ProcDir
     from ckpt.procfs.smaps import Smap
 
 
+_STEP = 1 << 30
+
+
 class SharedMemory:
-    """The objects of one dump, by id. Ids are inode numbers, cut to the 32 bits of the format."""
+    """The objects of one dump, by id. Ids are inode numbers, cut to the 32 bits of the format.
+    `nr_pages` counts what was copied so far."""
 
     def __init__(self) -> None:
         self._sources: dict[int, tuple[ProcDir, str]] = {}
-        self._runs: dict[int, tuple[int, list[Run]]] = {}
-
-    @property
-    def nr_pages(self) -> int:
-        """Pages copied so far."""
-        return sum(run.nr_pages for _, runs in self._runs.values() for run in runs)
+        self._nr = 0
+        self.nr_pages = 0
 
     def collect(self, proc: ProcDir, smaps: Sequence[Smap]) -> None:
         """Note every anonymous object that the task at `proc` maps; `proc` stays open until
@@ -45,22 +44,25 @@ class SharedMemory:
                 link = f"map_files/{smap.start:x}-{smap.end:x}"
                 self._sources.setdefault(object_id(smap), (proc, link))
 
-    def copy(self, writer: ImageSetWriter, first_pages_id: int) -> None:
-        """Copy the anonymous objects into pages files, numbered from `first_pages_id` on."""
+    def copy(self, pages: Pages, first_pages_id: int) -> None:
+        """Copy the anonymous objects, into pages files numbered from `first_pages_id` on."""
         for shmid, (proc, link) in self._sources.items():
             lfd = proc.open(link, os.O_RDONLY)
             try:
-                self.add(writer, first_pages_id + len(self._runs), shmid, lfd)
+                self.add(pages, first_pages_id + self._nr, shmid, lfd)
             finally:
                 os.close(lfd)
 
-    def add(self, writer: ImageSetWriter, pages_id: int, shmid: int, lfd: int) -> None:
-        """Copy one object."""
-        self._runs[shmid] = (pages_id, copy_data(lfd, writer.pages(pages_id)))
-
-    def images(self) -> Iterator[tuple[str, list[Message]]]:
-        for shmid, (pages_id, runs) in self._runs.items():
-            yield f"pagemap-shmem-{shmid}", pagemap_messages(pages_id, runs)
+    def add(self, pages: Pages, pages_id: int, shmid: int, lfd: int) -> None:
+        """Copy one object, without its holes."""
+        runs = list(data_runs(lfd))
+        self._nr += 1
+        self.nr_pages += sum(run.nr_pages for run in runs)
+        to = pages.begin(f"pagemap-shmem-{shmid}", pages_id, lambda: runs)
+        with pages_written(pages.where(pages_id)):
+            for run in runs:
+                _send(lfd, run.addr, to, run.nr_pages * PAGE)
+        pages.end()
 
 
 def object_id(smap: Smap) -> int:
@@ -68,19 +70,23 @@ def object_id(smap: Smap) -> int:
     return smap.mapping.ino & 0xFFFFFFFF
 
 
-def copy_data(lfd: int, pages_fd: int) -> list[Run]:
-    """Copy what is no hole of the file `lfd` to `pages_fd`; returns the runs, by file offset."""
-    runs: list[Run] = []
+def data_runs(lfd: int) -> Iterator[Run]:
+    """What is no hole of the file `lfd`, by file offset."""
     size = page_up(os.fstat(lfd).st_size)
-    at, written = 0, 0
+    at = 0
     while at < size:
         try:
             start = page_down(os.lseek(lfd, at, os.SEEK_DATA))
         except OSError:
-            break
-        end = page_up(os.lseek(lfd, start, os.SEEK_HOLE))
-        check(lib.ckpt_copy_file(lfd, start, pages_fd, written, end - start), "shared memory")
-        runs.append(Run(start, (end - start) // PAGE, PE_PRESENT))
-        written += end - start
-        at = end
-    return runs
+            return
+        at = page_up(os.lseek(lfd, start, os.SEEK_HOLE))
+        yield Run(start, (at - start) // PAGE, PE_PRESENT)
+
+
+def _send(lfd: int, start: int, to: int, size: int) -> None:
+    """Copy `size` bytes to the position of `to`, which may be a pipe."""
+    while size:
+        done = os.sendfile(to, lfd, start, min(size, _STEP))
+        if not done:
+            raise ImageError("shared memory shrank while it was copied")
+        start, size = start + done, size - done

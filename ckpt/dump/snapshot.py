@@ -4,27 +4,39 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckpt._native import check, ffi, lib
 from ckpt.dump.shared import object_id
-from ckpt.errors import TargetError
+from ckpt.errors import Refusal
 from ckpt.files.mapped import PATH_LINKS
 from ckpt.infect.batch import number
 from ckpt.mem import vma
-from ckpt.mem.transfer import Content, content
+from ckpt.mem.transfer import NO_CONTENT, Content, content
 from ckpt.procfs.reader import read_at
+from ckpt.task import sched, seccomp
+from ckpt.tracee import filters, ops, vm
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ckpt.dump.facts import Facts
-    from ckpt.dump.inside import Inside
+    from ckpt.dump.inside import Inside, TimersLeft
     from ckpt.files.dump import FilesDump
     from ckpt.files.mapped import MappedFile
+    from ckpt.mem.tracking.state import Answer
     from ckpt.mem.vma import Vma
     from ckpt.procfs.reader import ProcDir
+    from ckpt.task.sched import Sched
+    from ckpt.task.seccomp import Chain
     from ckpt.task.thread import Answers
     from ckpt.tracee.stopped import SeizedTask
+
+
+_FILTERED = b"\nSeccomp:\t2\n"
+_CAP_SYS_ADMIN = 21
 
 
 @dataclass(slots=True)
@@ -42,14 +54,60 @@ class Snapshot:
     robust: dict[int, tuple[int, int]] = field(default_factory=dict)
     cpus: dict[int, set[int]] = field(default_factory=dict)
     slack: dict[int, bytes] = field(default_factory=dict)
+    scheds: dict[int, Sched] = field(default_factory=dict)
+    filters: dict[int, Chain] = field(default_factory=dict)
 
     lock_future: int = 0
+    timers: TimersLeft | None = None
+    pending: dict[int, tuple[bytes, ...]] = field(default_factory=dict)
+    pending_at_ns: int = 0
     files: dict[int, MappedFile] = field(default_factory=dict)
     links: dict[str, int] = field(default_factory=dict)
 
     @property
     def pid(self) -> int:
         return self.facts.pid
+
+    def find_pages(self, proc: ProcDir, answer: Answer | None) -> None:
+        """Look up what the image must hold, before the task is infected. `answer`: the keeper's, if
+        writes are tracked."""
+        pagemap = proc.open("pagemap", os.O_RDONLY)
+        try:
+            known = None if answer is None else answer.populated
+            self.content = content(pagemap, self.facts.smaps, known)
+        finally:
+            os.close(pagemap)
+
+    def take_pending(self) -> None:
+        """Read the waiting signals anew, now that timers have been asked: by thread, those of the
+        process under 0."""
+        self.pending[0] = ops.pending(self.pid, shared=True)
+        for stopped in self.task.threads:
+            directed = any(t.notify_tid == stopped.tid for t in self.facts.timers)
+            self.pending[stopped.tid] = (
+                ops.pending(stopped.tid, shared=False) if directed else stopped.pending
+            )
+        self.pending_at_ns = time.monotonic_ns()
+
+    def filter_obstacles(self) -> Iterator[Refusal]:
+        """What of its seccomp filters is in the way of an infection, or of a restore."""
+        if not self.filters:
+            return
+        common = seccomp.common([self.filters.get(t.tid, ()) for t in self.task.threads])
+        for tid, chain in self.filters.items():
+            where = "the task" if tid == self.pid else f"thread {tid}"
+            why = seccomp.hazard(chain)
+            status = self.facts.thread_status(tid)
+            powers = status.no_new_privs or status.capabilities.effective >> _CAP_SYS_ADMIN & 1
+            if not why and tid != self.pid and chain != common and not powers:
+                why = "it has a seccomp filter of its own, and no right to install it again"
+            if why:
+                yield Refusal(self.pid, where, why)
+
+    def hold_filters_off(self) -> None:
+        """Seccomp does not judge the threads from here on, until they are let go."""
+        for tid in self.filters:
+            filters.hold_off(tid)
 
     def take_files(self, files: FilesDump, proc: ProcDir) -> None:
         """Note which files stand behind the mappings, the executable, the directories."""
@@ -70,19 +128,18 @@ class Snapshot:
         return whole
 
 
-def take(task: SeizedTask, facts: Facts, proc: ProcDir, pages_id: int) -> Snapshot:
+def take(task: SeizedTask, facts: Facts, pages_id: int) -> Snapshot:
     """Take from a stopped task what can be had from outside, before it is infected: the first use
     of the parasite leaves a mark on pages of the vdso and of one mapping's padding."""
-    pagemap = proc.open("pagemap", os.O_RDONLY)
-    try:
-        held = content(pagemap, facts.smaps)
-    finally:
-        os.close(pagemap)
-    taken = Snapshot(task, facts, held, _vdso(facts), pages_id)
+    taken = Snapshot(task, facts, NO_CONTENT, _vdso(facts), pages_id)
     for tid in facts.threads:
         taken.robust[tid] = robust_list(tid)
         taken.cpus[tid] = os.sched_getaffinity(tid)
         taken.slack[tid] = timer_slack(tid)
+        taken.scheds[tid] = sched.ask(tid)
+        if _FILTERED in facts.threads[tid][1]:
+            chain = filters.filters(tid)
+            taken.filters[tid] = tuple(seccomp.Filter(program, flags) for program, flags in chain)
     return taken
 
 
@@ -90,11 +147,7 @@ def _vdso(facts: Facts) -> dict[int, bytes]:
     found = {}
     for smap in facts.smaps:
         if smap.mapping.path == vma.VDSO:
-            buffer = bytearray(smap.end - smap.start)
-            done = lib.ckpt_vm_read(facts.pid, smap.start, ffi.from_buffer(buffer), len(buffer))
-            if check(done, f"vdso of pid {facts.pid}") != len(buffer):
-                raise TargetError("its vdso can't be read", pid=facts.pid)
-            found[smap.start] = bytes(buffer)
+            found[smap.start] = vm.read(facts.pid, smap.start, smap.end - smap.start)
     return found
 
 

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from ckpt.images.pagemap import PE_PRESENT
 from ckpt.images.pb.stats_pb2 import stats_entry
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ckpt.images.pagemap import Run
 
 _UINT32_MAX = (1 << 32) - 1
 
@@ -20,7 +27,17 @@ class DumpStats:
     memwrite_us: int = 0
     pages_scanned: int = 0
     pages_written: int = 0
+    pages_skipped_parent: int = 0
     shpages_written: int = 0
+
+    def count(self, runs: Iterable[Run]) -> None:
+        """Add the pages of one pagemap."""
+        for run in runs:
+            self.pages_scanned += run.nr_pages
+            if run.flags & PE_PRESENT:
+                self.pages_written += run.nr_pages
+            else:
+                self.pages_skipped_parent += run.nr_pages
 
     def message(self) -> stats_entry:
         entry = stats_entry()
@@ -30,6 +47,6 @@ class DumpStats:
         dump.memdump_time = min(self.memdump_us, _UINT32_MAX)
         dump.memwrite_time = min(self.memwrite_us, _UINT32_MAX)
         dump.pages_scanned, dump.pages_written = self.pages_scanned, self.pages_written
-        dump.pages_skipped_parent = dump.pages_lazy = 0
+        dump.pages_skipped_parent, dump.pages_lazy = self.pages_skipped_parent, 0
         dump.shpages_scanned = dump.shpages_written = self.shpages_written
         return entry

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ckpt.procfs.locks import Lock
     from ckpt.procfs.reader import ProcDir
 
-_RECORD = struct.Struct("=4QqQ6I5i5I")
+_RECORD = struct.Struct("=4QqQ6I5i7I")
 _DELETED = " (deleted)"
 
 
@@ -36,8 +36,8 @@ class Descriptor(NamedTuple):
     """`flags` are the description's (F_GETFL), without O_CLOEXEC, which is `cloexec`.
 
     `link`: what readlink says. `named`: the link is a path, and lstat of it finds this very file.
-    `fs_type`: f_type of statfs(2) where named, else 0. `size`: st_size. `info`: the text of fdinfo
-    where it has more than the usual lines.
+    `fs_type`: f_type of statfs(2) where `link` is a path, else 0. `size`: st_size. `info`: the text
+    of fdinfo where it has more than the usual lines.
     """
 
     pid: int
@@ -61,6 +61,8 @@ class Descriptor(NamedTuple):
     owner: int
     owner_type: int
     info: bytes
+    owner_uid: int = 0
+    owner_euid: int = 0
 
     def __str__(self) -> str:
         return f"descriptor {self.fd} ({self.link})"
@@ -126,7 +128,8 @@ def look_at_all(proc: ProcDir, pidfd: int | None) -> list[Descriptor]:
 
 def _descriptor(pid: int, record: tuple[int, ...], words: bytes) -> Descriptor:
     dev, ino, rdev, size, pos, fs_type, fd, mode, nlink, uid, gid, flags, mnt_id = record[:13]
-    signum, owner, named, owner_type, link_at, link_len, info_at, info_len = record[14:]
+    signum, owner, named, owner_type, uid_of_owner, euid_of_owner, *places = record[14:]
+    link_at, link_len, info_at, info_len = places
     return Descriptor(
         pid,
         fd,
@@ -149,6 +152,8 @@ def _descriptor(pid: int, record: tuple[int, ...], words: bytes) -> Descriptor:
         owner,
         owner_type,
         words[info_at : info_at + info_len],
+        uid_of_owner,
+        euid_of_owner,
     )
 
 

@@ -2,6 +2,7 @@
 
     with FilesDump(options, report) as files:
         files.preflight(pid)                 running tree: nothing is touched or duplicated
+        files.before_freeze(run_id)
         ... freeze ...
         files.collect(pid, pidfd)            for each live task
         files.file_for_mapping(...), files.file_for_path_link(...)
@@ -9,6 +10,8 @@
         files.refusals                       binding: not empty means no dump
         copy files.memfd_contents
         files.close()                        before thaw or kill: no duplicate outlives this
+        files.open_network()                 before thaw; or, with a kill in between:
+        files.before_kill(), files.after_kill()
         ... thaw ...
         files.images(), files.fdinfo(pid)    messages, made from what was gathered
 
@@ -25,15 +28,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 from ckpt.errors import Refusal
-from ckpt.files import locks
+from ckpt.files import locks, owner
 from ckpt.files.descriptor import Descriptor, look_at_all
 from ckpt.files.dumping import DumpView, FileOptions
 from ckpt.files.identity import same_files
-from ckpt.files.kind import Obstacle
 from ckpt.files.mapped import PATH_LINKS, MappedFile, MappedFiles
 from ckpt.files.memfd import Contents, MemfdDump
 from ckpt.files.refused import unclaimed_obstacle
 from ckpt.files.registry import DUMP_KINDS
+from ckpt.files.regular import RegularDump
 from ckpt.images.types import message_class
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.stat import parse_stat
@@ -42,15 +45,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
 
-    from ckpt.files.kind import DumpKind
+    from ckpt.files.kind import DumpKind, Obstacle
+    from ckpt.files.links import MadeLinks
     from ckpt.procfs.maps import Mapping
     from ckpt.report import Report
 
-_O_ASYNC = 0o20000
 Claimed = tuple[Descriptor, "DumpKind | None"]
 """A descriptor with the kind that it is of."""
-
-_SIGIO = Obstacle("it sends a signal to its owner (F_SETOWN); not restored yet")
 
 
 class FilesDump:
@@ -63,7 +64,7 @@ class FilesDump:
         self._mapped = MappedFiles(self._view)
         self._refusals: list[Refusal] = []
         self._tables: dict[int, list[Claimed]] = {}
-        self._described: list[tuple[Descriptor, int]] = []
+        self._described = self._view.described
         self._types: dict[int, int] = {}
 
     @property
@@ -111,6 +112,7 @@ class FilesDump:
                 self._types[ids[index]] = int(kind.type)
                 kind.hold(d, ids[index])
             self._described.append((d, ids[first[index]]))
+        self._refusals.extend(owner.strangers(self._described, self._tables))
         for kind in self._kinds:
             self._refusals.extend(kind.settle())
 
@@ -151,12 +153,42 @@ class FilesDump:
         images: dict[str, Sequence[Any]] = {
             "files": [entry for kind in self._kinds for entry in kind.entries()]
         }
+        for name in self._view.options.external.unmet():
+            self._view.report.warn(f"--external {name}: the tree has no such thing")
         for kind in self._kinds:
             images.update(kind.images())
         held = [lock.message() for lock in locks.held(self._described)]
         if held:
             images["filelocks"] = held
         return images
+
+    def links(self) -> MadeLinks:
+        """The scope of the commit: in it, files get another name that lost theirs."""
+        return self._view.kind(RegularDump).links.making()
+
+    def let_go(self) -> None:
+        """Close what outlives `close`: files (not descriptions) that get another name."""
+        self._view.kind(RegularDump).links.close()
+
+    def before_freeze(self, run_id: str) -> None:
+        """When the preflight is clean: what would take time later. Raises KernelError."""
+        for kind in self._kinds:
+            kind.before_freeze(run_id)
+
+    def open_network(self) -> None:
+        """The target goes on: it gets its connections back. May be called twice."""
+        for kind in self._kinds:
+            kind.let_go()
+
+    def before_kill(self) -> None:
+        """When the set is whole, and the tree stands still."""
+        for kind in self._kinds:
+            kind.before_kill()
+
+    def after_kill(self) -> None:
+        """When the tree is dead: what has to outlive this process."""
+        for kind in self._kinds:
+            kind.after_kill()
 
     def close(self) -> None:
         """Close every duplicate. May be called twice."""
@@ -199,9 +231,7 @@ class FilesDump:
             if found:
                 return found
         # After the locks: a lease has an owner, too, and has the better name.
-        if d.flags & _O_ASYNC or d.owner:
-            return _SIGIO
-        return kind.obstacle(d)
+        return owner.obstacle(d) or kind.obstacle(d)
 
     def _terminal(self, proc: ProcDir) -> list[Refusal]:
         """A leader of a session is given its controlling terminal by nobody yet."""

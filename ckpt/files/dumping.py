@@ -9,37 +9,75 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ckpt._native import check, lib
 from ckpt.errors import KernelError, TargetError
 from ckpt.report import Report
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ckpt.files.descriptor import Descriptor
     from ckpt.files.kind import DumpKind
 
 K = TypeVar("K", bound="DumpKind")
 
 
+class External(frozenset[str]):
+    """Names given with --external, and which of them something was found for."""
+
+    _met: set[str]
+
+    def __new__(cls, names: Iterable[str] = ()) -> Self:
+        self = super().__new__(cls, names)
+        self._met = set()
+        return self
+
+    def __contains__(self, name: object) -> bool:
+        found = super().__contains__(name)
+        if found and isinstance(name, str):
+            self._met.add(name)
+        return found
+
+    def unmet(self) -> list[str]:
+        """Those for which there was nothing."""
+        return sorted(self - self._met)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOptions:
-    """As in ckpt-dump(1). `external`: resources that the caller of a restore will provide."""
+    """As in ckpt-dump(1). `external`: resources that the caller of a restore will provide.
+    `irmap_scan_paths`: where watched files are looked for by their inode numbers. `ghost_limit`:
+    bytes of data of a file without a name. `ext_unix_sk`: inodes of peers outside, empty for
+    any."""
 
     shell_job: bool = False
     file_locks: bool = False
-    external: frozenset[str] = frozenset()
+    external: External = field(default_factory=External)
+    force_irmap: bool = False
+    irmap_scan_paths: tuple[str, ...] = ()
+    skip_in_flight: bool = False
+    ghost_limit: int = 1 << 20
+    link_remap: bool = False
+    ext_unix_sk: frozenset[int] | None = None
+    tcp_established: bool = False
+    tcp_close: bool = False
+    network_lock: str = "nftables"
+    build_ids: bool = False
 
 
 class DumpView:
-    """State that the kinds of one dump share. `pidfds` stay their owner's."""
+    """State that the kinds of one dump share. `pidfds` stay their owner's. `described` is every
+    descriptor with the id of its description, complete when `settle` is called."""
 
     def __init__(self, options: FileOptions, report: Report | None = None) -> None:
         self.options = options
         self.report = report or Report()
         self.pidfds: dict[int, int] = {}
         self.kinds: dict[type[DumpKind], DumpKind] = {}
+        self.described: list[tuple[Descriptor, int]] = []
         self._duplicates: dict[tuple[int, int], int] = {}
         self._own: list[int] = []
         self._last_id = 0
@@ -76,10 +114,16 @@ class DumpView:
         return lfd
 
     def fown(self, d: Descriptor) -> Any:
-        """The fown_entry: descriptors with an owner are refused, only a signal number is kept."""
+        """The fown_entry: who gets signals, which, and with whose rights they are sent."""
         from ckpt.images.pb.fown_pb2 import fown_entry
 
-        return fown_entry(uid=0, euid=0, signum=d.signum, pid_type=0, pid=0)
+        return fown_entry(
+            uid=d.owner_uid,
+            euid=d.owner_euid,
+            signum=d.signum,
+            pid_type=d.owner_type if d.owner else 0,
+            pid=d.owner,
+        )
 
     def close(self) -> None:
         """Close every duplicate. May be called twice."""

@@ -34,7 +34,6 @@ from ckpt.files.pipe import (
     peek,
     read_contents,
 )
-from ckpt.files.refused import path_obstacle
 from ckpt.files.regular import RegularDump, RegularRestore
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class FifoDump(DumpKind):
     def obstacle(self, d: Descriptor) -> Obstacle | None:
         if d.flags & os.O_DIRECT:
             return Obstacle("a FIFO in packet mode (O_DIRECT) is not restored yet")
-        return path_obstacle(d)
+        return self.view.kind(RegularDump).path_obstacle(d)
 
     def hold(self, d: Descriptor, file_id: int) -> None:
         self._fifos.setdefault((d.dev, d.ino), Ends()).held.append((d, file_id))
@@ -143,6 +142,9 @@ class FifoRestore(RestoreKind):
                 )
         self._contents = read_contents(self.view, "fifo-data")
 
+    def owned_by(self, file_id: int) -> int:
+        return self._fifos[file_id].path_id
+
     def text(self, file_id: int) -> str:
         fifo = self._fifos[file_id]
         file = self.view.kind(RegularRestore).files[fifo.path_id]
@@ -156,8 +158,9 @@ class FifoRestore(RestoreKind):
         if given is not None:
             return given
         try:
-            self._hold_spare(fifo, file.path)
-            lfd = open_as(file.path, file.flags)
+            path = self.view.kind(RegularRestore).path(fifo.path_id)
+            self._hold_spare(fifo, path)
+            lfd = open_as(path, file.flags & ~os.O_NOFOLLOW if path != file.path else file.flags)
         except OSError as error:
             raise RestoreError(
                 "can't be opened",

@@ -14,9 +14,11 @@ Restore, one instance of each kind for a whole restore:
 1. `take` each entry of files.img and check it: an image is hostile.
 2. `prepare`, when all are taken: what must agree between entries. Nothing is opened yet.
 3. `open`, once for each description, in the order of the plan.
+4. `finish`, when all tasks are complete and nothing of ours but the descriptions themselves is open
+   any more: what the time or the noise of a restore would disturb.
 
 `opener` says who opens it: the controller, or the task that owns it (a later need: see D3 in the
-design). `needs` are the kinds that must be open before.
+design). `stage` says when. `needs` are the kinds that must be open before.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ckpt.images.types import message_class
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
     from ckpt.errors import Refusal
     from ckpt.files.descriptor import Descriptor
@@ -43,9 +45,18 @@ class FdType(IntEnum):
     REG = 1
     PIPE = 2
     FIFO = 3
+    INETSK = 4
+    UNIXSK = 5
+    EVENTFD = 6
+    EVENTPOLL = 7
+    INOTIFY = 8
+    SIGNALFD = 9
     TTY = 11
+    FANOTIFY = 12
     EXT = 16
+    TIMERFD = 17
     MEMFD = 18
+    PIDFD = 20
 
 
 class Opener(Enum):
@@ -53,6 +64,13 @@ class Opener(Enum):
 
     CONTROLLER = "controller"
     TASK = "task"
+
+
+class Stage(Enum):
+    """When a description can be opened on restore."""
+
+    FIRST = "before there are tasks"
+    TASKS = "when all tasks and threads are there"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +106,19 @@ class DumpKind(ABC):
         """Ask what only a frozen target tells. Gives what turned out to be impossible."""
         return ()
 
+    def before_freeze(self, run_id: str) -> None:  # noqa: B027 (few kinds take time)
+        """Make ready what takes time; `obstacle` has seen the running target. Raises
+        KernelError."""
+
+    def let_go(self) -> None:  # noqa: B027 (most kinds hold nothing of the target's)
+        """The target goes on: give back what it would miss. May be called twice."""
+
+    def before_kill(self) -> None:  # noqa: B027 (as above)
+        """The set is whole, and the tree is about to be killed."""
+
+    def after_kill(self) -> None:  # noqa: B027 (as above)
+        """The tree is dead."""
+
     def entry(self, file_id: int) -> Any:
         """A new file_entry of this kind."""
         pb: Any = message_class("fdinfo.file_entry")
@@ -113,6 +144,7 @@ class RestoreKind(ABC):
     field: ClassVar[str]
     """The field of file_entry that holds this kind's message."""
     opener: ClassVar[Opener] = Opener.CONTROLLER
+    stage: ClassVar[Stage] = Stage.FIRST
     needs: ClassVar[tuple[FdType, ...]] = ()
 
     def __init__(self, view: RestoreView) -> None:
@@ -126,6 +158,13 @@ class RestoreKind(ABC):
         """Check what must agree; `wanted` are the descriptions that tasks have."""
         del wanted
 
+    def owned_by(self, file_id: int) -> int:
+        """The entry that has flags and owner of this description: its own or that of its path."""
+        return file_id
+
+    def check_tree(self, numbers: Container[int]) -> None:  # noqa: B027 (most ask nothing)
+        """Check what refers to tasks; `numbers` are those of all tasks and threads to come."""
+
     @abstractmethod
     def text(self, file_id: int) -> str:
         """One line for --dry-run and for errors: what will be opened."""
@@ -133,6 +172,15 @@ class RestoreKind(ABC):
     @abstractmethod
     def open(self, file_id: int) -> int:
         """Open it as the description was: a descriptor of ours, close-on-exec, the caller's."""
+
+    def finish(self, file_id: int, lfd: int) -> None:  # noqa: B027 (most kinds are whole at once)
+        """Put in what must come last into the description behind our descriptor `lfd`."""
+
+    def release(self) -> None:  # noqa: B027 (few kinds hold anything back)
+        """Nothing of the restore can fail any more but this: let loose what was held back."""
+
+    def abandon(self) -> None:  # noqa: B027 (as above)
+        """The restore is over, one way or the other: forget what was held back."""
 
     def close(self) -> None:  # noqa: B027 (most kinds have nothing to give back)
         """Give back what was opened beside. May be called twice."""

@@ -1,15 +1,17 @@
-"""Locks that descriptors hold: POSIX record locks (of a process) and flock(2) (of a description).
+"""Locks that descriptors hold: POSIX record locks (of a process), flock(2), open-file-description
+locks and leases (of a description).
 
 They are read from the `lock:` lines of fdinfo, which name exactly those that were taken through
 this description by this process, so nothing has to be matched by inode. A lock is written once, for
 the first descriptor of its description.
 
-A process that waits for a lock is in an interrupted system call and asks again by itself. Leases,
-delegations and open-file-description locks are refused.
+A process that waits for a lock is in an interrupted system call and asks again by itself. A lease
+that is being broken is refused, and so are delegations.
 
-Restore: both are taken by the task itself (`PosixLock.packed` is the struct flock for F_SETLK):
-record locks belong to the process, and a flock is shown as that of the process which took it.
-Neither waits: a lock that somebody else has taken meanwhile is an error.
+Restore: all are taken by the task itself (`RecordLock.packed` is the struct flock for F_SETLK and
+F_OFD_SETLK): record locks belong to the process, and the others are shown as those of the process
+which took them; who is told that a lease is to be broken is set before (see owner). None waits: a
+lock that somebody else has taken meanwhile is an error.
 
 Source: proc_pid_fdinfo(5), fcntl_locking(2), flock(2); numbers from include/linux/filelock.h.
 """
@@ -31,20 +33,20 @@ if TYPE_CHECKING:
     from ckpt.files.descriptor import Descriptor
     from ckpt.procfs.locks import Lock
 
-FL_POSIX, FL_FLOCK = 1, 2
-_KINDS = {"POSIX": FL_POSIX, "FLOCK": FL_FLOCK}
+FL_POSIX, FL_FLOCK, FL_LEASE, FL_OFDLCK = 1, 2, 32, 1024
+_KINDS = {"POSIX": FL_POSIX, "FLOCK": FL_FLOCK, "LEASE": FL_LEASE, "OFDLCK": FL_OFDLCK}
+F_SETLK, F_OFD_SETLK, F_SETLEASE = 6, 37, 1024
+_COMMANDS = {FL_POSIX: F_SETLK, FL_OFDLCK: F_OFD_SETLK}
 _TYPES = {"READ": fcntl.F_RDLCK, "WRITE": fcntl.F_WRLCK}
 _FLOCK = struct.Struct("hh4xqqi4x")
-_REFUSED = {
-    "OFDLCK": "an open-file-description lock",
-    "LEASE": "a lease",
-    "DELEG": "a delegation",
-}
+_REFUSED = {"DELEG": "a delegation"}
 
 
 def obstacle(d: Descriptor, *, file_locks: bool) -> Obstacle | None:
     """Why the locks of a descriptor stand in the way of a dump."""
     for lock in d.locks:
+        if lock.kind == "LEASE" and lock.mode != "ACTIVE":
+            return Obstacle("it holds a lease that is being broken", "dump again when it is over")
         if lock.kind not in _KINDS or lock.access not in _TYPES:
             what = _REFUSED.get(lock.kind, f"a lock of kind {lock.kind} {lock.access}")
             return Obstacle(f"{what} is not restored yet", "give it up before the dump")
@@ -95,13 +97,14 @@ def _bare(lock: Lock) -> Any:
     return lock.kind, lock.access, lock.start, lock.end
 
 
-class PosixLock(NamedTuple):
-    """One record lock for a task to take: fcntl(fd, F_SETLK, packed)."""
+class RecordLock(NamedTuple):
+    """One record lock for a task to take: fcntl(fd, command, packed)."""
 
     fd: int
     type: int
     start: int
     length: int
+    command: int = F_SETLK
 
     @property
     def packed(self) -> bytes:
@@ -113,8 +116,9 @@ class SavedLocks:
     """The checked locks of an image set. `where` is the image's name in errors."""
 
     def __init__(self, messages: Iterable[Any]) -> None:
-        self.posix: dict[int, list[PosixLock]] = {}
+        self.records: dict[int, list[RecordLock]] = {}
         self.flocks: list[tuple[int, int, int]] = []
+        self.leases: list[tuple[int, int, int]] = []
         for message in messages:
             where = f"lock of pid {message.pid} on descriptor {message.fd} in filelocks.img"
             if message.type not in _TYPES.values():
@@ -123,15 +127,18 @@ class SavedLocks:
                 raise ImageError("has a range that can't be", resource=where)
             if message.flag == FL_FLOCK:
                 self.flocks.append((message.pid, message.fd, message.type))
-            elif message.flag == FL_POSIX:
-                lock = PosixLock(message.fd, message.type, message.start, message.len)
-                self.posix.setdefault(message.pid, []).append(lock)
+            elif message.flag == FL_LEASE:
+                self.leases.append((message.pid, message.fd, message.type))
+            elif message.flag in _COMMANDS:
+                command = _COMMANDS[message.flag]
+                lock = RecordLock(message.fd, message.type, message.start, message.len, command)
+                self.records.setdefault(message.pid, []).append(lock)
             else:
                 why = f"flag {message.flag:#x}"
                 raise RestoreError("is a kind not restored yet", resource=where, why=why)
 
     def __bool__(self) -> bool:
-        return bool(self.posix or self.flocks)
+        return bool(self.records or self.flocks or self.leases)
 
 
 def flock_operation(lock_type: int) -> int:

@@ -20,7 +20,6 @@ from ckpt.errors import Refusal
 from ckpt.files.descriptor import Descriptor
 from ckpt.files.kind import Obstacle
 from ckpt.files.memfd import MemfdDump
-from ckpt.files.refused import path_obstacle
 from ckpt.files.regular import RegularDump
 
 if TYPE_CHECKING:
@@ -63,30 +62,35 @@ class MappedFiles:
             if key not in self._memfds:
                 self._memfds[key] = memfds.hold_mapped(d.ino, flags, proc.pid, _name(mapping))
             return MappedFile(self._memfds[key], flags, memfd=True)
-        return MappedFile(self._id(d, f"mapping {mapping}"), flags)
+        source = f"/proc/{proc.pid}/map_files/{_name(mapping)}"
+        return MappedFile(self._id(d, f"mapping {mapping}", source), flags)
 
     def of_link(self, proc: ProcDir, name: str) -> int:
         """The file behind "exe", "cwd" or "root"; 0 where it is refused."""
-        return self._id(_by_link(proc, name), name)
+        return self._id(_by_link(proc, name), name, f"/proc/{proc.pid}/{name}")
 
     def obstacle(self, proc: ProcDir, mapping: Mapping) -> Refusal | None:
         """Why a mapping's file can't be had again, without giving it an id."""
         d = self._look(proc, mapping)
         if self.view.kind(MemfdDump).is_memfd(d.dev, d.link):
             return None
-        return _refusal(d, f"mapping {mapping}", path_obstacle(d))
+        source = f"/proc/{proc.pid}/map_files/{_name(mapping)}"
+        return _refusal(d, f"mapping {mapping}", self._obstacle(d, source))
 
     def link_obstacle(self, proc: ProcDir, name: str) -> Refusal | None:
         """As `obstacle`, for "exe", "cwd" or "root"."""
         d = _by_link(proc, name)
-        return _refusal(d, f"{name} ({d.link})", path_obstacle(d))
+        return _refusal(d, f"{name} ({d.link})", self._obstacle(d, f"/proc/{proc.pid}/{name}"))
 
-    def _id(self, d: Descriptor, resource: str) -> int:
+    def _obstacle(self, d: Descriptor, source: str) -> Obstacle | None:
+        return self.view.kind(RegularDump).path_obstacle(d, source)
+
+    def _id(self, d: Descriptor, resource: str, source: str) -> int:
         key = (d.dev, d.ino, d.link)
         if key not in self._ids:
-            refusal = _refusal(d, resource, path_obstacle(d))
+            refusal = _refusal(d, resource, self._obstacle(d, source))
             if refusal is None:
-                self._ids[key] = self.view.kind(RegularDump).add_path(d)
+                self._ids[key] = self.view.kind(RegularDump).add_path(d, source)
             else:
                 self.refusals.append(refusal)
                 return 0

@@ -18,11 +18,11 @@ O_TMPFILE_ALONE = 0o20000000
 """__O_TMPFILE: O_TMPFILE without the O_DIRECTORY that always comes with it."""
 
 SETTABLE = os.O_APPEND | os.O_NONBLOCK | os.O_DIRECT | os.O_NOATIME
-"""What F_SETFL changes. O_ASYNC is one too, but it needs an owner, which is refused."""
+"""What F_SETFL changes. O_ASYNC is one too, but it comes when there is an owner: see owner."""
 
 _REOPEN = os.O_ACCMODE | SETTABLE | os.O_SYNC | os.O_DSYNC | O_LARGEFILE
 _REOPEN |= os.O_DIRECTORY | os.O_NOFOLLOW | os.O_PATH
-_HARMLESS = os.O_NOCTTY | os.O_CLOEXEC | O_TMPFILE_ALONE
+_HARMLESS = os.O_NOCTTY | os.O_CLOEXEC | os.O_ASYNC | O_TMPFILE_ALONE
 
 
 def checked(flags: int, where: str) -> int:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ckpt.files.kind import Obstacle
@@ -20,20 +21,15 @@ from ckpt.files.kind import Obstacle
 if TYPE_CHECKING:
     from ckpt.files.descriptor import Descriptor
 
+Lost = Callable[["Descriptor"], "Obstacle | None"]
+
 _CLOSE = "close it before the dump"
 _EXTERNAL = "--external 'file[{mnt_id:x}:{ino:x}]' and, at restore, --inherit-fd"
 _PROC, _NSFS = 0x9FA0, 0x6E736673
 
 _ANONYMOUS = {
-    "inotify": ("an inotify instance", ""),
-    "[eventfd]": ("an eventfd", ""),
-    "[eventpoll]": ("an epoll instance", ""),
-    "[timerfd]": ("a timerfd", ""),
-    "[signalfd]": ("a signalfd", ""),
-    "[fanotify]": ("a fanotify group", ""),
     "[userfaultfd]": ("a userfaultfd", "ckpt tracks memory with one itself, only one fits"),
     "[io_uring]": ("an io_uring", "most programs have an option that avoids it"),
-    "[pidfd]": ("a pidfd", ""),
     "[perf_event]": ("a perf event", "end the measurement first"),
     "bpf-map": ("a BPF map", ""),
     "bpf-prog": ("a BPF program", ""),
@@ -67,12 +63,6 @@ _LINKS = {
     "/SYSV": "a System V shared memory segment",
 }
 _SOCKETS = {
-    "UNIX": "a Unix socket",
-    "UNIX-STREAM": "a Unix socket",
-    "TCP": "a TCP socket",
-    "TCPv6": "a TCP socket",
-    "UDP": "a UDP socket",
-    "UDPv6": "a UDP socket",
     "NETLINK": "a netlink socket",
     "PACKET": "a packet socket",
     "RAW": "a raw socket",
@@ -129,17 +119,20 @@ def unclaimed_obstacle(d: Descriptor) -> Obstacle:
     return _not_yet(_by_link(d) or f"a descriptor of type {d.format:07o}")
 
 
-def path_obstacle(d: Descriptor) -> Obstacle | None:
-    """Why a file can't be opened by its path again; None if it can."""
+def path_obstacle(d: Descriptor, lost: Lost | None = None) -> Obstacle | None:
+    """Why a file can't be opened by its path again; None if it can. `lost` says what is in the way
+    of one that no name leads to."""
     if not d.link.startswith("/"):
         if d.link.startswith("(unreachable)"):
             return Obstacle("it lies outside of the root directory of ckpt", _external(d))
         return _not_yet(_by_link(d) or "something without a path")
-    if d.deleted:
-        return _deleted(d)
+    # Before its path: that of a message queue leads nowhere, as that of a removed file.
     if d.fs_type in _FILE_SYSTEMS:
         return _not_yet(_FILE_SYSTEMS[d.fs_type])
-    if d.fs_type == _PROC and _PROC_OF_A_TASK.match(d.link):
+    if d.deleted:
+        if found := _deleted(d) or (lost or refuse_lost)(d):
+            return found
+    elif d.fs_type == _PROC and _PROC_OF_A_TASK.match(d.link):
         return Obstacle("a /proc file of a process is not restored yet", _CLOSE)
     try:
         d.link.encode()
@@ -148,10 +141,13 @@ def path_obstacle(d: Descriptor) -> Obstacle | None:
     return None
 
 
-def _deleted(d: Descriptor) -> Obstacle:
+def _deleted(d: Descriptor) -> Obstacle | None:
     what = _by_link(d)
-    if what:
-        return _not_yet(what)
+    return _not_yet(what) if what else None
+
+
+def refuse_lost(d: Descriptor) -> Obstacle:
+    """What to say of a file that no name leads to and that is not carried in the images."""
     if d.nlink:
         why = "its path leads to it no more (renamed, replaced, or hidden by a mount)"
         return Obstacle(why, _external(d))

@@ -24,18 +24,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import ImageError, RestoreError
+from ckpt.files import ghost, links
+from ckpt.files.buildid import LONGEST, build_id_of, from_words, to_words
+from ckpt.files.ghost import DEVICES, Ghosts, is_ghost
 from ckpt.files.kind import DumpKind, FdType, Obstacle, RestoreKind
-from ckpt.files.openflags import checked, open_as, shown
-from ckpt.files.refused import path_obstacle
+from ckpt.files.links import Links, is_linked
+from ckpt.files.openflags import O_TMPFILE_ALONE, checked, open_as, shown
+from ckpt.files.refused import path_obstacle, refuse_lost
+from ckpt.files.remapped import Remapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from ckpt.errors import Refusal
     from ckpt.files.descriptor import Descriptor
     from ckpt.files.restoring import RestoreView
 
 _OPENED_BY_PATH = frozenset({stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK})
-_DEVICES = frozenset(os.makedev(1, minor) for minor in (3, 5, 7, 8, 9))
 _LONGEST_PATH = 4095
 _NO_POSITION = 2**64 - 1
 
@@ -47,30 +52,52 @@ class RegularDump(DumpKind):
 
     def __init__(self, view: Any) -> None:
         super().__init__(view)
-        self._held: list[tuple[Descriptor, int]] = []
+        self._held: list[tuple[Descriptor, int, str]] = []
+        self._ghosts = Ghosts(view)
+        self.links = Links(view)
 
     def claims(self, d: Descriptor) -> bool:
         kind = d.format
         if kind in _OPENED_BY_PATH or d.flags & os.O_PATH:
             return True
-        return kind == stat.S_IFCHR and d.rdev in _DEVICES
+        return kind == stat.S_IFCHR and d.rdev in DEVICES
 
     def obstacle(self, d: Descriptor) -> Obstacle | None:
         if self._external(d):
             return None
-        return path_obstacle(d)
+        return self.path_obstacle(d)
+
+    def path_obstacle(self, d: Descriptor, source: str = "") -> Obstacle | None:
+        """Why a file can't be had again. `source` leads to it where no descriptor does."""
+
+        def lost(d: Descriptor) -> Obstacle | None:
+            if is_ghost(d):
+                return ghost.obstacle(d, self.view.options.ghost_limit, source)
+            if is_linked(d):
+                return links.obstacle(d, link_remap=self.view.options.link_remap)
+            return refuse_lost(d)
+
+        return path_obstacle(d, lost)
 
     def hold(self, d: Descriptor, file_id: int) -> None:
-        self._held.append((d, file_id))
+        self._held.append((d, file_id, ""))
 
-    def add_path(self, d: Descriptor) -> int:
-        """The id of a new entry that keeps the path and flags of a FIFO or terminal."""
+    def add_path(self, d: Descriptor, source: str = "") -> int:
+        """The id of a new entry that keeps the path and flags of a FIFO or terminal, or of what is
+        open without a descriptor: `source` leads to it then."""
         file_id = self.view.next_id()
-        self.hold(d, file_id)
+        self._held.append((d, file_id, source))
         return file_id
 
+    def settle(self) -> Iterable[Refusal]:
+        for d, file_id, source in self._held:
+            if is_ghost(d) and not self._external(d):
+                yield from self._ghosts.take(d, file_id, source)
+            elif is_linked(d) and not self._external(d) and self.view.options.link_remap:
+                self.links.take(d, file_id, source)
+
     def entries(self) -> Iterator[Any]:
-        for d, file_id in self._held:
+        for d, file_id, _ in self._held:
             entry = self.entry(file_id)
             reg = entry.reg
             reg.id, reg.flags, reg.pos, reg.mode = file_id, d.flags, d.pos, d.mode
@@ -81,7 +108,14 @@ class RegularDump(DumpKind):
                 reg.name = d.path
             if d.format == stat.S_IFREG and not _is_log(d.flags):
                 reg.size = d.size
+                if self.view.options.build_ids:
+                    reg.build_id.extend(to_words(_build_id(d)))
             yield entry
+        yield from self.links.entries()
+
+    def images(self) -> dict[str, Sequence[Any]]:
+        remaps = [*self._ghosts.remaps(), *self.links.remaps()]
+        return {"remap-fpath": remaps, **self._ghosts.images()} if remaps else {}
 
     def _external(self, d: Descriptor) -> bool:
         wanted = self.view.options.external
@@ -93,7 +127,7 @@ def _refuse_side_effects(path: str, name: str) -> None:
     one by now, or have been one always."""
     found = Path(path).stat()
     kind = stat.S_IFMT(found.st_mode)
-    if kind in _OPENED_BY_PATH or (kind == stat.S_IFCHR and found.st_rdev in _DEVICES):
+    if kind in _OPENED_BY_PATH or (kind == stat.S_IFCHR and found.st_rdev in DEVICES):
         return
     raise RestoreError("is no file, directory or known device", resource=name)
 
@@ -115,8 +149,21 @@ def _is_log(flags: int) -> bool:
     return bool(flags & os.O_APPEND) and flags & os.O_ACCMODE == os.O_WRONLY
 
 
+def _build_id(d: Descriptor) -> bytes:
+    """Whoever has a write lease would be told that the file is opened."""
+    if not d.named or b"LEASE" in d.info:
+        return b""
+    return build_id_of(d.path)
+
+
+def _checked_build_id(message: Any, where: str) -> bytes:
+    if len(message.build_id) > LONGEST // 4:
+        raise ImageError("has a build id that can't be", resource=where)
+    return from_words(message.build_id)
+
+
 class PathFile(NamedTuple):
-    """A checked reg_file_entry. `flags` are fit for open(2)."""
+    """A checked reg_file_entry. `flags` are fit for open(2); `tmpfile`: made by O_TMPFILE."""
 
     path: str
     flags: int
@@ -125,6 +172,8 @@ class PathFile(NamedTuple):
     mode: int | None
     external: bool
     signum: int
+    tmpfile: bool
+    build_id: bytes
 
     @property
     def resource(self) -> str:
@@ -139,6 +188,7 @@ class RegularRestore(RestoreKind):
     def __init__(self, view: RestoreView) -> None:
         super().__init__(view)
         self.files: dict[int, PathFile] = {}
+        self._remapped = Remapped(view)
 
     def take(self, file_id: int, message: Any) -> None:
         where = f"file {file_id:#x} of files.img"
@@ -159,18 +209,31 @@ class RegularRestore(RestoreKind):
             message.mode if message.HasField("mode") else None,
             external,
             self.view.signum(message.fown, where),
+            bool(message.flags & O_TMPFILE_ALONE),
+            _checked_build_id(message, where),
         )
+
+    def prepare(self, wanted: Iterable[int]) -> None:
+        del wanted
+        self._remapped.prepare(self.files)
 
     def text(self, file_id: int) -> str:
         file = self.files[file_id]
-        return f"open {file.path} {shown(file.flags)} at {file.pos if file.pos < 2**63 else 0}"
+        lost = ""
+        if file_id in self._remapped:
+            lost = ", by another name" if self._remapped.is_link(file_id) else ", made anew"
+            lost += ", without a name"
+        pos = file.pos if file.pos < 2**63 else 0
+        return f"open {file.path} {shown(file.flags)} at {pos}{lost}"
 
     def open(self, file_id: int) -> int:
         file = self.files[file_id]
         given = self.view.inherited(file.resource)
         if given is not None and not file.external:
             return given
-        lfd = self.open_with(file_id, file.flags, given)
+        lfd = self._open_own(file_id) if given is None else None
+        if lfd is None:
+            lfd = self.open_with(file_id, file.flags, given)
         try:
             seekable = stat.S_IFMT(os.fstat(lfd).st_mode) in _OPENED_BY_PATH
             if seekable and 0 < file.pos < 2**63 and not file.flags & os.O_PATH:
@@ -190,7 +253,8 @@ class RegularRestore(RestoreKind):
         `given` is consumed: our duplicate of what --inherit-fd gives for it.
         """
         file = self.files[file_id]
-        self._refuse_remapped(file_id, file)
+        if file_id in self._remapped and given is None:
+            return self._open_remapped(file_id, file, flags)
         path = file.path
         if file.external:
             given = self.view.inherited(file.resource) if given is None else given
@@ -213,21 +277,49 @@ class RegularRestore(RestoreKind):
                 os.close(given)
         try:
             if given is None:  # what was given stands in for the file, as it is
-                self._compare(file, os.fstat(lfd))
+                self._compare(file, lfd)
         except BaseException:
             os.close(lfd)
             raise
         return lfd
 
-    def _refuse_remapped(self, file_id: int, file: PathFile) -> None:
-        if file_id in self.view.remapped:
-            raise RestoreError(
-                "had no name at the dump, and its contents are in the images",
-                resource=file.path,
-                why="such files are not restored yet",
-            )
+    def _open_remapped(self, file_id: int, file: PathFile, flags: int) -> int:
+        try:
+            lfd = self._remapped.open(file_id, file, flags)
+        except OSError as error:
+            raise self._failed(file, "can't be opened", error) from error
+        try:
+            if self._remapped.is_link(file_id):
+                self._compare(file, lfd)
+        except BaseException:
+            os.close(lfd)
+            raise
+        return lfd
 
-    def _compare(self, file: PathFile, found: os.stat_result) -> None:
+    def remove_links(self) -> None:
+        """When the tree runs: take away the names that the dump made for it."""
+        self._remapped.remove_links()
+
+    def path(self, file_id: int) -> str:
+        """What leads to the file now."""
+        file = self.files[file_id]
+        if file_id not in self._remapped:
+            return file.path
+        return f"/proc/self/fd/{self._remapped.path_lfd(file_id, file)}"
+
+    def close(self) -> None:
+        self._remapped.close()
+
+    def _open_own(self, file_id: int) -> int | None:
+        """The description that makes its file, for one that did."""
+        file = self.files[file_id]
+        if file_id not in self._remapped or not file.tmpfile:
+            return None
+        self._remapped.path_lfd(file_id, file)
+        return self._remapped.own(file_id)
+
+    def _compare(self, file: PathFile, lfd: int) -> None:
+        found = os.fstat(lfd)
         ignored = 0o777 if self.view.skip_file_rwx_check else 0
         if file.mode is not None and (found.st_mode ^ file.mode) & ~ignored:
             raise RestoreError(
@@ -235,7 +327,16 @@ class RegularRestore(RestoreKind):
                 resource=file.path,
                 hint="put the file back as it was, or pass --skip-file-rwx-check",
             )
-        if file.size is not None and found.st_size != file.size:
+        if file.build_id and self.view.build_ids:
+            there = build_id_of(f"/proc/self/fd/{lfd}")
+            if from_words(to_words(there)) != file.build_id:
+                was, now = file.build_id.hex(), there.hex() or "none"
+                raise RestoreError(
+                    f"has build id {now}, at the dump it had {was}",
+                    resource=file.path,
+                    hint="put the file back as it was",
+                )
+        elif file.size is not None and found.st_size != file.size:
             raise RestoreError(
                 f"has {found.st_size} bytes, at the dump it had {file.size}",
                 resource=file.path,

@@ -6,8 +6,11 @@
         files.memfd_contents              to be filled
         for each task: files.placements(pid); files.lfd(file_id) to be sent to it by SCM_RIGHTS
         files.mapping_lfd(file_id, flags), files.directory_lfd(file_id)
-        files.locks(pid)                  by the task itself, once its descriptors are placed
+        files.open_late()                 when all tasks and threads are there: what needs them
+        files.watches(pid), owners(pid), locks(pid)   by the task itself, descriptors in place
         files.apply_seals()               when all mappings are made
+        files.finish()                    at the very end, before close: timers run from here
+        files.release()                   when nothing else can fail: connections go on from here
 
 The constructor reads and checks files.img, every fdinfo image that a table names, and what belongs
 to them; ImageError and RestoreError come from there, before anything is built. Images are hostile:
@@ -24,8 +27,10 @@ import resource
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ckpt.errors import ImageError, RestoreError
-from ckpt.files.kind import FdType, Opener
-from ckpt.files.locks import PosixLock, SavedLocks, flock_operation
+from ckpt.files import owner
+from ckpt.files.epoll import EpollRestore, Watch
+from ckpt.files.kind import FdType, Opener, Stage
+from ckpt.files.locks import RecordLock, SavedLocks, flock_operation
 from ckpt.files.memfd import Contents, MemfdRestore
 from ckpt.files.openflags import O_LARGEFILE
 from ckpt.files.registry import RESTORE_KINDS
@@ -35,9 +40,12 @@ from ckpt.images.types import message_class
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
     from types import TracebackType
 
     from ckpt.files.kind import RestoreKind
+    from ckpt.files.owner import Owner
+    from ckpt.files.restoring import Tasks
     from ckpt.images.reader import ImageSet
     from ckpt.report import Report
 
@@ -91,8 +99,12 @@ class FilesRestore:
         self._unknown: dict[int, int] = {}
         self._lfds: dict[int, int] = {}
         self._opened: dict[tuple[int, int], int] = {}
+        self._owners: dict[int, Owner] = {}
         self._take_files()
         self._tables = {pid: self._table(pid, table) for pid, table in tables.items()}
+        self._view.tables = {
+            pid: {p.fd: p.file_id for p in table} for pid, table in self._tables.items()
+        }
         wanted = {p.file_id for table in self._tables.values() for p in table}
         self._wanted = {
             kind: sorted(i for i in wanted if self._by_id[i] is kind) for kind in self._kinds
@@ -101,9 +113,18 @@ class FilesRestore:
             kind.prepare(self._wanted[kind])
         self._locks = self._checked_locks(options)
 
-    def placements(self, pid: int) -> list[Placement]:
-        """What a task's descriptor table is to hold, ascending."""
-        return list(self._tables.get(pid, ()))
+    def placements(self, pid: int, stage: Stage = Stage.FIRST) -> list[Placement]:
+        """What a task's descriptor table is to hold of one stage, ascending."""
+        return [p for p in self._tables.get(pid, ()) if self._by_id[p.file_id].stage is stage]
+
+    def table(self, pid: int) -> Sequence[Placement]:
+        """All placements of a task, of every stage, ascending."""
+        return self._tables.get(pid, ())
+
+    def numbers(self, pid: int) -> set[int]:
+        """Every descriptor number that the task needs at any time of its restore."""
+        watched = {w.tfd for w in self.watches(pid)}
+        return {p.fd for p in self._tables.get(pid, ())} | watched
 
     def plan(self) -> list[Opening]:
         """Every description that will be opened, in order."""
@@ -123,10 +144,19 @@ class FilesRestore:
                 if owners and pid in owners:
                     self._view.owners.setdefault(placement.file_id, owners[pid])
         self._raise_limit()
+        self._open(Stage.FIRST)
+
+    def open_late(self, tasks: Tasks | None = None) -> None:
+        """Open what needs the tasks; without them, all by this process. On error as `open_all`."""
+        self._view.tasks = tasks
+        self._open(Stage.TASKS)
+
+    def _open(self, stage: Stage) -> None:
         try:
             for kind in self._kinds:
-                for file_id in self._wanted[kind]:
-                    self._lfds[file_id] = kind.open(file_id)
+                if kind.stage is stage:
+                    for file_id in self._wanted[kind]:
+                        self._lfds[file_id] = kind.open(file_id)
         except OSError as error:
             self.close()
             why = os.strerror(error.errno or 0)
@@ -168,9 +198,58 @@ class FilesRestore:
         """Seal the memfds, once contents and mappings are in place."""
         self._view.kind(MemfdRestore).apply_seals()
 
-    def locks(self, pid: int) -> Sequence[PosixLock]:
+    def finish(self) -> None:
+        """What must come last into descriptions, when the tasks are complete.
+
+        What was opened beside them is closed first: closing is an event for who watches.
+        """
+        opened, self._opened = self._opened, {}
+        for lfd in opened.values():
+            os.close(lfd)
+        for kind in self._kinds:
+            kind.close()
+        for kind in self._kinds:
+            for file_id in self._wanted[kind]:
+                kind.finish(file_id, self._lfds[file_id])
+
+    def remove_links(self) -> None:
+        """When the tree runs: take away the names that the dump made for removed files."""
+        self._view.kind(RegularRestore).remove_links()
+
+    def release(self) -> None:
+        """Let loose what was held back until nothing else can fail. May be called after `close`."""
+        for kind in self._kinds:
+            kind.release()
+
+    def watches(self, pid: int) -> Sequence[Watch]:
+        """What the task has to add to epoll instances."""
+        return self._view.kind(EpollRestore).watches.get(pid, ())
+
+    def owners(self, pid: int) -> list[tuple[int, Owner]]:
+        """The descriptors whose owner (F_SETOWN) the task has to set, each description once."""
+        found: dict[int, tuple[int, int, Owner]] = {}
+        for holder, table in self._tables.items():
+            for p in table:
+                owned = self._owners.get(self._by_id[p.file_id].owned_by(p.file_id))
+                if owned is not None:
+                    found.setdefault(p.file_id, (holder, p.fd, owned))
+        return [(fd, owned) for holder, fd, owned in found.values() if holder == pid]
+
+    def check_tree(self, numbers: AbstractSet[int], groups: AbstractSet[int]) -> None:
+        """Check what refers to tasks; `numbers` are those of all tasks and threads. Raises
+        ImageError."""
+        for kind in self._kinds:
+            kind.check_tree(numbers)
+        for file_id, owned in self._owners.items():
+            if owned.pid and owned.pid not in (groups if owned.of_group else numbers):
+                raise ImageError(
+                    f"sends signals to {owned.pid}, which is not in the tree",
+                    resource=f"file {file_id:#x} of files.img",
+                )
+
+    def locks(self, pid: int) -> Sequence[RecordLock]:
         """The record locks that the task has to take itself, without waiting."""
-        return self._locks.posix.get(pid, ()) if self._locks else ()
+        return self._locks.records.get(pid, ()) if self._locks else ()
 
     def flocks(self, pid: int) -> list[tuple[int, int]]:
         """The flock(2) locks that the task has to take: descriptor and operation, not waiting. The
@@ -178,6 +257,10 @@ class FilesRestore:
         return [
             (fd, flock_operation(kind)) for owner, fd, kind in self._locks.flocks if owner == pid
         ]
+
+    def leases(self, pid: int) -> list[tuple[int, int]]:
+        """The leases that the task has to take: descriptor and type."""
+        return [(fd, kind) for owner, fd, kind in self._locks.leases if owner == pid]
 
     def close(self) -> None:
         """Close everything of ours. May be called twice."""
@@ -198,6 +281,8 @@ class FilesRestore:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+        for restored in self._kinds:
+            restored.abandon()
 
     def _take_files(self) -> None:
         by_type = {int(kind.type): kind for kind in self._kinds}
@@ -216,6 +301,10 @@ class FilesRestore:
                 raise ImageError(f"has two ids, the other is {message.id:#x}", resource=where)
             kind.take(entry.id, message)
             self._by_id[entry.id] = kind
+            if "fown" in message.DESCRIPTOR.fields_by_name:
+                owned = owner.taken(message, where)
+                if owned is not None:
+                    self._owners[entry.id] = owned
 
     def _table(self, pid: int, number: int) -> list[Placement]:
         image = f"fdinfo-{number}"
@@ -247,8 +336,9 @@ class FilesRestore:
         if locks and not options.file_locks:
             raise RestoreError("the tree held file locks", hint="--file-locks")
         fds = {pid: {p.fd for p in table} for pid, table in self._tables.items()}
-        wanted = [(pid, lock.fd) for pid, held in locks.posix.items() for lock in held]
-        for pid, fd in [*wanted, *((pid, fd) for pid, fd, _ in locks.flocks)]:
+        wanted = [(pid, lock.fd) for pid, held in locks.records.items() for lock in held]
+        others = ((pid, fd) for pid, fd, _ in (*locks.flocks, *locks.leases))
+        for pid, fd in [*wanted, *others]:
             if fd not in fds.get(pid, ()):
                 raise ImageError(
                     f"pid {pid} has no descriptor {fd}", resource="lock of filelocks.img"

@@ -5,16 +5,17 @@ from __future__ import annotations
 import fcntl
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ckpt.errors import ImageError, RestoreError
 from ckpt.report import Report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ckpt.files.kind import RestoreKind
     from ckpt.images.reader import ImageSet
+    from ckpt.infect.batch import Batch, Outcome
 
 K = TypeVar("K", bound="RestoreKind")
 
@@ -29,26 +30,46 @@ class RestoreFileOptions:
     shell_job: bool = False
     file_locks: bool = False
     skip_file_rwx_check: bool = False
+    tcp_established: bool = False
+    tcp_close: bool = False
+    network_lock: str = "nftables"
+    build_ids: bool = False
     inherit: Mapping[str, int] = field(default_factory=dict)
+
+
+class Tasks(Protocol):
+    """The tasks under construction, for what only they can make (Opener.TASK)."""
+
+    def __contains__(self, pid: int) -> bool: ...
+
+    def run(self, pid: int, batch: Batch, lfds: Sequence[int] = ()) -> Outcome:
+        """Run a batch in one of them, which receives our descriptors."""
+
+    def duplicate(self, pid: int, fd: int) -> int:
+        """Our duplicate of its descriptor, the caller's."""
 
 
 class RestoreView:
     """State that the kinds of one restore share.
 
-    `remapped`: ids of files that had no name at the dump. `owners`: uid and gid that a pipe is
-    given to, by file id, so that a task without privileges may open /dev/stdout."""
+    `owners`: uid and gid that a pipe is given to, by file id, so that a task without privileges may
+    open /dev/stdout. `tables`: the file id of each descriptor of each live pid, complete when
+    `prepare` is called. `tasks`: from Stage.TASKS on, unless there are none."""
 
     def __init__(
         self, images: ImageSet, options: RestoreFileOptions, report: Report | None = None
     ) -> None:
         self.images = images
         self.inherit = options.inherit
+        self.options = options
         self.shell_job = options.shell_job
         self.skip_file_rwx_check = options.skip_file_rwx_check
+        self.build_ids = options.build_ids
         self.report = report or Report()
         self.kinds: dict[type[RestoreKind], RestoreKind] = {}
         self.owners: dict[int, tuple[int, int]] = {}
-        self.remapped = frozenset(m.orig_id for m in self.messages("remap-fpath"))
+        self.tables: dict[int, dict[int, int]] = {}
+        self.tasks: Tasks | None = None
 
     def kind(self, wanted: type[K]) -> K:
         """This restore's instance of a kind."""
@@ -81,10 +102,6 @@ class RestoreView:
 
     def signum(self, fown: Any, where: str) -> int:
         """The signal of F_SETSIG of a checked fown_entry."""
-        if fown.pid:
-            raise RestoreError(
-                f"sends signals to its owner {fown.pid}", resource=where, why="not restored yet"
-            )
         if fown.signum > _LAST_SIGNAL:
             raise ImageError(f"has signal {fown.signum}", resource=where)
         return int(fown.signum)

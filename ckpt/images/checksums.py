@@ -12,19 +12,22 @@ go of the GIL. pread is used: a file that is cut short while it is mapped would 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckpt.errors import ImageError
+from ckpt.images.spans import minus
 from ckpt.images.types import parse_file_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
     from concurrent.futures import Future, ThreadPoolExecutor
 
     from google.protobuf.message import Message
 
     from ckpt.images.pb.ckpt_checksums_pb2 import ckpt_checksums_entry
+    from ckpt.images.spans import Spans
 
 ALGORITHM = "xxh3-64"
 BLOCK = 4 << 20
@@ -33,12 +36,51 @@ _STRIDE = 256 << 10
 
 @dataclass(frozen=True, slots=True)
 class FileSum:
-    """What one file of a set must look like. `sums` has one number per `block` bytes."""
+    """What one file of a set must look like. `sums` has one number per `block` bytes. `punched`:
+    bytes that are gone from it, which count as zeros (ckpt.images.punched)."""
 
     file: str
     size: int
     sums: tuple[int, ...]
     block: int = BLOCK
+    punched: tuple[tuple[int, int], ...] = ()
+
+    def without(self, spans: Spans) -> FileSum:
+        """The same with other bytes gone."""
+        return replace(self, punched=tuple(spans))
+
+    def blocks(self, used: Sequence[tuple[int, int]] | None = None) -> list[int]:
+        """Indices of the blocks that hold any of the bytes `used`, in any order; without it, of
+        all. Blocks of which nothing is left are not among the latter."""
+        if used is None:
+            return self.touched(minus([(0, self.size)], self.punched))
+        size = self.block
+        found = {start // size for start, _ in used}
+        for start, end in used:
+            if start // size != (end - 1) // size:
+                found.update(range(start // size, (end - 1) // size + 1))
+        return sorted(found)
+
+    def touched(self, spans: Spans) -> list[int]:
+        """Indices of the blocks that hold any of these bytes."""
+        found: list[int] = []
+        for start, end in within(spans, 0, self.size):
+            first, last = start // self.block, (end - 1) // self.block
+            if found and first <= found[-1]:
+                first = found[-1] + 1
+            found.extend(range(first, last + 1))
+        return found
+
+    def verify_block(self, lfd: int, index: int) -> None:
+        """Raises ImageError if block number `index` is not what was summed."""
+        start, size = self.extent(index)
+        if sum_range(lfd, start, size, self.punched) != self.sums[index]:
+            raise rotten(self.file, start, f"its sum is not the one recorded for {size} bytes")
+
+    def extent(self, index: int) -> tuple[int, int]:
+        """Where block number `index` begins, and its size."""
+        start = index * self.block
+        return start, min(self.block, self.size - start)
 
     def verify(self, data: bytes, where: str) -> None:
         """Raises ImageError, with the offset, if `data` of file `where` is not what was summed."""
@@ -50,6 +92,15 @@ class FileSum:
                 raise rotten(where, at, f"ckpt-checksums.img has another sum of {self.block} bytes")
 
 
+def within(spans: Sequence[tuple[int, int]], start: int, end: int) -> Spans:
+    """What of the ascending `spans` is between `start` and `end`."""
+    if not spans:
+        return []
+    first = bisect_right(spans, start, key=lambda span: span[1])
+    last = bisect_left(spans, end, key=lambda span: span[0])
+    return [(max(a, start), min(b, end)) for a, b in spans[first:last]]
+
+
 def sum_bytes(file: str, data: bytes) -> FileSum:
     """The sums of a file that is in memory."""
     view = memoryview(data)
@@ -57,8 +108,9 @@ def sum_bytes(file: str, data: bytes) -> FileSum:
     return FileSum(file, len(data), sums)
 
 
-def sum_range(lfd: int, start: int, size: int) -> int:
-    """The sum of `size` bytes of a file from `start`, or of what there is. Needs 256 KiB."""
+def sum_range(lfd: int, start: int, size: int, punched: Sequence[tuple[int, int]] = ()) -> int:
+    """The sum of `size` bytes of a file from `start`, or of what there is, with zeros in the place
+    of `punched`. Needs 256 KiB."""
     import xxhash
 
     state = xxhash.xxh3_64()
@@ -68,6 +120,8 @@ def sum_range(lfd: int, start: int, size: int) -> int:
         got = os.preadv(lfd, [buffer[: end - start]], start)
         if not got:
             break
+        for gone, back in within(punched, start, start + got):
+            buffer[gone - start : back - start] = bytes(back - gone)
         state.update(buffer[:got])
         start += got
     return state.intdigest()
@@ -114,7 +168,8 @@ class Verification:
     The descriptors belong to the caller and must stay open until `wait` or `cancel` returns.
     """
 
-    def __init__(self, files: Iterable[tuple[FileSum, int]]) -> None:
+    def __init__(self, files: Iterable[tuple[FileSum, int, Sequence[int]]]) -> None:
+        """For each file what it must be, its descriptor, and which of its blocks to look at."""
         from concurrent.futures import ThreadPoolExecutor
 
         self._stopped = False
@@ -133,23 +188,17 @@ class Verification:
         self._stopped = True
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, files: list[tuple[FileSum, int]]) -> None:
-        for wanted, lfd in files:
+    def _run(self, files: list[tuple[FileSum, int, Sequence[int]]]) -> None:
+        for wanted, lfd, blocks in files:
             size = os.fstat(lfd).st_size
             if size != wanted.size:
                 raise rotten(
                     wanted.file, min(size, wanted.size), f"{size} bytes, not {wanted.size}"
                 )
-            for index, value in enumerate(wanted.sums):
+            for index in blocks:
                 if self._stopped:
                     return
-                start = index * wanted.block
-                if sum_range(lfd, start, min(wanted.block, size - start)) != value:
-                    raise rotten(
-                        wanted.file,
-                        start,
-                        f"ckpt-checksums.img has another sum of {wanted.block} bytes",
-                    )
+                wanted.verify_block(lfd, index)
 
 
 def to_message(sums: Iterable[FileSum]) -> Message:

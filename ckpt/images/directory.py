@@ -8,9 +8,11 @@ would hang or trick the reader. Errors become ImageError and name directory and 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckpt.errors import ImageError
@@ -18,13 +20,14 @@ from ckpt.images import framing
 from ckpt.images.types import parse_file_name, parse_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from google.protobuf.message import Message
 
 _NEW = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY
 _OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
 _MODE = 0o600
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def open_directory(directory: str) -> int:
@@ -38,6 +41,14 @@ def open_directory(directory: str) -> int:
             why=_reason(error),
             hint="it must exist; --images-dir names it",
         ) from error
+
+
+def real_path(dir_lfd: int, otherwise: str) -> str:
+    """The path of an open directory, without links; `otherwise` where /proc can't tell."""
+    try:
+        return str(Path(f"/proc/self/fd/{dir_lfd}").readlink())
+    except OSError:
+        return otherwise
 
 
 def create(dir_lfd: int, file: str, where: str) -> int:
@@ -91,11 +102,32 @@ def read_all(lfd: int, limit: int, where: str) -> bytes:
     return b"".join(parts)
 
 
-def place(dir_lfd: int, file: str, where: str) -> None:
-    """Give a new file its own name, in place of an older one."""
+def place(dir_lfd: int, file: str, where: str, *, into: int | None = None) -> None:
+    """Give a new file its own name, in place of an older one; `into`: in that directory."""
+    to = dir_lfd if into is None else into
     try:
-        os.rename(temporary(file), file, src_dir_fd=dir_lfd, dst_dir_fd=dir_lfd)
+        os.rename(temporary(file), file, src_dir_fd=dir_lfd, dst_dir_fd=to)
     except OSError as error:
+        raise cannot_write(where, error) from error
+
+
+def read_link(dir_lfd: int, name: str, where: str) -> str:
+    """Where a symbolic link leads, as it is spelled; empty if there is nothing of that name."""
+    try:
+        return os.readlink(name, dir_fd=dir_lfd)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise ImageError("is no symbolic link", resource=where) from error
+
+
+def make_link(dir_lfd: int, name: str, target: str, where: str) -> None:
+    """A symbolic link to `target`, unless there is one."""
+    try:
+        os.symlink(target, name, dir_fd=dir_lfd)
+    except OSError as error:
+        if error.errno == errno.EEXIST and read_link(dir_lfd, name, where) == target:
+            return
         raise cannot_write(where, error) from error
 
 
@@ -142,20 +174,49 @@ def write_image(
     Not synced to the disk. Not for two processes at a time.
     """
     file = parse_name(name).file
-    where = f"{os.fspath(directory)}/{file}"
     data = framing.encode(name, messages)
     dir_lfd = open_directory(os.fspath(directory))
     try:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary(file), dir_fd=dir_lfd)
-        lfd = create(dir_lfd, file, where)
-        try:
-            write_all(lfd, data, where)
-        finally:
-            os.close(lfd)
-        place(dir_lfd, file, where)
+        replace(dir_lfd, file, data, f"{os.fspath(directory)}/{file}", sync=False)
     finally:
         os.close(dir_lfd)
+
+
+def replace(dir_lfd: int, file: str, data: bytes, where: str, *, sync: bool = True) -> None:
+    """Write one file, in place of an older one; durable when it returns, with `sync`."""
+    with suppress(FileNotFoundError):
+        os.unlink(temporary(file), dir_fd=dir_lfd)
+    lfd = create(dir_lfd, file, where)
+    try:
+        write_all(lfd, data, where)
+        if sync:
+            sync_one(lfd, where)
+    finally:
+        os.close(lfd)
+    place(dir_lfd, file, where)
+    if sync:
+        sync_one(dir_lfd, where)
+
+
+def sync_one(lfd: int, where: str) -> None:
+    """fsync."""
+    try:
+        os.fsync(lfd)
+    except OSError as error:
+        raise cannot_write(where, error) from error
+
+
+def lock(dir_lfd: int, where: str, *, shared: bool = False) -> None:
+    """Keep others from the directory (flock) until the descriptor is closed. Writers of a set and
+    those that free pages of one are alone; readers share. Raises ImageError if somebody is in the
+    way."""
+    try:
+        fcntl.flock(dir_lfd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        # Some network file systems know no locks: there the user keeps processes apart.
+        if error.errno == errno.EWOULDBLOCK:
+            what = "writes images there, or frees pages" if shared else "works with images there"
+            raise ImageError(f"another process {what}", resource=where) from error
 
 
 def temporary(file: str) -> str:
@@ -169,9 +230,20 @@ def is_temporary(name: str) -> bool:
     return name == temporary(file) and parse_file_name(file) is not None
 
 
+@contextmanager
+def pages_written(where: str) -> Iterator[None]:
+    """Within it an error for want of room is one of writing to `where`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise cannot_write(where, error) from error
+        raise
+
+
 def cannot_write(where: str, error: OSError) -> ImageError:
     """The error for a failed write."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = error.errno in _NO_ROOM
     return ImageError(
         "can't be written",
         resource=where,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import ImageError
 from ckpt.images.payload import RULES, Span
-from ckpt.images.text import bad_text
+from ckpt.images.text import bad_text, has_text
 from ckpt.images.types import COMMON_MAGIC, SERVICE_MAGIC, Framing, ImageType, parse_name
 
 if TYPE_CHECKING:
@@ -100,8 +100,10 @@ def decode_as(image_type: ImageType, data: bytes, file: str) -> list[Record]:
     at = _check_head(image_type, data, file)
     view = memoryview(data)
     rule = RULES[image_type.payload]
-    first, later = image_type.message(0), image_type.message(1)
+    parse, later = image_type.message(0).FromString, image_type.message(1).FromString
+    texts = has_text(image_type.message(0)) or has_text(image_type.message(1))
     records: list[Record] = []
+    payload = padding = 0
     while at < len(view):
         begin = at
         if records and image_type.single:
@@ -114,12 +116,15 @@ def decode_as(image_type: ImageType, data: bytes, file: str) -> list[Record]:
             left = len(view) - at
             raise _damaged(file, begin, f"a message of {size} bytes where {left} are left")
         try:
-            message = (later if records else first).FromString(data[at : at + size])
-            _check(message, file, begin)
+            message = parse(data[at : at + size])
+            if texts or not message.IsInitialized():
+                _check(message, file, begin)
             at += size
-            payload, padding = rule(message, view[at:]) if rule else (0, 0)
+            if rule:
+                payload, padding = rule(message, view[at:])
         except DecodeError as error:
             raise _damaged(file, begin, f"does not parse ({error})") from error
+        parse = later
         if payload + padding > len(view) - at:
             left = len(view) - at
             raise _damaged(
@@ -128,6 +133,14 @@ def decode_as(image_type: ImageType, data: bytes, file: str) -> list[Record]:
         records.append(Record(message, view[at : at + payload], begin))
         at += payload + padding
     return records
+
+
+def end_of_first(image_type: ImageType, data: bytes) -> int:
+    """Where the first record ends, one without payload; the end of `data` if that is earlier."""
+    at = len(head(image_type))
+    if len(data) < at + 4:
+        return len(data)
+    return min(at + 4 + int(_U32.unpack_from(data, at)[0]), len(data))
 
 
 def _check_head(image_type: ImageType, data: bytes, file: str) -> int:

@@ -117,11 +117,11 @@ def from_messages(messages: Sequence[Any], file: str, pages_size: int | None = N
         raise ImageError("has no head", resource=file)
     runs: list[Run] = []
     end = 0
-    for entry in messages[1:]:
-        run = _run(entry, file)
-        if run.addr < end:
-            raise _wrong(file, run.addr, f"it begins before {end:#x}, the end of the one before")
-        end = run.addr + (run.nr_pages << PAGE_SHIFT)
+    for index in range(1, len(messages)):
+        run = addr, nr_pages, _ = _run(messages[index], file)
+        if addr < end:
+            raise _wrong(file, addr, f"it begins before {end:#x}, the end of the one before")
+        end = addr + (nr_pages << PAGE_SHIFT)
         runs.append(run)
     pagemap = Pagemap(messages[0].pages_id, runs)
     if pages_size is not None and pagemap.nr_present << PAGE_SHIFT != pages_size:

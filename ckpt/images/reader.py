@@ -1,11 +1,13 @@
 """Reading an image set.
 
 Everything is opened relative to a descriptor of the directory, by O_NOFOLLOW; a set without
-inventory.img is none. What `read` gives is parsed, its required fields are there, its sums are
-right if the set has sums (ckpt.images.checksums), and files that the sums name are all there. What
-the fields say is still hostile: who uses a number as a size, an index or a path checks it.
+inventory.img is none, but for one that is wanted for its pages alone. What `read` gives is parsed,
+its required fields are there, its sums are right if the set has sums (ckpt.images.checksums), and
+files that the sums name are all there. What the fields say is still hostile: who uses a number as a
+size, an index or a path checks it.
 
-pages-N.img is not verified by reading: `verify_pages` does it beside the loading.
+pages-N.img is not verified by reading: `verify_pages` does it beside the loading. Pages that were
+freed are known (`punched`); whoever takes a page asks.
 
 A set that is rewritten while it is read is not detected, unless its sums don't fit any more.
 """
@@ -20,17 +22,24 @@ from ckpt.errors import ImageError
 from ckpt.images import directory as files_of
 from ckpt.images import framing, pagemap
 from ckpt.images.checksums import FileSum, Verification, from_message
+from ckpt.images.punched import Punched
+from ckpt.images.punched import from_message as punched_from_message
 from ckpt.images.types import (
     CHECKSUMS,
     IMG_VERSION,
     INVENTORY,
+    PAGES_CHECKSUMS,
+    PUNCHED,
+    TYPES,
     Framing,
     file_name,
+    message_class,
     parse_file_name,
     parse_name,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -43,12 +52,18 @@ MAX_IMAGE = 256 << 20
 class ImageSet:
     """The set in `directory`. A context manager; descriptors close with it.
 
-    With `verify`, files are compared with the sums of the set, if it has any (`has_sums`).
+    With `verify`, files are compared with the sums of the set, if it has any (`has_sums`). With
+    `pages_only` there may be no inventory (a page server writes none); an empty one stands for it.
     Raises ImageError if there is no set, an incomplete or a foreign one.
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], *, verify: bool = True, dir_lfd: int | None = None
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        verify: bool = True,
+        pages_only: bool = False,
+        dir_lfd: int | None = None,
     ) -> None:
         self.directory = os.fspath(directory)
         self._pages: dict[int, int] = {}
@@ -57,11 +72,18 @@ class ImageSet:
         self._dir = files_of.open_directory(self.directory) if dir_lfd is None else dir_lfd
         try:
             self._files = set(os.listdir(self._dir))
-            self._require_inventory()
+            without = pages_only and not self.exists(INVENTORY)
+            if not without:
+                self._require_inventory()
             if verify:
-                self._load_sums()
-            self.inventory: Any = self.read_one(INVENTORY)
-            self._check_version()
+                self._load_sums(CHECKSUMS)
+                self._load_sums(PAGES_CHECKSUMS)
+            if without:
+                self.inventory: Any = message_class(TYPES[INVENTORY].entry)()
+            else:
+                self.inventory = self.read_one(INVENTORY)
+                self._check_version()
+            self.punched = self._load_punched()
         except BaseException:
             self.close()
             raise
@@ -112,10 +134,22 @@ class ImageSet:
         messages = self.read(name)
         if not messages:
             raise ImageError("has no head", resource=self._where(name))
-        number = messages[0].pages_id
-        pages = f"pages-{number}"
-        size = os.fstat(self.pages_fd(number)).st_size if self.exists(pages) else 0
+        size = self.pages_size(messages[0].pages_id)
         return pagemap.from_messages(messages, self._where(name), size)
+
+    def pagemap_records(self, name: str) -> tuple[memoryview, int]:
+        """The records of image `name` ("pagemap-7") behind its head, as they are, and the N of
+        its pages-N.img."""
+        data = self._read(name)
+        end = framing.end_of_first(parse_name(name).type, data)
+        head: Any = framing.decode_as(parse_name(name).type, data[:end], self._where(name))
+        return memoryview(data)[end:], head[0].message.pages_id
+
+    def pages_size(self, number: int) -> int:
+        """Bytes of pages-`number`.img, 0 if there is none. The file does not stay open: a tree of
+        many tasks, in many layers, has more than may be."""
+        name = f"pages-{number}"
+        return self.size(name) if self.exists(name) else 0
 
     def pages_fd(self, number: int) -> int:
         """A descriptor, for reading, of pages-`number`.img. It stays ours."""
@@ -123,13 +157,23 @@ class ImageSet:
             self._pages[number] = self._open(file_name("pages", number))
         return self._pages[number]
 
-    def page_sums(self) -> list[tuple[FileSum, int]]:
-        """For each pages-N.img that has sums: what it must be, and its descriptor (ours)."""
-        return [
-            (self._sums[file], self.pages_fd(number))
-            for number in self.names("pages")
-            if (file := file_name("pages", number)) in self._sums
-        ]
+    def sum_of(self, file: str) -> FileSum | None:
+        """What a file of the set must be, None if that is not known."""
+        wanted = self._sums.get(file)
+        return self.punched.applied_to(wanted) if wanted else None
+
+    def page_sums(
+        self, used: Mapping[int, Sequence[tuple[int, int]]] | None = None
+    ) -> list[tuple[FileSum, int, list[int]]]:
+        """For each pages-N.img that has sums: what it must be, its descriptor (ours), and the
+        blocks to verify: all, or those with any of the bytes that `used` gives by number."""
+        found = []
+        for number in self.names("pages"):
+            wanted = self.sum_of(file_name("pages", number))
+            if wanted and (used is None or number in used):
+                blocks = wanted.blocks(None if used is None else used[number])
+                found.append((wanted, self.pages_fd(number), blocks))
+        return found
 
     def verify_pages(self) -> Verification:
         """Begin to verify all pages of the set; see Verification. Nothing to do without sums."""
@@ -178,10 +222,14 @@ class ImageSet:
         return {stem: sorted(numbers) for stem, numbers in found.items()}
 
     def _records(self, name: str) -> list[framing.Record]:
+        return framing.decode_as(parse_name(name).type, self._read(name), self._where(name))
+
+    def _read(self, name: str) -> bytes:
+        """The file of image `name`, verified."""
         image = parse_name(name)
-        if image.type.framing is Framing.RAW:
-            raise ImageError("has no messages", resource=self._where(name))
         where = self._where(name)
+        if image.type.framing is Framing.RAW:
+            raise ImageError("has no messages", resource=where)
         lfd = self._open(image.file)
         try:
             data = files_of.read_all(lfd, MAX_IMAGE, where)
@@ -190,7 +238,7 @@ class ImageSet:
         if wanted := self._sums.get(image.file):
             wanted.verify(data, where)
             self._verified.add(image.file)
-        return framing.decode_as(image.type, data, where)
+        return data
 
     def _open(self, file: str) -> int:
         return files_of.open_existing(self._dir, file, f"{self.directory}/{file}")
@@ -209,12 +257,18 @@ class ImageSet:
             hint="the dump did not end well; dump again" if some else "--images-dir names it",
         )
 
-    def _load_sums(self) -> None:
-        if not self.exists(CHECKSUMS):
+    def _load_punched(self) -> Punched:
+        if not self.exists(PUNCHED):
+            return Punched()
+        return punched_from_message(self.read_one(PUNCHED), self._where(PUNCHED))
+
+    def _load_sums(self, name: str) -> None:
+        if not self.exists(name):
             return
-        where = self._where(CHECKSUMS)
-        self._sums = from_message(self.read_one(CHECKSUMS), where) or {}
-        for file in self._sums:
+        where = self._where(name)
+        sums = from_message(self.read_one(name), where) or {}
+        self._sums |= sums
+        for file in sums:
             image = parse_file_name(file)
             if file not in self._files and image and not image.type.is_ours:
                 raise ImageError(

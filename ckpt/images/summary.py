@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import ImageError
+from ckpt.images.directory import read_link
 from ckpt.images.pagemap import PE_LAZY, PE_PARENT, PE_PRESENT
 from ckpt.images.text import get_text
-from ckpt.images.types import parse_file_name
+from ckpt.images.types import PARENT_LINK, parse_file_name
 from ckpt.units import PAGE
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def summarise(images: ImageSet) -> Summary:
     return Summary(
         directory=images.directory,
         run_id=images.inventory.dump_criu_run_id,
-        parent=_parent(images.dir_lfd),
+        parent=read_link(images.dir_lfd, PARENT_LINK, f"{images.directory}/{PARENT_LINK}"),
         verified=images.has_sums,
         files=len(names),
         size=sum(os.stat(name, dir_fd=images.dir_lfd).st_size for name in names),
@@ -182,12 +183,3 @@ def _in_order(tasks: list[Task]) -> Iterator[Task]:
 
 def _entries(images: ImageSet, name: str) -> list[Any]:
     return images.read(name) if images.exists(name) else []
-
-
-def _parent(dir_lfd: int) -> str:
-    try:
-        return os.readlink("parent", dir_fd=dir_lfd)
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise ImageError("is no symbolic link", resource="parent") from error

@@ -33,6 +33,7 @@ NAMES = frozenset(
         "mnt_entry.options",
         "fh_entry.path",
         "fanotify_mount_mark_entry.path",
+        "ckpt_fanotify_entry.path",
     }
 )
 """Fields that may hold anything but a zero byte: read them by get_text, write them by set_text."""
@@ -50,6 +51,11 @@ def get_text(message: Message, field: str) -> str:
     """A text field, with surrogate escapes for what is not UTF-8; empty if it is not set."""
     value: str | bytes = getattr(message, field)
     return os.fsdecode(value) if isinstance(value, bytes) else value
+
+
+def has_text(message_type: type[Message]) -> bool:
+    """Whether bad_text may ever find something in such a message."""
+    return bool(_plan(message_type.DESCRIPTOR))
 
 
 def bad_text(message: Message) -> str:

@@ -27,6 +27,12 @@ IMG_VERSION = 2
 
 INVENTORY = "inventory"
 CHECKSUMS = "ckpt-checksums"
+PAGES_CHECKSUMS = "ckpt-checksums-pages"
+PARENT_ID = "ckpt-parent"
+PUNCHED = "ckpt-punched"
+PARENT_LINK = "parent"
+PAGEMAPS = ("pagemap", "pagemap-shmem")
+"""Stems of the images that tell of pages."""
 
 
 class Framing(enum.Enum):
@@ -164,9 +170,18 @@ _TYPES = (
         single=True,
     ),
     ImageType(CHECKSUMS, 0x434B5853, "ckpt_checksums.ckpt_checksums_entry", single=True),
+    ImageType(PUNCHED, 0x434B5055, "ckpt_punched.ckpt_punched_entry", single=True),
+    ImageType(PAGES_CHECKSUMS, 0x434B5850, "ckpt_checksums.ckpt_checksums_entry", single=True),
+    ImageType(PARENT_ID, 0x434B5052, "ckpt_parent.ckpt_parent_entry", single=True),
     ImageType(
         "ckpt-thread", 0x434B5448, "ckpt_thread.ckpt_thread_entry", numbered=_DEC, single=True
     ),
+    ImageType("ckpt-epoll", 0x434B5045, "ckpt_epoll.ckpt_epoll_entry"),
+    ImageType("ckpt-fanotify", 0x434B5041, "ckpt_fanotify.ckpt_fanotify_entry"),
+    ImageType("ckpt-inet", 0x434B494E, "ckpt_inet.ckpt_inet_entry"),
+    ImageType("ckpt-pidfd", 0x434B5049, "ckpt_pidfd.ckpt_pidfd_entry"),
+    ImageType("ckpt-timerfd", 0x434B5446, "ckpt_timerfd.ckpt_timerfd_entry"),
+    ImageType("ckpt-unix", 0x434B5558, "ckpt_unix.ckpt_unix_entry"),
 )
 
 TYPES = {image_type.stem: image_type for image_type in _TYPES}

@@ -5,7 +5,8 @@
    once, since pages don't go through Python. Both are fit for the frozen window.
 3. `flush` makes the files, under temporary names `.NAME.img.tmp`, mode 0600, O_EXCL | O_NOFOLLOW.
 4. `sync` brings all of them to the disk.
-5. `commit` adds ckpt-checksums.img and renames, `inventory.img` last: a set without it is none.
+5. `commit` adds ckpt-checksums.img, renames, makes the link `parent`, and places `inventory.img`
+   last: a set without it is none.
 
 Until `commit` has returned, `abort` or leaving the `with` block removes every trace. A writer that
 was killed leaves temporary files, which the next one removes, or images without inventory.img,
@@ -14,17 +15,25 @@ which it refuses as it does a whole set. Nothing here knows what the messages me
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import ImageError
 from ckpt.images import directory as files_of
 from ckpt.images import framing
 from ckpt.images.checksums import GrowingSum, sum_bytes, summing_pool, to_message
-from ckpt.images.types import CHECKSUMS, INVENTORY, file_name, parse_file_name, parse_name
+from ckpt.images.types import (
+    CHECKSUMS,
+    INVENTORY,
+    PARENT_ID,
+    PARENT_LINK,
+    TYPES,
+    file_name,
+    message_class,
+    parse_file_name,
+    parse_name,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -54,11 +63,12 @@ class ImageSetWriter:
         self._sums: dict[int, GrowingSum] = {}
         self._made: set[str] = set()
         self._placed: list[str] = []
+        self._parent = ""
         self._synced: dict[str, int] | None = None
         self._pool = summing_pool()
         self._dir = files_of.open_directory(self.directory)
         try:
-            self._lock()
+            files_of.lock(self._dir, self.directory)
             self._refuse_a_set()
         except BaseException:
             os.close(self._dir)
@@ -74,6 +84,23 @@ class ImageSetWriter:
         if file in self._images:
             raise ImageError("is written twice", resource=file)
         self._images[file] = framing.encode(name, messages)
+
+    def link_parent(self, path: str, run_id: str) -> None:
+        """This set builds on the one at `path`, relative to the directory, whose run id is `run_id`
+        (empty if it has none). Only notes it: `commit` makes the link.
+
+        Raises ImageError if another link, or something else of its name, is there already.
+        """
+        found = files_of.read_link(self._dir, PARENT_LINK, self._where(PARENT_LINK))
+        if found not in ("", path):
+            raise ImageError(
+                f"leads to {found} already, not to {path}",
+                resource=self._where(PARENT_LINK),
+                hint="remove it, or choose another --images-dir",
+            )
+        entry: Any = message_class(TYPES[PARENT_ID].entry)
+        self.write(PARENT_ID, [entry(run_id=run_id)])
+        self._parent = "" if found else path
 
     def pages(self, number: int) -> int:
         """A descriptor, for reading and writing, of the empty pages-`number`.img. It stays ours.
@@ -128,6 +155,9 @@ class ImageSetWriter:
             self.sync()
         for file in sorted(self._made - {inventory}):
             self._place(file)
+        if self._parent:
+            files_of.make_link(self._dir, PARENT_LINK, self._parent, self._where(PARENT_LINK))
+            self._placed.append(PARENT_LINK)
         self._sync_directory()
         self._place(inventory)
         self._sync_directory()
@@ -155,16 +185,6 @@ class ImageSetWriter:
         trace: TracebackType | None,
     ) -> None:
         self.abort()
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._dir, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            # Some network file systems know no locks: there the user keeps dumps apart.
-            if error.errno == errno.EWOULDBLOCK:
-                raise ImageError(
-                    "another process writes images there", resource=self.directory
-                ) from error
 
     def _refuse_a_set(self) -> None:
         files = os.listdir(self._dir)

@@ -61,7 +61,15 @@ class Own:
 SOCK, LENT_FD = Own(48), Own(56)
 """The parasite's end of the command socket; the descriptor that it closes when it leaves."""
 
-Arg = int | Data | Load | Result | Own
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the result of the entry with this index stands."""
+
+    index: int
+
+
+Arg = int | Data | Load | Result | Own | _Place
 
 
 @dataclass(slots=True)
@@ -112,6 +120,11 @@ class Batch:
     def size(self) -> int:
         """Bytes that the encoded batch takes in the target."""
         return _HEAD.size + _ENTRY.size * len(self._entries) + len(self._data) + 16
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The system calls in it."""
+        return frozenset(e.name for e in self._entries if e.op != lib.CKPT_OP_COPY)
 
     # ---- data
 
@@ -234,7 +247,10 @@ class Batch:
         return self._add(lib.CKPT_OP_COPY, "copy", 0, (to, source, size))
 
     def keep(self, where: Own, source: Arg) -> Result:
-        """Copy the 32 bits at `source` into a field of the session's struct."""
+        """Copy the 32 bits at `source` into a field of the session's struct, or the low half of
+        what a `Result` is."""
+        if isinstance(source, Result):
+            source = _Place(source.index)
         entry = self._add(lib.CKPT_OP_COPY, "copy", 0, (where.offset, source, 4))
         self._in_session.add(entry.index)
         return entry
@@ -276,10 +292,17 @@ class Batch:
             return data_addr + arg.at.offset - base, int(kind)
         if isinstance(arg, Own):
             return arg.offset, int(lib.CKPT_ARG_LOAD32)
+        if isinstance(arg, _Place):
+            place = self._result_at(arg.index) - self._data_at(0)
+            return data_addr + place - base, int(lib.CKPT_ARG_DATA)
         return arg.index, int(lib.CKPT_ARG_RESULT)
 
     def _data_at(self, addr: int) -> int:
         return addr + _HEAD.size + (_ENTRY.size * len(self._entries) + 15 & ~15)
+
+    @staticmethod
+    def _result_at(index: int) -> int:
+        return _HEAD.size + _ENTRY.size * (index + 1) - 8
 
     def encode(self, addr: int, base: int) -> bytes:
         """The batch's bytes for address `addr` in a session whose data area starts at `base`.
@@ -320,7 +343,7 @@ class Batch:
         if done > len(self._entries):
             raise KernelError("the parasite's answer makes no sense", why=f"{done} entries done")
         results = tuple(
-            struct.unpack_from("<q", raw, _HEAD.size + _ENTRY.size * (i + 1) - 8)[0]
+            struct.unpack_from("<q", raw, self._result_at(i))[0]
             for i in range(min(done + 1, len(self._entries)))
         )
         if done < len(self._entries):

@@ -19,7 +19,7 @@ from ckpt._native import lib
 from ckpt.errors import DeadlineError, TargetError
 from ckpt.infect import entry, way
 from ckpt.infect.session import Look, Session
-from ckpt.tracee import ops
+from ckpt.tracee import ops, vm
 
 if TYPE_CHECKING:
     from ckpt.infect.batch import Batch, Outcome
@@ -51,11 +51,12 @@ class DrivenSession(Session):
         """Make the calls of `batch`. Raises as Session.run; ValueError for descriptors."""
         if fds:
             raise ValueError("this session can't pass descriptors")
+        self._check(batch)
         at = self.layout.batches
         raw = bytearray(batch.encode(at.start, self.layout.data))
         if len(raw) > len(at):
             raise ValueError(f"a batch of {len(raw)} bytes for a window of {len(at)}")
-        self._write(at.start, bytes(raw))
+        vm.write(self.pid, at.start, bytes(raw))
         deadline = time.monotonic() + timeout_s
         results: list[int] = []
         for i in range(len(batch)):
@@ -72,7 +73,7 @@ class DrivenSession(Session):
                 error.pid = self.pid
                 error.args = (str(error),)
                 raise error
-        raw = bytearray(self._read(at.start, len(raw)))
+        raw = bytearray(vm.read(self.pid, at.start, len(raw)))
         _HEAD.pack_into(raw, 0, len(batch), len(batch), 0, 1)
         for i, result in enumerate(results):
             struct.pack_into("<q", raw, _HEAD.size + _ENTRY.size * (i + 1) - 8, result)
@@ -81,7 +82,7 @@ class DrivenSession(Session):
     def leave(self, timeout_s: float = 5.0) -> None:
         """Send the leader to where the session is taken down."""
         entry.stand(self.pid, timeout_s)
-        self._write(self.layout.data + _TOLD, struct.pack("<I", 1))
+        vm.write(self.pid, self.layout.data + _TOLD, struct.pack("<I", 1))
         self._send(self._site.addr + self._site.piece.back, {way.RDI: self.layout.data})
         ops.cont(self.pid)
 
@@ -135,16 +136,16 @@ class DrivenSession(Session):
         if kind == lib.CKPT_ARG_RESULT:
             return results[value]
         if kind == lib.CKPT_ARG_LOAD32:
-            return int(struct.unpack("<i", self._read(self.layout.data + value, 4))[0])
+            return int(struct.unpack("<i", vm.read(self.pid, self.layout.data + value, 4))[0])
         if kind == lib.CKPT_ARG_LOAD64:
-            return int(struct.unpack("<Q", self._read(self.layout.data + value, 8))[0])
+            return int(struct.unpack("<Q", vm.read(self.pid, self.layout.data + value, 8))[0])
         return value
 
     def _execute(self, op: int, nr: int, args: Sequence[int], deadline: float) -> int:
         if op == lib.CKPT_OP_CALL:
             return self._call(nr, args, deadline)
         if op == lib.CKPT_OP_COPY:
-            self._write(args[0], self._read(args[1], args[2]))
+            vm.write(self.pid, args[0], vm.read(self.pid, args[1], args[2]))
             return 0
         return -errno.ENOSYS
 

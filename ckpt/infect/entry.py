@@ -106,19 +106,29 @@ def write_return(
     memory: Memory, site: Site, task: SeizedTask, thread: Stopped, controller: int
 ) -> Return:
     """Write what the thread needs to come home from `site` as it was stopped, but for the piece."""
-    rip = way.REGS.unpack(thread.regs)[way.RIP]
+    back, frame, xstate = compute_return(memory, site, task, thread, controller)
+    if site.frame and site.xstate and xstate:
+        memory.write(site.xstate.addr, xstate)
+        memory.write(site.frame.addr, frame)
+    return back
+
+
+def compute_return(
+    memory: Memory, site: Site, task: SeizedTask, thread: Stopped, controller: int
+) -> tuple[Return, bytes, bytes]:
+    """The same with nothing written: the frame and its xstate, both empty where it
+    goes by registers alone."""
     home = way.home(
         thread.regs,
         thread.sigmask,
-        memory.read(rip, 2),
+        memory.read(way.rip(thread.regs), 2),
         signalled=way.signalled(thread.sigmask, thread.pending, task.pending),
     )
     xstate = way.xstate_image(thread.xstate, _xsave_layout()) if home.by_frame else b""
     if not (xstate and site.frame and site.xstate) or len(xstate) > len(site.xstate.range):
-        return Return(home, 0, controller)
-    memory.write(site.xstate.addr, xstate)
-    memory.write(site.frame.addr, way.frame(home, site.xstate.addr))
-    return Return(home, site.frame.addr, controller)
+        return Return(home, 0, controller), b"", b""
+    frame = way.frame(home, site.xstate.addr)
+    return Return(home, site.frame.addr, controller), frame, xstate
 
 
 def check_unmoved(thread: Stopped) -> None:

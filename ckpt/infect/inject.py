@@ -64,12 +64,20 @@ class _NoDescriptor(TargetError):
 
 
 @contextmanager
-def infect(task: SeizedTask, *, data_len: int = 65536, timeout_s: float = 5.0) -> Iterator[Session]:
+def infect(
+    task: SeizedTask,
+    *,
+    data_len: int = 65536,
+    timeout_s: float = 5.0,
+    only: frozenset[str] | None = None,
+) -> Iterator[Session]:
     """A session with a parasite in a seized task whose leader stands.
 
     `data_len`: bytes for batches, besides a page. When the scope is left, the leader stands again
     as before. Where the target has no descriptor free and may have no more, the session's
-    `can_pass_fds` is false. Raises RefusedError (seccomp), TargetError (what the target's limits
+    `can_pass_fds` is false. With `only` a task may
+    be under seccomp: its filters are held off, allow the way home and kill for none of these calls,
+    and no others will be made. Raises RefusedError (seccomp), TargetError (what the target's limits
     forbid, with errno; it ended; a predecessor is inside), DeadlineError, HarmError.
     """
     if task.zombie or not task.threads:
@@ -77,11 +85,12 @@ def infect(task: SeizedTask, *, data_len: int = 65536, timeout_s: float = 5.0) -
     leader = task.threads[0]
     memory = place.Memory(leader.tid)
     try:
-        infection = _prepare(task, leader, memory, data_len, timeout_s)
+        infection = _prepare(task, leader, memory, data_len, timeout_s, filtered=only is not None)
         try:
             session = _bring_up(infection)
         except _NoDescriptor:
             session = _bring_up_driven(infection)
+        session.only = only
         try:
             yield session
         finally:
@@ -90,11 +99,14 @@ def infect(task: SeizedTask, *, data_len: int = 65536, timeout_s: float = 5.0) -
         memory.close()
 
 
-def _look(task: SeizedTask, leader: Stopped) -> tuple[list[Mapping], int]:
+def _look(task: SeizedTask, leader: Stopped, *, filtered: bool) -> tuple[list[Mapping], int]:
     """The mappings of a target that may be infected, and who we are to it."""
+    if dispatching := [t.tid for t in task.threads if t.dispatch]:
+        why = "its calls are sent to a handler (PR_SET_SYSCALL_USER_DISPATCH); not restored yet"
+        raise RefusedError([Refusal(task.pid, f"thread {tid}", why) for tid in dispatching])
     with ProcDir(leader.tid) as proc:
         status = parse_status(proc.read("status"))
-        if status.seccomp:
+        if status.seccomp and not filtered:
             raise RefusedError(
                 [
                     Refusal(
@@ -113,8 +125,10 @@ def _prepare(
     memory: place.Memory,
     data_len: int,
     timeout_s: float,
+    *,
+    filtered: bool,
 ) -> _Infection:
-    mappings, ourselves = _look(task, leader)
+    mappings, ourselves = _look(task, leader, filtered=filtered)
     entry.check_unmoved(leader)
     size = layout_at(0, data_len).window.end
     layout = layout_at(place.window(mappings, size), data_len)

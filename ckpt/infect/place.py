@@ -94,6 +94,9 @@ class Memory:
         if done != len(raw):
             raise TargetError("its memory can't be written", pid=self.tid, resource=f"{addr:#x}")
 
+    def fileno(self) -> int:
+        return self._lfd
+
     def close(self) -> None:
         os.close(self._lfd)
 
@@ -116,7 +119,7 @@ def _loads(memory: Memory, start: int) -> tuple[list[tuple[int, int]], int]:
     return found, shoff + shentsize * shnum
 
 
-def _vdso_used(memory: Memory, start: int) -> int:
+def vdso_used(memory: Memory, start: int) -> int:
     """How many bytes the vdso at `start` has; 0 if there is none."""
     loads, sections_end = _loads(memory, start)
     return max([sections_end, *(offset + size for offset, size in loads)]) if loads else 0
@@ -124,7 +127,7 @@ def _vdso_used(memory: Memory, start: int) -> int:
 
 def vdso_tail(memory: Memory, start: int) -> bytes:
     """What stands behind the vdso at `start` in its last page; empty where that can't be told."""
-    used = _vdso_used(memory, start) if start else 0
+    used = vdso_used(memory, start) if start else 0
     return memory.read(start + used, page_up(used) - used)
 
 
@@ -149,7 +152,7 @@ def holes(memory: Memory, mappings: Sequence[Mapping]) -> Iterator[Hole]:
         if not (m.executable and m.readable) or m.writable or m.shared or m.end > TASK_SIZE:
             continue
         if m.path == _VDSO:
-            used = _vdso_used(memory, m.start)
+            used = vdso_used(memory, m.start)
             tail = Range(m.start + used, m.end) if 0 < used < len(m.range) else None
         elif (m.device, m.ino) in heads:
             tail = _tail(m, _loads(memory, heads[m.device, m.ino])[0])

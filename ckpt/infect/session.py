@@ -17,10 +17,11 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 
-from ckpt._native import ffi, lib
+from ckpt._native import lib
 from ckpt.errors import DeadlineError, KernelError, TargetError
 from ckpt.infect.batch import Batch, Outcome
 from ckpt.infect.blob import Layout
+from ckpt.tracee import vm
 
 _COMMAND = struct.Struct("<IIQ")
 _REPLY = struct.Struct("<IIq")
@@ -40,6 +41,8 @@ class Session:
     answer (a tracer knows; a parent knows)."""
 
     can_pass_fds = True
+    only: frozenset[str] | None = None
+    """The calls that may be made, if not all."""
 
     def __init__(
         self, pid: int, sock: socket.socket, layout: Layout, look: Look = _no_look
@@ -68,15 +71,20 @@ class Session:
 
     def start(self, batch: Batch, *, fds: Sequence[int] = ()) -> bytes:
         """Write and start `batch` without waiting; `finish` must follow."""
+        self._check(batch)
         at = self.layout.batches
         raw = batch.encode(at.start, self.layout.data)
         if len(raw) > len(at):
             raise ValueError(f"a batch of {len(raw)} bytes for a window of {len(at)}")
-        self._write(at.start, raw)
+        vm.write(self.pid, at.start, raw)
         self._command(lib.CKPT_CMD_RUN, at.start)
         for first in range(0, len(fds), lib.CKPT_MAX_FDS):
             self._send_fds(fds[first : first + lib.CKPT_MAX_FDS])
         return raw
+
+    def _check(self, batch: Batch) -> None:
+        if self.only is not None and (beyond := batch.names - self.only):
+            raise ValueError(f"calls that the task's filters were not asked about: {beyond}")
 
     def finish(self, batch: Batch, size: int, timeout_s: float = 60.0) -> Outcome:
         """Wait for the batch that `start` started; `size` is the length of what it returned."""
@@ -88,7 +96,8 @@ class Session:
             error.pid = self.pid
             error.args = (str(error),)
             raise error
-        return batch.decode(self.layout.batches.start, self._read(self.layout.batches.start, size))
+        at = self.layout.batches.start
+        return batch.decode(at, vm.read(self.pid, at, size))
 
     def leave(self, timeout_s: float = 5.0) -> None:
         """Tell the parasite to go, and wait until it has let go of the socket."""
@@ -135,19 +144,3 @@ class Session:
         if len(message) != size:
             raise TargetError("the task ended while it was being worked on", pid=self.pid)
         return message
-
-    def _write(self, addr: int, raw: bytes) -> None:
-        done = lib.ckpt_vm_write(self.pid, addr, ffi.from_buffer(raw), len(raw))
-        if done != len(raw):
-            raise TargetError(
-                "its memory can't be written", pid=self.pid, resource=f"{addr:#x}", why=str(done)
-            )
-
-    def _read(self, addr: int, size: int) -> bytes:
-        buffer = bytearray(size)
-        done = lib.ckpt_vm_read(self.pid, addr, ffi.from_buffer(buffer), size)
-        if done != size:
-            raise TargetError(
-                "its memory can't be read", pid=self.pid, resource=f"{addr:#x}", why=str(done)
-            )
-        return bytes(buffer)

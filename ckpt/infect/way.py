@@ -27,6 +27,8 @@ from __future__ import annotations
 import errno
 import struct
 from dataclasses import dataclass
+from functools import cache
+from operator import itemgetter
 
 from ckpt.infect.batch import number
 
@@ -40,9 +42,14 @@ _RESTARTED = {512, 513, 514}
 _BY_BLOCK = 516
 _SIGNED = 1 << 63
 
-_FRAME_HEAD = struct.Struct("<QQQiiQ")
-_FRAME_REGS = struct.Struct("<18Q4H8Q")
-FRAME_SIZE = 304
+_WORD, _ENTERED = struct.Struct("<Q"), struct.Struct("<QQ")
+_EINTR = (1 << 64) - errno.EINTR
+_FRAME = struct.Struct("<QQQiiQ18QHxxxxH5Q64xQ")
+_IN_FRAME = itemgetter(
+    *(R8, R9, R10, R11, R12, R13, R14, R15, RDI, RSI, RBP, RBX, RDX, RAX, RCX, RSP, RIP),
+    *(EFLAGS, CS, SS),
+)
+FRAME_SIZE = _FRAME.size
 XSTATE_ALIGN = 64
 _SW_RESERVED = 464
 _XSTATE_BV = 512
@@ -68,10 +75,18 @@ class Way:
         return (*r[:15], r[EFLAGS], r[RSP], r[RIP])
 
 
+def rip(regs: bytes) -> int:
+    """Where a thread with these registers stands."""
+    word: int = _WORD.unpack_from(regs, RIP * 8)[0]
+    return word
+
+
+@cache
 def interruptible_only() -> frozenset[int]:
     """Numbers of calls that return EINTR from a mere interrupt, as the kernel never restarts
     them."""
-    return frozenset(number(name) for name in ("epoll_wait", "epoll_pwait", "rt_sigtimedwait"))
+    names = ("epoll_wait", "epoll_pwait", "epoll_pwait2", "rt_sigtimedwait")
+    return frozenset(number(name) for name in names)
 
 
 def home(regs: bytes, sigmask: int, insn: bytes, *, signalled: bool) -> Way:
@@ -103,6 +118,8 @@ def _interrupted(r: list[int], code: int, signalled: bool) -> bool:
 def resumed(regs: bytes, *, signalled: bool) -> bytes:
     """What a live controller sets: the registers of the stop, from which the kernel restarts the
     call itself; rewound where the kernel would not (fourth row)."""
+    if _WORD.unpack_from(regs, RAX * 8)[0] != _EINTR:
+        return regs
     r = list(REGS.unpack(regs))
     code = (1 << 64) - r[RAX] if r[RAX] & _SIGNED else 0
     if not r[ORIG_RAX] & _SIGNED and _interrupted(r, code, signalled):
@@ -114,23 +131,16 @@ def resumed(regs: bytes, *, signalled: bool) -> bytes:
 
 def entered(regs: bytes, rip: int) -> bytes:
     """`regs` with rip in the stub, and no call that would be restarted."""
-    r = list(REGS.unpack(regs))
-    r[RIP], r[ORIG_RAX] = rip, NO_CALL
-    return REGS.pack(*r)
+    return regs[: ORIG_RAX * 8] + _ENTERED.pack(NO_CALL, rip) + regs[CS * 8 :]
 
 
 def frame(way: Way, xstate_addr: int) -> bytes:
     """The signal frame (struct ucontext, FRAME_SIZE bytes): what rsp points to at rt_sigreturn.
     `xstate_addr` is where `xstate_image` stands."""
-    r = way.regs
-    order = (R8, R9, R10, R11, R12, R13, R14, R15, RDI, RSI, RBP, RBX, RDX, RAX, RCX, RSP, RIP)
-    return (
-        _FRAME_HEAD.pack(_UC_FLAGS, 0, 0, _BAD_STACK, 0, 0)
-        + struct.pack("<18Q", *(r[i] for i in order), r[EFLAGS])
-        + struct.pack("<4H", r[CS], 0, 0, r[SS])
-        + struct.pack("<5Q", 0, 0, 0, 0, xstate_addr)
-        + bytes(64)
-        + struct.pack("<Q", way.sigmask)
+    return _FRAME.pack(
+        *(_UC_FLAGS, 0, 0, _BAD_STACK, 0, 0),
+        *_IN_FRAME(way.regs),
+        *(0, 0, 0, 0, xstate_addr, way.sigmask),
     )
 
 
@@ -149,14 +159,22 @@ def xstate_image(xstate: bytes, layout: dict[int, tuple[int, int]]) -> bytes:
         return b""
     features = struct.unpack_from("<Q", xstate, _SW_RESERVED)[0]
     in_use = struct.unpack_from("<Q", xstate, _XSTATE_BV)[0]
-    ends = {c: offset + size for c, (offset, size) in layout.items()}
-    size = max([_LEGACY, *(end for c, end in ends.items() if in_use >> c & 1)])
-    features &= sum(1 << c for c, end in ends.items() if end <= size)
+    size, features = _extent(in_use, features, tuple(layout.items()))
     if in_use & ~features or size > len(xstate):
         return b""
     image = bytearray(xstate[:size]) + struct.pack("<I", _MAGIC2)
     struct.pack_into("<IIQI28x", image, _SW_RESERVED, _MAGIC1, size + 4, features, size)
     return bytes(image)
+
+
+@cache
+def _extent(
+    in_use: int, features: int, layout: tuple[tuple[int, tuple[int, int]], ...]
+) -> tuple[int, int]:
+    """Where the components in use end, and which of the features end there or before."""
+    ends = {c: offset + size for c, (offset, size) in layout}
+    size = max([_LEGACY, *(end for c, end in ends.items() if in_use >> c & 1)])
+    return size, features & sum(1 << c for c, end in ends.items() if end <= size)
 
 
 def signalled(sigmask: int, *queues: tuple[bytes, ...]) -> bool:

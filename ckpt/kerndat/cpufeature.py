@@ -14,6 +14,8 @@ from typing import NamedTuple
 NR_WORDS = 19
 NR_WORDS_V1 = 12
 EAX, EBX, ECX, EDX = range(4)
+DEFAULT_CPU_CAP = frozenset({"fpu", "ins"})
+"""What --cpu-cap is where it is not given."""
 
 
 class Place(NamedTuple):

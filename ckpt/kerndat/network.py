@@ -36,6 +36,7 @@ _NFT_MSG_GETTABLE = 10 << 8 | 1
 _CLONE_NEWNET = 0x40000000
 _WANTED_IFINDEX = 77
 _REFUSED = "sockets are refused"
+_NO_CONNECTIONS = "TCP connections are refused"
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def _repair(sock: socket.socket) -> Iterator[None]:
         sock.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR, -1)
 
 
-@probe("tcp_repair", Need.LATER, "TCP connections", _REFUSED)
+@probe("tcp_repair", Need.TREE, "TCP connections", _NO_CONNECTIONS)
 def tcp_repair() -> None:
     with _tcp_pair() as (client, _), _repair(client):
         client.setsockopt(socket.IPPROTO_TCP, _TCP_REPAIR_QUEUE, 1)
@@ -67,9 +68,9 @@ def tcp_repair() -> None:
 
 @probe(
     "tcp_half_closed",
-    Need.LATER,
+    Need.TREE,
     "TCP connections that one side has closed",
-    _REFUSED,
+    _NO_CONNECTIONS,
     criu=("tcp_half_closed",),
 )
 def tcp_half_closed() -> None:
@@ -81,7 +82,7 @@ def tcp_half_closed() -> None:
 
 @probe(
     "sockopt_buf_lock",
-    Need.LATER,
+    Need.BETTER,
     "whether a socket's buffer sizes were chosen",
     "they are restored as if they were",
     criu=("sockopt_buf_lock",),
@@ -92,14 +93,18 @@ def sockopt_buf_lock() -> None:
 
 
 @probe(
-    "ipv6_freebind", Need.LATER, "IPv6 addresses that come later", _REFUSED, criu=("ipv6_freebind",)
+    "ipv6_freebind",
+    Need.TREE,
+    "IPv6 addresses that come later",
+    "IPv6 sockets are refused",
+    criu=("ipv6_freebind",),
 )
 def ipv6_freebind() -> None:
     with socket.socket(socket.AF_INET6) as sock:
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_FREEBIND, 1)
 
 
-@probe("sk_ns", Need.LATER, "the network namespace of a socket", _REFUSED, criu=("sk_ns",))
+@probe("sk_ns", Need.TREE, "the network namespace of a socket", _REFUSED, criu=("sk_ns",))
 def sk_ns() -> None:
     with socket.socket() as sock:
         os.close(fcntl.ioctl(sock.fileno(), _SIOCGSKNS))
@@ -144,7 +149,7 @@ def _diag(family: int, body: bytes) -> None:
     _ask(_NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY, _NLM_F_DUMP, struct.pack("=B", family) + body)
 
 
-@probe("sock_diag", Need.LATER, "the state of sockets", _REFUSED)
+@probe("sock_diag", Need.TREE, "the state of sockets", _REFUSED)
 def sock_diag() -> None:
     _diag(socket.AF_UNIX, struct.pack("=BHIIIII", 0, 0, 2**32 - 1, 0, 0, 0, 0))
     _diag(socket.AF_INET, struct.pack("=BBBI48s", socket.IPPROTO_TCP, 0, 0, 1 << 10, b""))
@@ -225,9 +230,9 @@ def nftables() -> None:
 
 @probe(
     "network_lock_nftables",
-    Need.LATER,
+    Need.TREE,
     "holding connections still while they are dumped",
-    _REFUSED,
+    "TCP connections need --network-lock skip",
     criu=("network_lock_nftables",),
 )
 def network_lock_nftables() -> None:

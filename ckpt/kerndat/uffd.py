@@ -29,7 +29,7 @@ _UFFDIO_REGISTER = 0xC020AA00
 _UFFDIO_UNREGISTER = 0x8010AA01
 _UFFDIO_COPY = 0xC028AA03
 _UFFDIO_WRITEPROTECT = 0xC018AA06
-_USERFAULTFD_IOC_NEW = 0xAA00
+IOC_NEW = 0xAA00
 _PAGEMAP_SCAN = 0xC0606610
 PM_SCAN_WP_MATCHING = 1
 PM_SCAN_CHECK_WPASYNC = 2
@@ -94,16 +94,21 @@ def userfaultfd(features: Feature | int = 0, *, device: bool = False) -> Iterato
     if device:
         dev = os.open(DEVICE, os.O_RDWR | os.O_CLOEXEC)
         try:
-            fd = fcntl.ioctl(dev, _USERFAULTFD_IOC_NEW, flags)
+            fd = fcntl.ioctl(dev, IOC_NEW, flags)
         finally:
             os.close(dev)
     else:
         fd = call("userfaultfd", flags)
     try:
-        fcntl.ioctl(fd, _UFFDIO_API, bytearray(struct.pack("=QQQ", _API, features, 0)), True)
+        start(fd, features)
         yield fd
     finally:
         os.close(fd)
+
+
+def start(fd: int, features: Feature | int) -> None:
+    """Make a new userfaultfd ready, with exactly these features. Once for each."""
+    fcntl.ioctl(fd, _UFFDIO_API, bytearray(struct.pack("=QQQ", _API, features, 0)), True)
 
 
 def features() -> Feature:

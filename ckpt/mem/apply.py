@@ -1,7 +1,8 @@
 """A memory plan, carried out in its task.
 
-Contents are read by the task itself from the pages file (preadv): one copy, by the kernel, into
-fresh pages. All of it happens inside the parasite; the order is the plan's (ckpt.mem.build).
+Contents are read by the task itself from the pages files (preadv; ckpt.mem.reads says which reads):
+one copy, by the kernel, into fresh pages. All of it happens inside the parasite; the order is the
+plan's (ckpt.mem.build).
 """
 
 from __future__ import annotations
@@ -10,21 +11,22 @@ from typing import TYPE_CHECKING
 
 from ckpt.infect.batch import Batch, Load
 from ckpt.infect.lend import Lender
+from ckpt.mem.reads import reads
 from ckpt.units import Range
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Container, Iterable, Sequence
 
     from ckpt.infect.session import Session
     from ckpt.mem.build import Map, MemoryPlan, Pages
+    from ckpt.mem.reads import Read
     from ckpt.mem.vma import Vma
 
 MADV_DONTNEED = 4
+MADV_GUARD_INSTALL = 102
 _ENOMEM = 12
 _EINVAL = 22
-_IOV_MAX = 1024
 _MLOCK_ONFAULT = 1
-_CALL_MAX = 1 << 30
 _MREMAP_MOVE_FIXED = 3
 _LOAD_TIMEOUT_S = 3600.0
 
@@ -45,10 +47,10 @@ def shape(session: Session, plan: MemoryPlan, lfd_of: Callable[[Vma], int]) -> N
 
 
 def fill(session: Session, loads: Sequence[Pages], pages_lfd: Callable[[int], int]) -> None:
-    """Step 5: contents."""
+    """Step 5: contents. `loads` ascend, ids of newer files are larger."""
     lender = Lender(session, timeout_s=_LOAD_TIMEOUT_S)
-    for run in _contiguous(loads):
-        lender.add(pages_lfd(run[0].pages_id), _load(run), size=16 * len(run))
+    for read in reads(loads):
+        lender.add(pages_lfd(read.pages_id), _load(read), size=16 * len(read.parts))
     lender.flush()
 
 
@@ -61,9 +63,11 @@ def settle(session: Session, plan: MemoryPlan) -> None:
 
 
 def finish(session: Session, plan: MemoryPlan, on_fault: Container[int]) -> None:
-    """Steps 7 and 8, after every child has been cloned. `on_fault` holds the starts of mappings
+    """Steps 7 to 9, after every child has been cloned. `on_fault` holds the starts of mappings
     whose pages are locked as they come."""
     lender = Lender(session)
+    for where in plan.guard:
+        lender.add(None, _guard(where))
     for where, advice in plan.advise:
         lender.add(None, _advise(where, advice))
     for where in plan.lock:
@@ -84,30 +88,11 @@ def move(session: Session, moves: Iterable[tuple[Range, int]]) -> None:
         session.run(batch)
 
 
-def _contiguous(loads: Sequence[Pages]) -> Iterator[list[Pages]]:
-    """Pieces that stand one behind another in one file, as many as one call takes."""
-    run: list[Pages] = []
-    size = 0
-    for p in loads:
-        follows = (
-            run
-            and p.pages_id == run[-1].pages_id
-            and p.offset == run[-1].offset + len(run[-1].range)
-        )
-        if run and (not follows or len(run) == _IOV_MAX or size + len(p.range) > _CALL_MAX):
-            yield run
-            run, size = [], 0
-        run.append(p)
-        size += len(p.range)
-    if run:
-        yield run
-
-
-def _load(run: list[Pages]) -> Callable[[Batch, Load], None]:
-    parts = [(p.range.start, len(p.range)) for p in run]
-
+def _load(read: Read) -> Callable[[Batch, Load], None]:
     def add(batch: Batch, fd: Load) -> None:
-        batch.call_all("preadv", fd, parts, run[0].offset, offset=True, note="contents of memory")
+        batch.call_all(
+            "preadv", fd, read.parts, read.offset, offset=True, note="contents of memory"
+        )
 
     return add
 
@@ -153,6 +138,22 @@ def _advise(where: Range, advice: int) -> Callable[[Batch, Load], None]:
         )
 
     return add
+
+
+def _guard(where: Range) -> Callable[[Batch, Load], None]:
+    def add(batch: Batch, _: Load) -> None:
+        batch.call(
+            "madvise", where.start, len(where), MADV_GUARD_INSTALL, note=f"guard pages {where}"
+        )
+
+    return add
+
+
+def seal(batch: Batch, mappings: Iterable[Range]) -> None:
+    """Add the calls that forbid every further change of these mappings, mseal(2): the last that is
+    done to them."""
+    for where in mappings:
+        batch.call("mseal", where.start, len(where), 0, note=f"seal of mapping {where}")
 
 
 def _lock(where: Range, flags: int) -> Callable[[Batch, Load], None]:

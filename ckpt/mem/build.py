@@ -7,15 +7,15 @@ unmapped, mapped anew and filled.
 Order of execution (the operations depend on it):
 
 1. `unmap`, 2. `map`, 3. `open_up` (make read-only memory writable), 4. `discard`, 5. `load`,
-6. `protect`; and after every child has been cloned: 7. `advise`, 8. `lock`, which a fork does not
-pass on or must not see.
+6. `protect`; and after every child has been cloned: 7. `guard` (not in locked memory), 8. `advise`,
+9. `lock`, which a fork does not pass on or must not see.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt.mem.vma import (
     MAP_ANONYMOUS,
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 _KEPT_FLAGS = MAP_SHARED | MAP_PRIVATE | MAP_GROWSDOWN | MAP_NORESERVE
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Pages:
+class Pages(NamedTuple):
     """Pages `range` of an address space, at `offset` of the pages file `pages_id`."""
 
     range: Range
@@ -51,10 +50,11 @@ class Pages:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """An address space as the images have it: mappings and contents, ascending."""
+    """An address space as the images have it: mappings and contents, ascending, guard pages."""
 
     vmas: tuple[Vma, ...]
     pages: tuple[Pages, ...]
+    guards: tuple[Range, ...] = ()
 
     def ordinary(self) -> list[Vma]:
         """Without what the kernel itself maps."""
@@ -90,6 +90,7 @@ class MemoryPlan:
     protect: list[tuple[Range, int]] = field(default_factory=list)
     advise: list[tuple[Range, int]] = field(default_factory=list)
     lock: list[Range] = field(default_factory=list)
+    guard: list[Range] = field(default_factory=list)
     nr_kept: int = 0
     nr_compared: int = 0
 
@@ -123,7 +124,8 @@ def plan_memory(
         plan.advise.extend((v.range, advice) for advice in v.advices())
         if v.locked:
             plan.lock.append(v.range)
-    plan.load.sort()
+    plan.guard.extend(new.guards)
+    plan.load.sort(key=lambda p: p.range.start)
     return plan
 
 
@@ -200,8 +202,9 @@ def _clip(pages: Sequence[Pages], within: Range) -> Iterator[Pages]:
     first = bisect_right(pages, within.start, key=lambda p: p.range.end)
     last = bisect_left(pages, within.end, key=lambda p: p.range.start)
     for p in pages[first:last]:
-        both = p.range.intersection(within)
-        if both:
+        if within.start <= p.range.start and p.range.end <= within.end:
+            yield p
+        elif both := p.range.intersection(within):
             yield p.part(both)
 
 

@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import fcntl
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckpt._native import check, ffi, lib
 from ckpt.errors import KernelError
+from ckpt.images.pagemap import PE_PARENT, PE_PRESENT, Run
 from ckpt.infect.batch import LENT_FD, SOCK, Batch
-from ckpt.mem.extents import Extents, first_guard, scan
+from ckpt.mem.extents import Extents, scan, scan_guards
 from ckpt.mem.vma import VDSO, Backing, backing_of
+from ckpt.units import PAGE, TASK_SIZE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ckpt.infect.session import Session
     from ckpt.procfs.smaps import Smap
@@ -35,36 +37,61 @@ _IOVEC_SIZE = 16
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Which pages of one address space go into the image: `direct` ones the task can read itself
-    (`nr_direct` of them), `indirect` ranges come through /proc/PID/mem. `guard` is the address of a
-    guard page, if there is any."""
+    """Which pages of one address space go into an image: `direct` ones the task can read itself,
+    `hidden` ones and those of the `vdso` (whole) come through /proc/PID/mem. `parent` are pages
+    that the set built upon has as they are. `guards` are no content."""
 
     direct: Extents
-    indirect: tuple[tuple[int, int], ...]
-    nr_direct: int
-    guard: int | None
+    hidden: Extents
+    vdso: tuple[tuple[int, int], ...]
+    parent: Extents
+    guards: Extents
 
-    def ordered(self) -> list[tuple[int, int]]:
-        """All of it by address, as the file holds it."""
-        return sorted([*self.direct, *self.indirect])
+    def above(self, kept: Extents) -> Content:
+        """The same without the pages of `kept`, which the parent has."""
+        return replace(
+            self,
+            direct=self.direct - kept,
+            hidden=self.hidden - kept,
+            parent=(self.direct | self.hidden) & kept,
+        )
+
+    def all_pages(self) -> Extents:
+        """The pages that a set with this content can resolve, itself or through its parent."""
+        return self.direct | self.hidden | self.parent
+
+    @property
+    def indirect(self) -> list[tuple[int, int]]:
+        """What doesn't come from the task itself, by address."""
+        return sorted([*self.hidden, *self.vdso])
+
+    def runs(self) -> list[Run]:
+        """The pagemap: present runs in the order of the pages file, and those of the parent."""
+        present = (*self.direct, *self.indirect)
+        runs = [Run(start, (end - start) // PAGE, PE_PRESENT) for start, end in present]
+        runs += [Run(start, (end - start) // PAGE, PE_PARENT) for start, end in self.parent]
+        return sorted(runs)
 
 
-def content(pagemap: int, smaps: Sequence[Smap]) -> Content:
-    """Look up which private pages hold content of their own; of the vdso, all."""
-    direct: list[tuple[int, int]] = []
-    hidden: list[tuple[int, int]] = []
-    indirect: list[tuple[int, int]] = []
-    for smap in smaps:
-        m = smap.mapping
-        if m.path == VDSO:
-            indirect.append((m.start, m.end))
-        elif m.perms[3] == "p" and backing_of(smap) is not Backing.KERNEL:
-            (direct if m.perms[0] == "r" else hidden).append((m.start, m.end))
-    found = scan(pagemap, direct)
-    if hidden:
-        indirect += scan(pagemap, hidden)
-    guard = first_guard(pagemap, [*direct, *hidden])
-    return Content(found, tuple(sorted(indirect)), found.nr_pages, guard)
+NO_CONTENT = Content(Extents.none(), Extents.none(), (), Extents.none(), Extents.none())
+
+
+def content(pagemap: int, smaps: Sequence[Smap], known: Extents | None = None) -> Content:
+    """Which private pages hold content of their own; of the vdso, all. `known`: the keeper of the
+    tracking has looked it up already."""
+    vdso = tuple((s.start, s.end) for s in smaps if s.mapping.path == VDSO)
+    private = [s for s in smaps if not s.mapping.shared and backing_of(s) is not Backing.KERNEL]
+    readable = Extents.of((s.start, s.end) for s in private if s.mapping.readable)
+    held = known
+    if held is None:
+        held = scan(pagemap, _ranges(private, Backing.NONE), anonymous=True)
+        held |= scan(pagemap, _ranges(private, Backing.FILE))
+    guards = scan_guards(pagemap, smaps[0].start, min(smaps[-1].end, TASK_SIZE))
+    return Content(held & readable, held - readable, vdso, Extents.none(), guards)
+
+
+def _ranges(smaps: Iterable[Smap], backing: Backing) -> Iterator[tuple[int, int]]:
+    return ((s.start, s.end) for s in smaps if backing_of(s) is backing)
 
 
 @dataclass(slots=True)

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 from ckpt.units import PAGE, TASK_SIZE, Range
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from ckpt.images.pb.vma_pb2 import vma_entry
+    from ckpt.procfs.maps import Mapping
     from ckpt.procfs.smaps import Smap
 
 PROT_READ, PROT_WRITE, PROT_EXEC = 1, 2, 4
@@ -24,7 +27,7 @@ VSYSCALL = 0xFFFF_FFFF_FF60_0000
 ADVICE = {"rr": 1, "sr": 2, "dc": 10, "mg": 12, "hg": 14, "nh": 15, "dd": 16, "wf": 18}
 """smaps' VmFlags -> number of the advice that sets it."""
 
-MADV_DONTFORK, MADV_WIPEONFORK = 10, 18
+MADV_DONTFORK, MADV_MERGEABLE, MADV_WIPEONFORK = 10, 12, 18
 
 
 class Status(IntFlag):
@@ -41,6 +44,7 @@ class Status(IntFlag):
     ANON_PRIVATE = 1 << 9
     VVAR = 1 << 12
     MEMFD = 1 << 14
+    GUARD = 1 << 16
 
 
 KNOWN_STATUS = Status.REGULAR | Status.STACK | Status.VSYSCALL | Status.VDSO | Status.HEAP
@@ -98,8 +102,24 @@ class Vma:
             entry.fdflags = self.file_flags
 
 
+def fill_guard(entry: vma_entry, start: int, end: int) -> None:
+    """Write guard pages into `entry`: the format has them as mappings behind the real ones."""
+    entry.start, entry.end, entry.pgoff, entry.shmid = start, end, 0, 0
+    entry.prot, entry.flags, entry.status = 0, MAP_PRIVATE | MAP_ANONYMOUS, int(Status.GUARD)
+    entry.fd = -1
+
+
 class VmaError(ValueError):
     """A mapping of an image that can't be: the text says which and why."""
+
+
+def guard_of(entry: vma_entry) -> Range | None:
+    """The guard pages that this entry of an image is of, if it is of any. Raises VmaError."""
+    if not entry.status & Status.GUARD:
+        return None
+    if entry.start >= entry.end or entry.start % PAGE or entry.end % PAGE or entry.end > TASK_SIZE:
+        raise VmaError(f"guard pages {entry.start:#x}-{entry.end:#x} are not a range of pages")
+    return Range(entry.start, entry.end)
 
 
 def from_entry(entry: vma_entry) -> Vma:
@@ -145,25 +165,32 @@ _KERNEL_NAMES = {
     "[vsyscall]": Status.VSYSCALL,
 }
 
+TRACKED = "uw"
+"""The flag of a mapping whose writes are tracked, by ckpt or by the target's own userfaultfd."""
+
 _REFUSED_FLAGS = {
     "um": "it is registered with a userfaultfd",
-    "uw": "it is registered with a userfaultfd",
+    TRACKED: "it is registered with a userfaultfd",
     "ui": "it is registered with a userfaultfd",
     "ht": "huge pages of hugetlbfs are not restored yet",
     "ss": "a shadow stack is not restored yet",
-    "sl": "a sealed mapping is not restored yet",
     "io": "it maps a device",
     "pf": "it maps a device",
 }
 
 
-def obstacle(smap: Smap) -> str:
-    """Why this mapping can't be restored, or an empty string."""
+FLAGS = frozenset(ADVICE) | {"gd", "nr", "lo", "lf", "sl"} | (frozenset(_REFUSED_FLAGS) - {TRACKED})
+"""The flags of smaps that a dump looks at, but for the mark of tracking."""
+
+
+def obstacle(smap: Smap, *, tracked: bool) -> str:
+    """Why this mapping can't be restored, or an empty string. `tracked`: ckpt tracks the writes of
+    this task."""
     path = smap.mapping.path
     if path in _KERNEL_NAMES:
         return ""
     for flag, why in _REFUSED_FLAGS.items():
-        if flag in smap.flags:
+        if flag in smap.flags and not (tracked and flag == TRACKED):
             return why
     if path.startswith("/SYSV") and smap.mapping.deleted:
         return "System V shared memory is not restored yet"
@@ -182,6 +209,14 @@ def backing_of(smap: Smap) -> Backing:
     if not mapping.has_file:
         return Backing.NONE
     return Backing.SHMEM if mapping.path == "/dev/zero (deleted)" else Backing.FILE
+
+
+def trackable(mappings: Iterable[Mapping]) -> Iterator[tuple[int, int]]:
+    """The ranges whose pages a dump would take from the task, ascending: what is private and no
+    part of the kernel's own."""
+    for m in mappings:
+        if not m.shared and m.path not in _KERNEL_NAMES:
+            yield m.start, m.end
 
 
 def from_smap(smap: Smap) -> Vma:

@@ -5,10 +5,11 @@ Source: proc_pid_maps(5), show_map_vma() in fs/proc/task_mmu.c.
 A mapping is a NamedTuple and not a dataclass because dumps parse thousands of them while the target
 stands still: a frozen dataclass costs 1.8 us each, this 1.0.
 
-Not guaranteed: of a running target the list is no snapshot (the kernel promises only that addresses
-ascend and that what existed all the time is listed). `path` is ambiguous where a name really ends
-in " (deleted)" or holds a backslash and 012, for the kernel escapes the newline only: who needs the
-truth asks /proc/PID/map_files.
+Not guaranteed: of a running target the list is no snapshot. What existed all the time is listed,
+but a mapping that was replaced or has grown meanwhile may begin below the end of the line before
+(seen on Linux 6.18, which holds no lock for the whole list). `path` is ambiguous where a name
+really ends in " (deleted)" or holds a backslash and 012, for the kernel escapes the newline only:
+who needs the truth asks /proc/PID/map_files.
 """
 
 from __future__ import annotations
@@ -94,8 +95,12 @@ def device(token: str) -> tuple[int, int]:
     return int(major, 16), int(minor, 16)
 
 
-def parse_maps(data: bytes) -> list[Mapping]:
-    """All mappings of a whole `maps`, ascending and without overlap."""
+def parse_maps(data: bytes, *, running: bool = False) -> list[Mapping]:
+    """All mappings of a whole `maps`, ascending and without overlap.
+
+    `running`: the target ran when it was read. What of a mapping lies below the end of the one
+    before is left out then; otherwise it is an error.
+    """
     found = _LINES.findall(data.decode("utf-8", "surrogateescape"))
     if len(found) != data.count(b"\n") or not data.endswith(b"\n"):
         _refuse(data)
@@ -105,6 +110,11 @@ def parse_maps(data: bytes) -> list[Mapping]:
     for start_hex, end_hex, perms, pgoff, dev, ino, path in found:
         start = int(start_hex, 16)
         end = int(end_hex, 16)
+        offset = 0 if pgoff == "00000000" else int(pgoff, 16)
+        if running and start < last and start < end:
+            start, offset = last, offset + last - start
+            if end <= start:
+                continue
         if not last <= start < end:
             refuse_order(start, end, FILE)
         last = end
@@ -115,7 +125,7 @@ def parse_maps(data: bytes) -> list[Mapping]:
                 start,
                 end,
                 perms,
-                0 if pgoff == "00000000" else int(pgoff, 16),
+                offset,
                 devices[dev],
                 0 if ino == "0" else int(ino),
                 path.replace("\\012", "\n") if "\\" in path else path,

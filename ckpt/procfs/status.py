@@ -85,7 +85,10 @@ class Status:
     untag_mask: int | None
     vm_size: int | None
     vm_locked: int | None
+    vm_pinned: int | None
     vm_rss: int | None
+    store_bypass: str = ""
+    indirect_branch: str = ""
 
     @property
     def zombie(self) -> bool:
@@ -147,6 +150,10 @@ class _Fields:
             fail(FILE, key + b":" + self._found[key], "not a size in kB")
         return dec(number, FILE, key + b":" + number) << 10
 
+    def opt_text(self, key: bytes) -> str:
+        """Empty where there is no such line."""
+        return text(self._found.get(key, b""))
+
     def ids(self, key: bytes) -> Ids:
         found = self.decs(key)
         if len(found) != 4 or max(found) >= 1 << 32:
@@ -199,7 +206,10 @@ def parse_status(data: bytes) -> Status:
         untag_mask=f.hexa(b"untag_mask") if f.has(b"untag_mask") else None,
         vm_size=f.opt_size(b"VmSize"),
         vm_locked=f.opt_size(b"VmLck"),
+        vm_pinned=f.opt_size(b"VmPin"),
         vm_rss=f.opt_size(b"VmRSS"),
+        store_bypass=f.opt_text(b"Speculation_Store_Bypass"),
+        indirect_branch=f.opt_text(b"SpeculationIndirectBranch"),
     )
 
 

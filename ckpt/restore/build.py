@@ -17,8 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ckpt._native import check, ffi, lib
-from ckpt.errors import KernelError, RestoreError, TargetError
+from ckpt._native import ffi, lib
+from ckpt.errors import KernelError, RestoreError
 from ckpt.infect.batch import SOCK, Batch
 from ckpt.infect.blob import blob, seed_path
 from ckpt.infect.session import Session
@@ -26,6 +26,7 @@ from ckpt.mem import apply
 from ckpt.mem.vma import Status
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
+from ckpt.tracee import vm
 from ckpt.units import PAGE, TASK_SIZE, Range
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class Site:
     lfd_of: Callable[[Vma], int]
     tasks: dict[int, Built] = field(default_factory=dict)
     root_sibling: bool = False
+    born: Callable[[int], None] = field(default=lambda _: None)
+    """Called with the number of each task that will stay, before it gets memory."""
 
     def __enter__(self) -> Site:
         return self
@@ -139,8 +142,8 @@ class Site:
         raw = sock.recv(_REPLY.size)
         if len(raw) != _REPLY.size or _REPLY.unpack(raw)[2] != window.start:
             raise RestoreError("the root's window can't be mapped", pid=pid, resource=str(window))
-        _write(pid, window.start, blob().code)
-        _write(pid, layout.data, layout.session(sock=lib.CKPT_SEED_SOCK, exit_on_eof=True))
+        vm.write(pid, window.start, blob().code)
+        vm.write(pid, layout.data, layout.session(sock=lib.CKPT_SEED_SOCK, exit_on_eof=True))
         sock.send(_COMMAND.pack(lib.CKPT_CMD_RUN, 0, layout.data))
 
     def _empty(self, root: Built) -> None:
@@ -174,6 +177,7 @@ class Site:
     def _complete(self, birth: Birth) -> None:
         built = self.tasks[birth.pid]
         if birth.pid in self.loaded.tasks and not birth.helper:
+            self.born(birth.pid)
             self._memory(built)
         for child in birth.early:
             self._clone(birth, child)
@@ -276,10 +280,3 @@ def _not_born(pid: int, code: int) -> RestoreError | KernelError:
     if code == 17:
         return RestoreError("its number is taken", pid=pid, why=why)
     return KernelError("the root can't be started", pid=pid, why=why)
-
-
-def _write(pid: int, addr: int, data: bytes) -> None:
-    done = lib.ckpt_vm_write(pid, addr, ffi.from_buffer(data), len(data))
-    if done != len(data):
-        check(min(done, 0), f"memory of pid {pid}")
-        raise TargetError("its memory can't be written", pid=pid, resource=f"{addr:#x}")

@@ -27,6 +27,7 @@ from ckpt.infect.batch import number
 from ckpt.infect.blob import blob
 from ckpt.kerndat.xsave import xsave_layout
 from ckpt.pstree.model import State
+from ckpt.restore.filters import install_rest
 from ckpt.restore.guard import Guard
 from ckpt.task import fpu, regs
 from ckpt.tracee import ops
@@ -42,7 +43,7 @@ def take_over(site: Site) -> None:
     """Steps 1 to 3."""
     images = list(site.loaded.tasks.values())
     for image in images:
-        for tid in image.threads:
+        for tid in image.threads if not image.chains else ():
             ops.seize_thread(tid, exitkill=True)
     for image in images:
         site.tasks[image.task.pid].session.leave()
@@ -50,6 +51,7 @@ def take_over(site: Site) -> None:
     ops.interrupt_and_wait(tids, _STOP_TIMEOUT_S)
     window = site.plan.window.layout.window
     for image in images:
+        install_rest(image, site.plan.window.layout)
         _unmap_window(image.task.pid, window.start, len(window))
         _set_state(image)
 

@@ -6,6 +6,7 @@ machine lacks, but not for what it says.
 
 from __future__ import annotations
 
+import gc
 import mmap
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,15 +16,16 @@ from typing import TYPE_CHECKING, Any
 from ckpt._native import check, ffi, lib
 from ckpt.errors import ImageError
 from ckpt.images.chain import Chain
-from ckpt.images.pagemap import PE_PRESENT
 from ckpt.mem import vma
 from ckpt.mem.build import Memory, Pages
 from ckpt.mem.extents import Extents
+from ckpt.mem.resolve import resolve
 from ckpt.pstree.model import State, Task, Tree
-from ckpt.task import signals
+from ckpt.task import sched, seccomp, signals, timers
 from ckpt.units import PAGE, Range
 
 if TYPE_CHECKING:
+    from ckpt.images.reader import ImageSet
     from ckpt.mem.vma import Vma
 
 _X86_64 = 1
@@ -43,6 +45,7 @@ class TaskImage:
     fs: Any
     memory: Memory
     own: dict[int, Any]
+    chains: dict[int, seccomp.Chain] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -54,8 +57,14 @@ class Loaded:
     tasks: dict[int, TaskImage]
     dead: dict[int, Any]
     clocks_ns: tuple[int, int] | None
-    _files: list[tuple[int, int]] = field(default_factory=list)
+    _files: list[tuple[int, int]] = field(init=False)
+    _ids: dict[tuple[int, int], int] = field(init=False)
     _mapped: dict[int, mmap.mmap] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        layers = reversed(list(enumerate(self.chain.layers)))
+        self._files = [(n, number) for n, layer in layers for number in layer.names("pages")]
+        self._ids = {where: ident for ident, where in enumerate(self._files)}
 
     def pages_lfd(self, pages_id: int) -> int:
         """The descriptor of the pages file that `Pages.pages_id` names."""
@@ -63,15 +72,13 @@ class Loaded:
         return self.chain.layers[layer].pages_fd(number)
 
     def pages(self, name: str) -> tuple[Pages, ...]:
-        """The contents that image `name` tells of; ids of files are positions in a list here."""
+        """The contents that image `name` tells of; ids of files are positions in a list here,
+        those of older sets first."""
         found = []
-        for piece in self.chain.resolve(name):
-            if not piece.flags & PE_PRESENT or piece.offset is None:
-                raise _wrong(name, f"the pages {piece.range} are in no file")
-            where = (piece.layer, piece.pages)
-            if where not in self._files:
-                self._files.append(where)
-            found.append(Pages(piece.range, piece.offset, self._files.index(where)))
+        for start, end, layer, number, offset, _ in self.chain.resolve(name):
+            if offset is None:
+                raise _wrong(name, f"the pages {Range(start, end)} are in no file")
+            found.append(Pages(Range(start, end), offset, self._ids[layer, number]))
         return tuple(found)
 
     def differing(self, a: Pages, b: Pages) -> list[Range]:
@@ -95,8 +102,11 @@ class Loaded:
 def load(directory: str, *, verify: bool) -> Iterator[Loaded]:
     """Read the set in `directory`. Raises ImageError."""
     with ExitStack() as scope:
-        chain = scope.enter_context(Chain(directory, verify=verify))
+        chain = scope.enter_context(Chain(directory, verify=verify, resolver=resolve))
         images = chain.layers[0]
+        # A chain's extents are many objects and no cycles: collecting would only walk them.
+        gc.disable()
+        scope.callback(gc.enable)
         entries = images.read("pstree")
         cores = {entry.pid: images.read_one(f"core-{entry.pid}") for entry in entries}
         tree = _tree(entries, cores)
@@ -108,6 +118,9 @@ def load(directory: str, *, verify: bool) -> Iterator[Loaded]:
             else:
                 loaded.tasks[task.pid] = _task(loaded, task, cores[task.pid])
         images.verify_rest()
+        gc.freeze()
+        scope.callback(gc.unfreeze)
+        gc.enable()
         yield loaded
         # Mappings that Python still holds views of are unmapped with the last view.
         loaded._mapped.clear()
@@ -168,6 +181,8 @@ def _task(loaded: Loaded, task: Task, core: Any) -> TaskImage:
         _check_thread(f"core-{tid}", one)
     if signals.damaged(core.tc.signals_s) or len(core.tc.sigactions) > signals.NR_SIGNALS:
         raise _wrong(f"core-{task.pid}", "its signals are damaged")
+    if core.tc.HasField("timers") and timers.damaged(core.tc.timers):
+        raise _wrong(f"core-{task.pid}", "its timers are damaged")
     mm = images.read_one(f"mm-{task.pid}")
     if len(mm.mm_saved_auxv) > _AUXV_MAX or mm.aios:
         raise _wrong(f"mm-{task.pid}", "an auxiliary vector too long, or AIO rings")
@@ -185,7 +200,21 @@ def _task(loaded: Loaded, task: Task, core: Any) -> TaskImage:
         fs=images.read_one(f"fs-{task.pid}"),
         memory=_memory(loaded, task.pid, mm),
         own=own,
+        chains=_chains(images, threads),
     )
+
+
+def _chains(images: ImageSet, threads: dict[int, Any]) -> dict[int, seccomp.Chain]:
+    """The seccomp filters of those threads that have any."""
+    found = {}
+    for tid, core in threads.items():
+        if not core.thread_core.seccomp_mode:
+            continue
+        try:
+            found[tid] = seccomp.chain_of(core.thread_core, images.read_one("seccomp"))
+        except ValueError as error:
+            raise _wrong(f"core-{tid}", str(error)) from error
+    return found
 
 
 def _check_thread(name: str, core: Any) -> None:
@@ -194,10 +223,10 @@ def _check_thread(name: str, core: Any) -> None:
     entry = core.thread_core
     if signals.damaged(entry.signals_p):
         raise _wrong(name, "its signals are damaged")
-    if entry.seccomp_mode or core.thread_info.gpregs.mode != 1 or core.thread_info.tls:
-        raise ImageError(
-            "can't be restored yet", resource=f"{name}.img", why="seccomp, or 32-bit code"
-        )
+    if sched.damaged(entry):
+        raise _wrong(name, "its scheduling is damaged")
+    if core.thread_info.gpregs.mode != 1 or core.thread_info.tls:
+        raise ImageError("can't be restored yet", resource=f"{name}.img", why="32-bit code")
     if not entry.HasField("creds") or len(entry.creds.groups) > 65536:
         raise _wrong(name, "it holds no credentials")
 
@@ -205,8 +234,12 @@ def _check_thread(name: str, core: Any) -> None:
 def _memory(loaded: Loaded, pid: int, mm: Any) -> Memory:
     name = f"mm-{pid}"
     vmas: list[Vma] = []
+    guards: list[Range] = []
     for entry in mm.vmas:
         try:
+            if guard := vma.guard_of(entry):
+                guards.append(guard)
+                continue
             v = vma.from_entry(entry)
         except vma.VmaError as error:
             raise _wrong(name, str(error)) from error
@@ -216,19 +249,20 @@ def _memory(loaded: Loaded, pid: int, mm: Any) -> Memory:
             vmas.append(v)
     pages = loaded.pages(f"pagemap-{pid}")
     _check_covered(f"pagemap-{pid}", vmas, pages)
-    return Memory(tuple(vmas), pages)
+    return Memory(tuple(vmas), pages, tuple(guards))
 
 
 def _check_covered(name: str, vmas: list[Vma], pages: tuple[Pages, ...]) -> None:
-    at = 0
+    at = start = end = 0
     for p in pages:
-        addr = p.range.start
-        while addr < p.range.end:
-            while at < len(vmas) and vmas[at].range.end <= addr:
+        addr, page_end = p.range.start, p.range.end
+        while addr < page_end:
+            while end <= addr and at < len(vmas):
+                start, end = vmas[at].range.start, vmas[at].range.end
                 at += 1
-            if at == len(vmas) or vmas[at].range.start > addr:
+            if not start <= addr < end:
                 raise _wrong(name, f"page {addr:#x} is in no mapping")
-            addr = vmas[at].range.end
+            addr = end
 
 
 def vdso_bytes(loaded: Loaded, image: TaskImage) -> dict[int, bytes]:

@@ -6,7 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-DEFAULT_CPU_CAP = frozenset({"fpu", "ins"})
+from ckpt.kerndat.cpufeature import DEFAULT_CPU_CAP
+from ckpt.ns.cgroups import DEFAULT_GROUPS, GroupsAsked
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class RestoreOptions:
     `pidfile`: resolved against `work_dir`; must not exist yet (CRIU's rule), gets the root's pid
     in decimal without a newline. Every `inherit_fd` is open in this process. `dry_run`: compute
     and return the plan, execute nothing. `cpu_cap`: subset of fpu, ins, cpu that must match.
+    `file_validation`: filesize or buildid.
+    `action_script`: see ckpt.actions.
     """
 
     images_dir: Path
@@ -40,6 +43,13 @@ class RestoreOptions:
     external: tuple[str, ...] = ()
     file_locks: bool = False
     skip_file_rwx_check: bool = False
+    ext_unix_sk: frozenset[int] | None = None
+    tcp_established: bool = False
+    tcp_close: bool = False
+    network_lock: str = "nftables"
+    file_validation: str = "filesize"
     cpu_cap: frozenset[str] = DEFAULT_CPU_CAP
+    cgroups: GroupsAsked = DEFAULT_GROUPS
     checksums: bool = True
     dry_run: bool = False
+    action_script: tuple[str, ...] = ()

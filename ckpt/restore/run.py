@@ -3,10 +3,14 @@
 1. The images are read and checked; the plan is computed. `--dry-run` ends here.
 2. What the machine lacks is looked for: numbers that are taken, files that are missing.
 3. Every open file description is opened, once (ckpt.files).
-4. The tasks are born, with memory; groups are made; the dead die (build, groups).
+4. Control groups are made. The tasks are born, with memory, and join them; process groups are
+   made; the dead die (build, groups).
 5. Each task gets its other state (state).
 6. Pages have been verified meanwhile: a rotten one fails the restore here.
 7. All are stopped, get their registers, and are let go (commit).
+
+The scripts of --action-script are run after 1 (pre-restore), after 6 (post-restore), when all are
+stopped (pre-resume), and at the end (post-resume).
 
 Up to the end of 7 a failure ends every task that was made, and leaves the images untouched.
 """
@@ -16,22 +20,26 @@ from __future__ import annotations
 import os
 import resource
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ckpt.actions import Actions, Event
 from ckpt.errors import ImageError, RestoreError, refused_by_kernel
 from ckpt.files.restore import FilesRestore
 from ckpt.files.restoring import RestoreFileOptions
 from ckpt.images.service import write_service
+from ckpt.infect.place import Memory, vdso_used
 from ckpt.kerndat import cpu
 from ckpt.mem.vma import Backing
 from ckpt.procfs import timens
 from ckpt.procfs.reader import ProcDir, read_system
 from ckpt.procfs.status import parse_status
-from ckpt.restore import commit, state
+from ckpt.restore import commit, filters, state
 from ckpt.restore.build import Site
+from ckpt.restore.cgroups import cgroups_of
 from ckpt.restore.groups import end_the_dead, join_groups
+from ckpt.restore.late import restore_late
 from ckpt.restore.load import Loaded, TaskImage, load, vdso_bytes
 from ckpt.restore.numbers import await_reaping, taken_numbers
 from ckpt.restore.outside import restore_outside
@@ -43,6 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ckpt.mem.vma import Vma
+    from ckpt.ns.cgroup_restore import GroupsRestore
     from ckpt.report import Report
     from ckpt.restore.options import RestoreOptions
     from ckpt.restore.plan import RestorePlan
@@ -61,11 +70,12 @@ class RestoreResult:
 def restore(options: RestoreOptions, report: Report) -> RestoreResult:
     """Restore the set in `options.images_dir`.
 
-    Raises ImageError, RestoreError, KernelError, TargetError, DeadlineError; nothing that was made
-    is left then.
+    Raises ImageError, RestoreError, KernelError, TargetError, DeadlineError, ActionError; nothing
+    that was made is left then.
     """
     began = time.monotonic_ns()
     stats = RestoreStats()
+    actions = Actions(options.action_script, options.images_dir, report)
     report.stage("read")
     with load(os.fspath(options.images_dir), verify=options.checksums) as loaded:
         _refuse_cpu(options, loaded)
@@ -76,18 +86,23 @@ def restore(options: RestoreOptions, report: Report) -> RestoreResult:
             stats.pages_skipped_cow += memory.nr_kept
             stats.pages_restored += memory.nr_loaded
         root = plan.tree.root.pid
+        cgroups = cgroups_of(options.cgroups, loaded, report)
+        if not options.dry_run:
+            actions.run(Event.PRE_RESTORE)
         with _files(options, loaded, report) as files:
+            files.check_tree(plan.tree.numbers(), {task.pgid for task in plan.tree})
             if options.dry_run:
-                lines = [*map(str, files.plan()), *plan.lines(loaded)]
+                lines = [*map(str, files.plan()), *plan.lines(loaded), *cgroups.lines()]
                 return RestoreResult(root, stats, lines)
             _refuse_taken(plan)
-            _carry_out(options, loaded, plan, files, stats, report)
+            _carry_out(options, loaded, plan, files, cgroups, stats, report, actions)
     stats.restore_us = (time.monotonic_ns() - began) // 1000
     try:
         write_service(options.work_dir, "stats-restore", stats.message())
     except (ImageError, OSError) as error:
         # The tree runs: that its figures are lost must not look like a restore that failed.
         report.warn(str(error))
+    actions.run(Event.POST_RESUME, root)
     return RestoreResult(root, stats)
 
 
@@ -122,8 +137,10 @@ def _carry_out(
     loaded: Loaded,
     plan: RestorePlan,
     files: FilesRestore,
+    cgroups: GroupsRestore,
     stats: RestoreStats,
     report: Report,
+    actions: Actions,
 ) -> None:
     with ExitStack() as scope:
         scope.enter_context(_all_descriptors())
@@ -143,7 +160,10 @@ def _carry_out(
             return files.mapping_lfd(v.shmid, v.file_flags)
 
         report.stage("tasks")
-        site = scope.enter_context(Site(loaded, plan, lfd_of, root_sibling=options.restore_sibling))
+        scope.enter_context(cgroups)
+        site = scope.enter_context(
+            Site(loaded, plan, lfd_of, root_sibling=options.restore_sibling, born=cgroups.join)
+        )
         before = time.monotonic_ns()
         site.raise_all(_offsets(loaded))
         stats.forking_us = (time.monotonic_ns() - before) // 1000
@@ -160,15 +180,38 @@ def _carry_out(
             restore_outside(image, report)
         for pid, image in loaded.tasks.items():
             state.restore_threads(site, site.tasks[pid], image, powers)
+        restore_late(site, files, report)
+        for pid, image in loaded.tasks.items():
+            filters.hold_off(image)
             state.restore_leader(site.tasks[pid], image, powers, report)
         files.apply_seals()
-        files.close()
         if verifying:
             verifying.wait()
-        commit.take_over(site)
-        _write_pidfile(options, plan.tree.root.pid)
-        commit.let_go(site, leave_stopped=options.leave_stopped)
-        site.forget()
+        files.finish()
+        files.close()
+        cgroups.settle({pid: list(image.task.threads) for pid, image in loaded.tasks.items()})
+        actions.run(Event.POST_RESTORE, plan.tree.root.pid)
+        _resume(options, site, files, cgroups, actions)
+
+
+def _resume(
+    options: RestoreOptions,
+    site: Site,
+    files: FilesRestore,
+    cgroups: GroupsRestore,
+    actions: Actions,
+) -> None:
+    root = site.plan.tree.root.pid
+    for pid, image in site.loaded.tasks.items():
+        state.start_timers(site.tasks[pid], image)
+    commit.take_over(site)
+    _write_pidfile(options, root)
+    actions.run(Event.PRE_RESUME, root)
+    files.release()
+    commit.let_go(site, leave_stopped=options.leave_stopped)
+    cgroups.keep()
+    files.remove_links()
+    site.forget()
 
 
 def _files(options: RestoreOptions, loaded: Loaded, report: Report) -> FilesRestore:
@@ -178,6 +221,10 @@ def _files(options: RestoreOptions, loaded: Loaded, report: Report) -> FilesRest
             shell_job=options.shell_job,
             file_locks=options.file_locks,
             skip_file_rwx_check=options.skip_file_rwx_check,
+            tcp_established=options.tcp_established,
+            tcp_close=options.tcp_close,
+            network_lock=options.network_lock,
+            build_ids=options.file_validation == "buildid",
             inherit={given.resource: given.lfd for given in options.inherit_fd},
         ),
         {pid: image.ids.files_id for pid, image in loaded.tasks.items()},
@@ -214,15 +261,14 @@ def _offsets(loaded: Loaded) -> tuple[int, int] | None:
 
 
 def _check_vdso(loaded: Loaded, image: TaskImage) -> None:
-    """The dumped vdso must be the one that this kernel maps: code may stand in the middle of it."""
+    """The dumped vdso must be the one that this kernel maps: code may stand in the middle of it.
+    What stands behind its end is nobody's: a parasite whose cure failed may have left its traces.
+    """
     for addr, dumped in vdso_bytes(loaded, image).items():
-        with ProcDir(image.task.pid) as proc:
-            mem = proc.open("mem", os.O_RDONLY)
-            try:
-                here = os.pread(mem, len(dumped), addr)
-            finally:
-                os.close(mem)
-        if here != dumped:
+        with closing(Memory(image.task.pid)) as memory:
+            here = memory.read(addr, len(dumped))
+            used = vdso_used(memory, addr) or len(dumped)
+        if here[:used] != dumped[:used]:
             raise RestoreError(
                 "its vdso is of another kernel",
                 pid=image.task.pid,

@@ -3,10 +3,13 @@
 Order, each step by the task itself unless said otherwise:
 
 1. descriptors: everything inherited is closed, its own are received and put in their places;
-2. root, working directory, umask, bounds of the memory, executable, record locks;
+2. root, working directory, umask, bounds of the memory, executable;
 3. advice and locks of memory, personality, signal actions;
-4. further threads, each with a batch of its own that ends with its credentials; they park;
-5. limits, the leader's own thread state, pending signals, credentials, at the very end dumpable.
+4. further threads, each with a batch of its own that ends with its credentials; they park; then
+   what is in ckpt.restore.late;
+5. POSIX timers, unarmed; limits, the leader's own thread state, pending signals, credentials, at
+   the very end dumpable;
+6. right before the tasks are let go: timers are armed.
 
 Every signal stays blocked all the time.
 """
@@ -20,24 +23,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ckpt._native import ffi, lib
+from ckpt._native import lib
 from ckpt.errors import RestoreError
 from ckpt.images.text import get_text
 from ckpt.infect.batch import SOCK, Batch, Load, Result
 from ckpt.infect.lend import Lender
 from ckpt.mem import apply
 from ckpt.mem.locking import restore_lock_future
+from ckpt.mem.vma import MADV_MERGEABLE
+from ckpt.restore import filters
 from ckpt.restore.plan import THREAD_SLOT
-from ckpt.task import creds, limits, mm, signals, thread
+from ckpt.task import creds, limits, mm, modes, sched, signals, thread, timers
+from ckpt.tracee import vm
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
     from ckpt.files.restore import FilesRestore, Placement
     from ckpt.report import Report
     from ckpt.restore.build import Built, Site
     from ckpt.restore.load import TaskImage
+    from ckpt.units import Range
 
 _F_DUPFD_CLOEXEC = 1030
-_F_SETLK = 6
 _O_CLOEXEC = 0o2000000
 _CLONE_THREAD = 0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000
 _PR_SET_CHILD_SUBREAPER = 36
@@ -59,7 +67,7 @@ def restore_descriptors(built: Built, files: FilesRestore) -> None:
     """Step 1. Received descriptors take the lowest free numbers, where others may belong: so they
     are moved to a stretch of numbers that the task does not use before any is placed."""
     placements = files.placements(built.pid)
-    own = _free_numbers({p.fd for p in placements}, 2 + int(lib.CKPT_MAX_FDS))
+    own = _free_numbers(files.numbers(built.pid), 2 + int(lib.CKPT_MAX_FDS))
     batch = Batch()
     if built.sock:
         batch.call("close_range", 0, built.sock - 1, 0)
@@ -70,13 +78,18 @@ def restore_descriptors(built: Built, files: FilesRestore) -> None:
         batch.call("close", built.sock)
     built.session.run(batch)
     built.sock = own
+    place(built, files, placements)
+
+
+def place(built: Built, files: FilesRestore, placements: Iterable[Placement]) -> None:
+    """Put descriptors of ours into their places in the task's table."""
     by_file: dict[int, list[Placement]] = {}
     for placement in placements:
         by_file.setdefault(placement.file_id, []).append(placement)
     ids = list(by_file)
     for first in range(0, len(ids), lib.CKPT_MAX_FDS):
         wave = {i: by_file[i] for i in ids[first : first + lib.CKPT_MAX_FDS]}
-        batch = _wave(wave, own + 1)
+        batch = _wave(wave, built.sock + 1)
         built.session.run(batch, fds=[files.lfd(i) for i in wave])
 
 
@@ -136,18 +149,26 @@ def restore_context(site: Site, built: Built, image: TaskImage, files: FilesRest
     on_fault = frozenset(own.lock_on_fault) if own is not None else frozenset()
     apply.finish(built.session, site.plan.memory[built.pid], on_fault)
     batch = Batch()
+    if own is not None:
+        modes.restore_merging(batch, own, _unmerged(image))
+    if own is not None and own.sealed:
+        starts = frozenset(own.sealed)
+        apply.seal(batch, (v.range for v in image.memory.vmas if v.range.start in starts))
     batch.call("umask", image.fs.umask)
     batch.call("personality", image.core.tc.personality)
     if image.mm.thp_disabled:
         batch.call("prctl", mm.PR_SET_THP_DISABLE, 1, 0, 0, 0)
     if image.core.tc.child_subreaper:
         batch.call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    for lock in files.locks(built.pid):
-        batch.call("fcntl", lock.fd, _F_SETLK, batch.put(lock.packed), note="record lock")
-    for fd, operation in files.flocks(built.pid):
-        batch.call("flock", fd, operation, note=f"lock (flock) of descriptor {fd}")
     signals.restore_actions(batch, image.core.tc)
     built.session.run(batch)
+
+
+def _unmerged(image: TaskImage) -> Iterator[Range]:
+    """Private mappings that were left out of same-page merging."""
+    for v in image.memory.ordinary():
+        if v.private and MADV_MERGEABLE not in v.advices():
+            yield v.range
 
 
 def _only(_: Result) -> None:
@@ -170,8 +191,8 @@ def restore_threads(site: Site, built: Built, image: TaskImage, powers: Powers) 
         )
         # The session's data area is the slot: the third word of its struct.
         head = head[:16] + struct.pack("<Q", slot) + head[24:]
-        _write(built.pid, slot, head)
-        _write(built.pid, at, raw)
+        vm.write(built.pid, slot, head)
+        vm.write(built.pid, at, raw)
         started.append((tid, slot, batch, at, len(raw)))
     for first in range(0, len(started), 500):
         _clone_threads(built, started[first : first + 500])
@@ -191,7 +212,7 @@ def _clone_threads(built: Built, started: list[Started]) -> None:
     built.session.run(cloning)
     for tid, _, batch, at, size in started:
         try:
-            batch.decode(at, _read(built.pid, at, size))
+            batch.decode(at, vm.read(built.pid, at, size))
         except Exception as error:
             raise RestoreError(
                 "its state can't be restored",
@@ -213,6 +234,9 @@ def _thread_state(batch: Batch, image: TaskImage, tid: int, powers: Powers) -> N
     own = image.own.get(tid)
     if own is not None and own.cpus:
         thread.restore_affinity(batch, int.from_bytes(own.cpus, "little"))
+    sched.restore(batch, entry, own)
+    if own is not None:
+        modes.restore_thread(batch, own)
     if own is not None and own.timerslack_ns:
         thread.restore_timer_slack(batch, own.timerslack_ns)
     signals.restore_pending(batch, entry.signals_p, image.task.pid, tid)
@@ -222,13 +246,16 @@ def _thread_state(batch: Batch, image: TaskImage, tid: int, powers: Powers) -> N
 
 
 def restore_leader(built: Built, image: TaskImage, powers: Powers, report: Report) -> None:
-    """Step 5."""
+    """Step 5. Filters are held off, where there are any."""
+    filters.install_by_leader(built, image)
+    timers.create(built.session, image.core.tc.timers)
     batch = Batch()
     for number in limits.restore(batch, list(image.core.tc.rlimits.rlimits)):
         report.warn(f"pid {built.pid}: hard limit {number} is above ours and stays at ours")
     own = image.own.get(built.pid)
     if own is not None:
         restore_lock_future(batch, own.lock_future)
+    modes.restore_process(batch, image.core.tc, own)
     signals.drain(batch)
     signals.restore_pending(batch, image.core.tc.signals_s, built.pid)
     _thread_state(batch, image, built.pid, powers)
@@ -236,13 +263,9 @@ def restore_leader(built: Built, image: TaskImage, powers: Powers, report: Repor
     built.session.run(batch)
 
 
-def _write(pid: int, addr: int, raw: bytes) -> None:
-    if lib.ckpt_vm_write(pid, addr, ffi.from_buffer(raw), len(raw)) != len(raw):
-        raise RestoreError("its window can't be written", pid=pid, resource=f"{addr:#x}")
-
-
-def _read(pid: int, addr: int, size: int) -> bytes:
-    buffer = bytearray(size)
-    if lib.ckpt_vm_read(pid, addr, ffi.from_buffer(buffer), size) != size:
-        raise RestoreError("its window can't be read", pid=pid, resource=f"{addr:#x}")
-    return bytes(buffer)
+def start_timers(built: Built, image: TaskImage) -> None:
+    """Step 6."""
+    batch = Batch()
+    timers.arm(batch, image.core.tc.timers)
+    if len(batch):
+        built.session.run(batch)

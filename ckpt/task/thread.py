@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ckpt.errors import TargetError
 from ckpt.infect.batch import Batch, Data
-from ckpt.task import creds, signals
+from ckpt.task import creds, modes, signals
 
 if TYPE_CHECKING:
     from ckpt.images.pb.core_pb2 import thread_core_entry
@@ -25,7 +25,7 @@ PR_SET_TIMERSLACK = 29
 PRIO_PROCESS = 0
 _EINVAL = 22
 
-_STACK_AT, _TID_AT, _PDEATH_AT = 0, 24, 32
+_STACK_AT, _TID_AT, _PDEATH_AT, _TSC_AT = 0, 24, 32, 36
 ANSWERS_SIZE = 40
 """Bytes that `calls` needs for its answers."""
 
@@ -34,11 +34,12 @@ Call = tuple[str, tuple[int, ...]]
 
 def calls(at: int) -> list[Call]:
     """The calls that a thread must make itself, with answers at address `at` (ANSWERS_SIZE bytes);
-    the last returns the securebits and the one before it keepcaps."""
+    the last returns the securebits."""
     return [
         ("sigaltstack", (0, at + _STACK_AT)),
         ("prctl", (PR_GET_TID_ADDRESS, at + _TID_AT, 0, 0, 0)),
         ("prctl", (PR_GET_PDEATHSIG, at + _PDEATH_AT, 0, 0, 0)),
+        ("prctl", (modes.PR_GET_TSC, at + _TSC_AT, 0, 0, 0)),
         ("prctl", (creds.PR_GET_SECUREBITS, 0, 0, 0, 0)),
     ]
 
@@ -50,6 +51,7 @@ class Answers:
     stack: bytes
     clear_child_tid: int
     pdeath_signal: int
+    tsc: int
     securebits: int
 
 
@@ -64,6 +66,7 @@ def answers(raw: bytes, securebits: int) -> Answers:
         stack=raw[_STACK_AT : _STACK_AT + signals.STACK_SIZE],
         clear_child_tid=struct.unpack_from("<Q", raw, _TID_AT)[0],
         pdeath_signal=struct.unpack_from("<i", raw, _PDEATH_AT)[0],
+        tsc=struct.unpack_from("<i", raw, _TSC_AT)[0],
         securebits=securebits,
     )
 

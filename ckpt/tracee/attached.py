@@ -20,6 +20,7 @@ from __future__ import annotations
 import array
 import errno
 import os
+import threading
 import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -127,11 +128,12 @@ class Attached:
 
     def _may_live(self, tid: int, pid: int) -> bool:
         status = thread_status(pid, tid)
-        if status is None or status.state in _DEAD:
+        if status is None:
             return False
-        if status.tracer_pid:
+        # A dead thread of somebody else's stays until that one waits for it.
+        if status.tracer_pid not in (0, threading.get_native_id()):
             raise traced(pid, status.tracer_pid)
-        return True
+        return status.state not in _DEAD
 
     def stand(self) -> None:
         """Have all stand that live. DeadlineError: one does not; the others stand."""
@@ -149,6 +151,11 @@ class Attached:
                 new = []
             else:
                 return
+
+    def all_stand(self) -> bool:
+        """Whether those that stood at the last `stand` do so still: none was killed."""
+        stops = _Stops(self.pid_of.items())
+        return stops.wait(0) == 0 and self._note(stops) == 0
 
     def _note(self, stops: _Stops) -> int:
         """Returns how many have ended since they were seized."""

@@ -1,11 +1,11 @@
-"""Freeze a whole tree of tasks for the length of a scope.
+"""Freeze a whole tree of tasks, or one task of it, for the length of a scope.
 
 Order:
 
 1. Seize every thread of every task without stopping any, until a scan finds nothing new.
-2. Interrupt all, wait until all stand, scan again; who was born meanwhile is seized and interrupted
-   as well. A scan that finds nothing new while all stand is the truth, for nobody is left who could
-   bear.
+2. Interrupt all, wait until all stand, look again, children before parents; who was born meanwhile
+   is seized and interrupted as well. ckpt/tracee/scan.py says why the look that finds nothing new
+   proves that nobody was missed.
 3. Read what ptrace tells of each thread.
 4. On the way out of the scope, however it is left, let go of all. Interrupted system calls start
    again, queued signals arrive, and a task that was stopped by a signal remains so.
@@ -26,30 +26,20 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 
-from ckpt.errors import DeadlineError, Refusal, RefusedError, TargetError
-from ckpt.procfs.reader import ProcDir
-from ckpt.procfs.tree import look, tree
+from ckpt.errors import DeadlineError, Refusal, RefusedError
+from ckpt.procfs.tree import has_children_files, look
 from ckpt.tracee import ops
 from ckpt.tracee.attached import Attached, thread_status, traced, undisturbed
+from ckpt.tracee.scan import Seen, proved, scan, seizable, tasks
 from ckpt.tracee.stopped import SeizedTask, Stopped, read_threads
 
 KILL_S = 10.0
 STOP_S = 5.0
 
-_DEAD = "ZX"
 _STOPPED = "TZX"
-_NAP_S = 0.0005
-
-
-class _Seen(NamedTuple):
-    """A task of one scan; a leader that is dead may still have threads."""
-
-    pid: int
-    ppid: int
-    dead: bool
-    tids: tuple[int, ...]
+_NAP_S, _LAST_NAP_S = 0.0005, 0.01
+_LOOKS_WITHOUT_LISTS = 2
 
 
 class SeizedTree:
@@ -57,12 +47,14 @@ class SeizedTree:
     before the first interrupt of the attempt that held, `thawed_at_ns` is after the last thread was
     let go (both time.monotonic_ns), `freezing_ns` is how long it took until all stood."""
 
-    def __init__(self, root: int, until: float) -> None:
+    def __init__(self, root: int, until: float, *, children: bool = True) -> None:
         self.tasks: dict[int, SeizedTask] = {}
         self.frozen_at_ns = 0
         self.thawed_at_ns = 0
         self.freezing_ns = 0
         self._root = root
+        self._children = children
+        self._until = until
         self._attached = Attached(until)
         self._leave_stopped = False
 
@@ -88,22 +80,31 @@ class SeizedTree:
         self._leave_stopped = True
 
     def _freeze(self) -> None:
-        while self._attached.seize(_threads(_scan(self._root))):
-            pass
-        # The kernel may skip a child while a sibling of it exits: one scan that finds nothing
-        # new is no proof, it must say the same twice.
-        before: list[_Seen] = []
-        while True:
-            self._attached.stand()
-            seen = _scan(self._root)
-            if not self._attached.seize(_threads(seen)) and seen == before:
-                break
-            before = seen
+        seen = scan(self._root, children=self._children)
+        while self._attached.seize(seizable(seen)):
+            seen = scan(self._root, children=self._children)
+        nap_s = _NAP_S
+        while not (found := self._whole(seen)):
+            if time.monotonic() > self._until:
+                raise DeadlineError("the tree does not come to a stand", pid=self._root)
+            seen = scan(self._root, children=self._children)
+            if not self._attached.seize(seizable(seen)):
+                time.sleep(nap_s)  # somebody is about to be gone altogether
+                nap_s = min(_LAST_NAP_S, 2 * nap_s)
         self.frozen_at_ns = self._attached.interrupted_at_ns
         self.freezing_ns = time.monotonic_ns() - self.frozen_at_ns
-        self._read(seen)
+        self._read(found)
 
-    def _read(self, seen: list[_Seen]) -> None:
+    def _whole(self, seen: list[Seen]) -> list[Seen] | None:
+        """The tree, if `seen` is all of it and all of it stands."""
+        for _ in range(1 if has_children_files() else _LOOKS_WITHOUT_LISTS):
+            self._attached.stand()
+            found = proved(seen, self._attached.group_stop, children=self._children)
+            if found is None:
+                return None
+        return found if self._attached.all_stand() else None
+
+    def _read(self, seen: list[Seen]) -> None:
         group_stop = self._attached.group_stop
         standing = [
             (tid, group_stop[tid]) for task in seen for tid in task.tids if tid in group_stop
@@ -134,16 +135,19 @@ class SeizedTree:
 
 
 @contextmanager
-def seize(root_pid: int, *, deadline_s: float | None) -> Iterator[SeizedTree]:
-    """Freeze the tree below `root_pid`, root included, until the end of the scope.
+def seize(
+    root_pid: int, *, deadline_s: float | None, children: bool = True
+) -> Iterator[SeizedTree]:
+    """Freeze the tree below `root_pid`, root included, until the end of the scope; without
+    `children` the root's threads alone.
 
     `deadline_s` bounds the time until all stand; None: it may take for ever. Raises RefusedError
     (traced by another, main thread dead, ourselves in the tree), TargetError (no such task, not
     permitted), DeadlineError (a thread does not stop). After each of them the tree runs on.
     """
     until = math.inf if deadline_s is None else time.monotonic() + deadline_s
-    _refuse_early(root_pid)
-    frozen = SeizedTree(root_pid, until)
+    _refuse_early(root_pid, children=children)
+    frozen = SeizedTree(root_pid, until, children=children)
     whole = False
     try:
         frozen._freeze()
@@ -154,9 +158,9 @@ def seize(root_pid: int, *, deadline_s: float | None) -> Iterator[SeizedTree]:
             frozen._end(leave_stopped=whole and frozen._leave_stopped)
 
 
-def _refuse_early(root: int) -> None:
+def _refuse_early(root: int, *, children: bool) -> None:
     """What is in the way and can be seen before anything is touched."""
-    for task in tree(root):
+    for task in tasks(root, children=children):
         if task.pid == os.getpid():
             why = "ckpt itself runs in this tree"
             raise RefusedError([Refusal(task.pid, "the task", why, "start it from elsewhere")])
@@ -165,32 +169,11 @@ def _refuse_early(root: int) -> None:
             raise traced(task.pid, status.tracer_pid)
 
 
-def _scan(root: int) -> list[_Seen]:
-    seen = []
-    for task in tree(root):
-        try:
-            with ProcDir(task.pid) as proc:
-                tids = tuple(proc.tids())
-        except TargetError:
-            continue
-        seen.append(_Seen(task.pid, task.ppid, task.state in _DEAD, tids))
-    if not seen or (seen[0].dead and len(seen[0].tids) < 2):
-        raise TargetError("it has ended", pid=root, why="nothing can be attached to")
-    return seen
-
-
-def _threads(seen: list[_Seen]) -> Iterator[tuple[int, int]]:
-    """(tid, pid) of everything that can be seized."""
-    for task in seen:
-        if not task.dead or len(task.tids) > 1:
-            yield from ((tid, task.pid) for tid in task.tids)
-
-
-def _leader_first(task: _Seen) -> list[int]:
+def _leader_first(task: Seen) -> list[int]:
     return sorted(task.tids, key=lambda tid: (tid != task.pid, tid))
 
 
-def _seized_task(task: _Seen, threads: list[Stopped]) -> SeizedTask | None:
+def _seized_task(task: Seen, threads: list[Stopped]) -> SeizedTask | None:
     """None: it is gone altogether."""
     try:
         pidfd = os.pidfd_open(task.pid)

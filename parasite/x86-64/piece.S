@@ -63,7 +63,10 @@
         ALIVE   \name, \count, 1b
 .endm
 
+/* Signals are blocked anew: a controller may have given the mask back and died before it could give
+ * the registers back as well, and rsp is about to point where no handler could run. */
 .macro HOME name
+        BLOCK   \name
         mov     \name\()_frame(%rip), %rax
         test    %rax, %rax
         jz      2f

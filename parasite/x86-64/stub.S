@@ -8,11 +8,12 @@
  * and executed, never written by the target.
  *
  * Rules:
- *   1. rsp stays the target's until all signals are blocked; no stack is used, no FPU.
+ *   1. rsp is the target's whenever a signal is not blocked; no stack is used, no FPU.
  *   2. Whatever fails or times out, the thread goes home by itself: what was done is undone, then
  *      way A (rt_sigreturn on the prepared frame) or way B (registers one by one; for a thread
  *      with a restart block, which rt_sigreturn would destroy).
- *   3. While parked, nothing of the session is left: a controller may set registers and mask.
+ *   3. While parked, nothing of the session is left, and rsp is the target's again: a controller may
+ *      give mask and registers back, in this order, and die in between.
  *   4. ppoll is the only wait: it leaves the restart block alone. Its limit lies in memory that is
  *      not writable, so it returns EINTR where it was interrupted. However it ends, the controller
  *      is looked for: one that lives may be slow on a busy machine; without one a thread whose mask
@@ -144,6 +145,9 @@ nothing_mapped:
         mov     $24, %r15d
         jmp     limits
 limits_done_2:
+        /* The blob's stack is gone with the window. Whoever gives the mask back before the registers
+         * lets signals in, whose handlers want a stack. */
+        mov     leader_regs+16*8(%rip), %rsp
         mov     %r12d, %edi
         mov     $__NR_close, %eax
         syscall

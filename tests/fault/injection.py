@@ -47,13 +47,15 @@ _NO_SUCH_CALL = 0x7FFF
 @dataclass(slots=True)
 class Faults:
     """Counts from the first operation called `begin` on ("": from the start) and acts at number
-    `at` (0: never): `code` 0 kills, an errno fails, the negative number of a signal sends it."""
+    `at` (0: never): `code` 0 kills, an errno fails, the negative number of a signal sends it.
+    `batches`: entries of batches fail, too, even such as a kernel never fails (close)."""
 
     at: int = 0
     code: int = 0
     begin: str = ""
     passed: int = 0
     last: str = ""
+    batches: bool = True
     kill: Callable[[int, int], None] = os.kill
 
     def due(self, name: str, *, can_fail: bool = True) -> bool:
@@ -88,7 +90,8 @@ class Faults:
 
     def install(self) -> None:
         """From here on, in this process."""
-        self._batches()
+        if self.batches:
+            self._batches()
         for name in _OS:
             self.of_os(os, name)
         for name in _OS_UNDOING:
@@ -221,6 +224,9 @@ def run(
                 pages = int(Path("/proc/self/statm").read_text().split()[0])
                 resource.setrlimit(resource.RLIMIT_AS, (pages * 4096 + room, -1))
             drop(without)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                # A job in the background of a shell has some of them ignored.
+                signal.signal(number, signal.SIG_DFL)
             real_write = os.write
             faults.install()
             code = invoke(argv)

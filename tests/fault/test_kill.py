@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from ckpt.infect import entry
+from ckpt.tracee import ops
 from tests.fault.controller import (
     KILLED,
     controller,
@@ -38,6 +40,7 @@ KINDS = (
 FEW = 3
 UNSTEADY = 80
 RANDOM = 500
+_NEVER_BLOCKED = 1 << signal.SIGKILL - 1 | 1 << signal.SIGSTOP - 1
 STRESS = bool(os.environ.get("CKPT_STRESS"))
 
 
@@ -120,6 +123,33 @@ def test_killed_at_points(steady: Callable[[str], Steady], kind: str) -> None:
     points = range(1, nr) if STRESS else sorted(chance.sample(range(1, nr), FEW))
     for point in points:
         kill_at(target, point, nr)
+    whole_visit(target)
+    target.finish()
+
+
+def dying_at_leave(pid: int) -> None:
+    """Killed when the leader has its mask back, and not yet its registers."""
+    real = ops.set_regs
+
+    def set_regs(tid: int, regs: bytes) -> None:
+        if tid == pid and ops.get_sigmask(tid) != entry.ALL_SIGNALS & ~_NEVER_BLOCKED:
+            nr_set.append(tid)
+        if len(nr_set) > 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(tid, regs)
+
+    nr_set: list[int] = []
+    ops.set_regs = set_regs
+    visit(pid)
+
+
+@pytest.mark.parametrize("kind", ["registers", "vectors", "rseq"])
+def test_signals_come_before_the_registers(steady: Callable[[str], Steady], kind: str) -> None:
+    """The mask is given back before the registers: handlers run where the leader is parked."""
+    target = steady(kind)
+    for _ in range(100 if STRESS else 8):
+        assert wait(controller(lambda: dying_at_leave(target.pid))) == KILLED
+        target.assert_well("killed between mask and registers")
     whole_visit(target)
     target.finish()
 

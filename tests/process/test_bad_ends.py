@@ -51,7 +51,8 @@ def test_pid_taken(case: Case) -> None:
     prints = fingerprint(case.images)
     with nothing_changes(case.images, prints):
         result = case.ckpt.restore(case.images).failed(RESTORE, "taken")
-        assert any(f"pid {pid}" in result.stderr for pid in victim.tree), str(result)
+        tids = [int(tid) for pid in victim.tree for tid in os.listdir(f"/proc/{pid}/task")]
+        assert any(f"pid {tid}:" in result.stderr for tid in tids), str(result)
     visible.assert_same(before, visible.look(victim.pid, exact=True))
     victim.finish()
 

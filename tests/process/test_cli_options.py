@@ -104,11 +104,46 @@ def test_attached_it_waits_for_the_root(case: Case, options: tuple[str, ...], st
 
 def test_a_command_becomes_the_trees_parent(case: Case) -> None:
     victim = dumped(case)
-    script = "grep PPid: /proc/$(cat pid)/status > parent; echo $$ >> parent"
+    script = (
+        "grep PPid: /proc/$(cat pid)/status > parent; echo $$ >> parent;"
+        "readlink /proc/self/ns/time >> parent"
+    )
     controller = attached(
         case, "--pidfile", "pid", "--exec-cmd", "--", "sh", "-c", f"cd {case.images}; {script}"
     )
     assert controller.wait(30) == 0
-    parent, shell = (case.images / "parent").read_text().splitlines()
+    parent, shell, its_childs = (case.images / "parent").read_text().splitlines()
     assert parent.split()[1] == shell == str(controller.pid)
+    # The tree has a time namespace of its own; what the command starts must not be born into it.
+    ours = str(Path("/proc/self/ns/time").readlink())
+    assert its_childs == ours
+    assert str(Path(f"/proc/{victim.pid}/ns/time").readlink()) != ours
+    victim.finish()
+
+
+@pytest.mark.parametrize("option", [None, "--restore-sibling", "-S"])
+def test_the_tree_as_a_sibling(case: Case, option: str | None) -> None:
+    """It is born as a child of who has called ckpt; else it is left to whoever takes orphans."""
+    victim = dumped(case)
+    restore = case.ckpt.argv("restore", "-D", case.images, "-d", *([option] if option else []))
+    script = f'"$@" || exit 1; grep PPid: /proc/{victim.pid}/status; echo $$'
+    shell = subprocess.run(
+        ["sh", "-c", script, "sh", *restore], stdout=subprocess.PIPE, check=True, timeout=60
+    )
+    parent, caller = shell.stdout.decode().splitlines()
+    assert parent.split()[1] == (caller if option else str(os.getpid()))
+    victim.finish()
+
+
+def test_a_sibling_that_can_not_be_is_not_left(case: Case) -> None:
+    """It is nobody's child whom ckpt could wait for, and ends all the same."""
+    victim = dumped(case)
+    known = set(processes.tree(os.getpid()))
+    (case.images / "pid").write_text("1")
+    restore = case.ckpt.restore(case.images, "-S", "--pidfile", "pid")
+    restore.failed(RESTORE, "pidfile")
+    processes.wait_gone(set(processes.tree(os.getpid())) - known)
+    assert not processes.state(victim.pid)
+    (case.images / "pid").unlink()
+    case.ckpt.restore(case.images, "-S").ok()
     victim.finish()

@@ -62,7 +62,10 @@ def test_file_from_outside(case: Case) -> None:
     name = f"file[{int(facts['mnt_id']):x}:{os.fstat(lfd).st_ino:x}]"
     os.close(lfd)
     pids = victim.tree
-    case.ckpt.dump(victim.pid, case.images, "--external", name).ok()
+    options = ("--external", name, "--external", "file[fff:1]")
+    said = case.ckpt.dump(victim.pid, case.images, *options).ok().log
+    assert "--external file[fff:1]: the tree has no such thing" in said
+    assert f"--external {name}:" not in said
     victim.await_gone(pids)
     source.unlink()
     (case.folder / "other").write_text("ONE two")

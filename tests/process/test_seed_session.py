@@ -8,17 +8,21 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ckpt._native import ffi, lib
 from ckpt.errors import KernelError, TargetError
+from ckpt.images.pb.timer_pb2 import task_timers_entry
 from ckpt.infect.batch import SOCK, Batch, Load
 from ckpt.infect.blob import Layout, blob, layout_at, seed_path
 from ckpt.infect.lend import Lender
 from ckpt.infect.session import Session
+from ckpt.procfs.timers import parse_timers
+from ckpt.task import timers
 from ckpt.units import PAGE
 
 WINDOW = 0x1000_0000_0000
@@ -170,3 +174,15 @@ def test_code_is_never_writable(session: Session) -> None:
         perms = {line.split()[1] for line in stream}
     assert not any("w" in p and "x" in p for p in perms)
     assert session.layout.code_len >= PAGE
+
+
+@pytest.mark.parametrize("create", [timers.create, timers.create_by_counting])
+def test_timers_get_their_numbers(session: Session, create: Callable[[Session, Any], None]) -> None:
+    """With the help of the kernel and, as before Linux 6.15, without."""
+    entry = task_timers_entry()
+    for number in (3, 4, 700, 2011):
+        entry.posix.add(it_id=number, clock_id=1, si_signo=10, it_sigev_notify=0)
+    create(session, entry if create is timers.create else entry.posix)
+    found = parse_timers(Path(f"/proc/{session.pid}/timers").read_bytes())
+    assert sorted(timer.timer_id for timer in found) == [3, 4, 700, 2011]
+    assert {timer.signo for timer in found} == {10}

@@ -21,7 +21,6 @@ from ckpt.tracee.stopped import SeizedTask
 from tests.support import processes
 from tests.support.programs import program
 
-PF_EXITING = 0x4
 DEADLINE_S = 20.0
 SIGUSR1, SIGRTMIN = int(signal.SIGUSR1), int(signal.SIGRTMIN)
 
@@ -94,27 +93,6 @@ def test_blocking_calls_and_handlers_see_nothing(built: Path) -> None:
         for _ in range(50):
             with seize(process.pid, deadline_s=DEADLINE_S) as tree:
                 assert len(tree.tasks[process.pid].threads) == 6
-        assert verdict(process) == "whole"
-
-
-def is_ending(pid: int) -> bool:
-    """A zombie, or about to be one: inside of exit(2) nothing can be attached to any more."""
-    stat = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return stat[0] in "ZX" or bool(int(stat[6]) & PF_EXITING)
-
-
-def test_births_and_deaths(built: Path) -> None:
-    """While threads and processes are born, exec and die, all that live stand, every time."""
-    with started(*victim(built, "churn")) as process:
-        for _ in range(50):
-            with seize(process.pid, deadline_s=DEADLINE_S) as tree:
-                alive = [pid for pid in processes.tree(process.pid) if not is_ending(pid)]
-                assert alive == [task.pid for task in tree.tasks.values() if not task.zombie]
-                for pid in alive:
-                    tids = [int(name) for name in os.listdir(f"/proc/{pid}/task")]
-                    lives = {tid for tid in tids if processes.state(tid) not in "ZX"}
-                    assert lives == {thread.tid for thread in tree.tasks[pid].threads}
-                    assert {processes.state(tid) for tid in lives} == {"t"}
         assert verdict(process) == "whole"
 
 
@@ -363,3 +341,25 @@ def test_the_deadline_of_a_seizure_of_our_own_child(built: Path) -> None:
         assert ops.wait_stop(process.pid, DEADLINE_S).kind == ops.StopKind.INTERRUPT
         ops.detach(process.pid)
         assert verdict(process) == "whole"
+
+
+def test_one_task_without_its_children() -> None:
+    """The children run on while the parent alone stands."""
+    text = """
+parent = os.getpid()
+if not os.fork():
+    while os.getppid() == parent: pass
+    os._exit(0)
+print("ready", flush=True)
+sys.stdin.read()
+os.killpg(0, signal.SIGKILL)
+"""
+    with started(*python("os.setsid()\n" + text)) as process:
+        (child,) = processes.children(process.pid)
+        wait_for_state(child, "R")
+        with seize(process.pid, deadline_s=DEADLINE_S, children=False) as tree:
+            assert list(tree.tasks) == [process.pid]
+            assert processes.state(process.pid) == "t"
+            assert processes.state(child) == "R"
+            assert "TracerPid:\t0\n" in Path(f"/proc/{child}/status").read_text()
+    processes.wait_gone([child])

@@ -11,7 +11,10 @@ from tests.support.case import Case
 from tests.support.programs import Program, programs
 
 ROOMS = ("task", "time", "tree", "memory", "files")
-DRIVEN_ELSEWHERE = ("refused", "moving", "outside", "bench", "fault", "seized")
+DRIVEN_ELSEWHERE = (
+    *("refused", "moving", "outside", "bench", "fault", "seized", "chain", "crossing", "keeper"),
+    *("tracked", "cgroups"),
+)
 VICTIMS = {f"{p.source.parent.name}-{p.name}": p for p in programs(*ROOMS)}
 
 

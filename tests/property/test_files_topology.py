@@ -28,7 +28,19 @@ Step = tuple[str, int, int]
 steps = st.lists(
     st.tuples(
         st.sampled_from(
-            ["open", "append", "pipe", "dup", "again", "seek", "write", "close", "keep", "fork"]
+            [
+                "open",
+                "append",
+                "pipe",
+                "event",
+                "dup",
+                "again",
+                "seek",
+                "write",
+                "close",
+                "keep",
+                "fork",
+            ]
         ),
         st.integers(0, 5),
         st.integers(0, 3000),
@@ -108,6 +120,8 @@ def _perform(plan: list[Step], folder: Path) -> list[int]:
             elif what == "pipe":
                 for fd in os.pipe2(os.O_NONBLOCK if amount % 2 else 0):
                     move(fd)
+            elif what == "event":
+                move(os.eventfd(amount, os.EFD_NONBLOCK if amount % 2 else 0))
             elif what == "dup":
                 made.append(fcntl.fcntl(some, fcntl.F_DUPFD_CLOEXEC, FIRST))
             elif what == "again":

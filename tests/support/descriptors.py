@@ -131,7 +131,9 @@ def restored(saved: Saved, **options: Any) -> Iterator[FilesRestore]:
         ImageSet(saved.directory) as images,
         FilesRestore(images, RestoreFileOptions(**options), saved.tables) as files,
     ):
+        files.check_tree(set(saved.tables), set())
         files.open_all()
+        files.open_late()
         for memfd in files.memfd_contents:
             os.pwrite(memfd.lfd, saved.contents[memfd.shmid], 0)
         files.apply_seals()
@@ -140,7 +142,7 @@ def restored(saved: Saved, **options: Any) -> Iterator[FilesRestore]:
 
 def by_number(files: FilesRestore, pid: int) -> dict[int, int]:
     """Our descriptor for each number of a task."""
-    return {p.fd: files.lfd(p.file_id) for p in files.placements(pid)}
+    return {p.fd: files.lfd(p.file_id) for p in files.table(pid)}
 
 
 def link(pid: int | str, fd: int) -> str:

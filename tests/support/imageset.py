@@ -8,7 +8,8 @@ from typing import Any
 
 
 def fingerprint(images: Path) -> dict[str, str]:
-    """What identifies each file of the set: size, mode, time of writing, content.
+    """What identifies each file of the set: size, mode, time of writing, content
+    (of a link, where it leads).
 
     Without stats-restore, which a restore leaves beside them.
     """
@@ -17,7 +18,8 @@ def fingerprint(images: Path) -> dict[str, str]:
         if path.name == "stats-restore":
             continue
         stat = path.lstat()
-        digest = hashlib.blake2b(path.read_bytes()).hexdigest()
+        content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
+        digest = hashlib.blake2b(content).hexdigest()
         prints[path.name] = f"{stat.st_size} {stat.st_mode:o} {stat.st_mtime_ns} {digest}"
     return prints
 

@@ -10,6 +10,7 @@ A victim says in `// key: value` lines at its top how it is to be driven:
     cycles:   how many times in a row it is dumped and restored (1)
     differs:  pattern of keys of `visible` that a restore may change -- and why
     refused:  (folder `refused` only) what the refusal must name
+    unseen:   those words of it that only a stopped task tells, and no `ckpt check --tree`
 """
 
 from __future__ import annotations
@@ -102,7 +103,13 @@ def cpu_flags() -> set[str]:
     return set()
 
 
-CAPABILITIES = {"cap_sys_admin": 21, "cap_sys_nice": 23, "cap_sys_resource": 24, "cap_lease": 28}
+CAPABILITIES = {
+    "cap_setuid": 7,
+    "cap_sys_admin": 21,
+    "cap_sys_nice": 23,
+    "cap_sys_resource": 24,
+    "cap_lease": 28,
+}
 
 
 def capabilities() -> set[str]:

@@ -57,6 +57,12 @@ class Victim:
         poll.register(self.held[0], 0)  # only POLLHUP
         assert poll.poll(timeout_s * 1000), f"holds its end of the FIFO: {self.out}"
 
+    def expect_ready(self) -> None:
+        """Before a victim is let go on that will say once more that it is ready."""
+        os.close(self.held[0])
+        ready = self.folder / "ready"
+        self.held[0] = os.open(ready, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
     def go(self, step: str = "go") -> None:
         """Let everything in the victim that waits for `step` go on, now or later."""
         self.held.append(os.open(self.folder / step, os.O_RDWR | os.O_CLOEXEC))

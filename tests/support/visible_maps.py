@@ -67,6 +67,8 @@ def read(pid: int, tokens: Tokens, *, exact: bool = False) -> Iterator[Mapping]:
             path, inode = match["path"], match["inode"]
             if path.startswith(MADE_ANEW):
                 what = f"{tokens.name('shared memory', inode)} {path}"
+            elif path.endswith(" (deleted)"):
+                what = f"{tokens.name('removed file', inode)} {path} {match['dev']}"
             else:
                 what = f"{path} ({match['dev']} {inode})" if inode != "0" else path
             current = Mapping(

@@ -59,3 +59,39 @@ def images_in(tmp_path: Path) -> Path:
     folder = tmp_path / "images"
     folder.mkdir()
     return folder
+
+
+def test_crit_reads_what_has_no_file(tmp_path: Path) -> None:
+    require(shutil.which("crit"), "crit (Debian's package criu) is not installed")
+    code = (
+        "import ctypes, select\nlibc = ctypes.CDLL(None)\n"
+        "e = os.eventfd(5, os.EFD_SEMAPHORE)\n"
+        "s = libc.signalfd(-1, struct.pack('QQ', 1 << 9, 0).ljust(128, b'\\0'), 0)\n"
+        "t = libc.timerfd_create(7, 0)\n"
+        "libc.timerfd_settime(t, 0, struct.pack('4q', 9, 8, 3600, 0), None)\n"
+        f"i = libc.inotify_init1(0)\nw = libc.inotify_add_watch(i, {str(tmp_path)!r}.encode(), 2)\n"
+        "p = select.epoll()\np.register(e, select.EPOLLIN | select.EPOLLET)\n"
+        "fcntl.fcntl(e, fcntl.F_SETOWN, os.getpid())\nfcntl.fcntl(e, 10, 12)\n"
+        "stand(e, s, t, i, p.fileno())"
+    )
+    with ds.Stander(code) as child:
+        saved = ds.save(child, images_in(tmp_path))
+        assert not saved.refusals
+        pid, e, s, t, i, p = child.said[0]
+    table = {entry["fd"]: entry for entry in decoded(saved.directory / "fdinfo-1.img")}
+    files = {entry["id"]: entry for entry in decoded(saved.directory / "files.img")}
+    kinds = [table[fd]["type"] for fd in (e, s, t, i, p)]
+    assert kinds == ["EVENTFD", "SIGNALFD", "TIMERFD", "INOTIFY", "EVENTPOLL"]
+    event = files[table[e]["id"]]["efd"]
+    assert event["counter"] == 5
+    owner = event["fown"]
+    assert (owner["pid"], owner["pid_type"], owner["signum"]) == (pid, 1, 12)
+    assert files[table[s]["id"]]["sgfd"]["sigmask"] == 1 << 9
+    timer = files[table[t]["id"]]["tfd"]
+    assert (timer["clockid"], timer["isec"], timer["insec"]) == (7, 9, 8)
+    assert 3500 < timer["vsec"] <= 3600
+    (watch,) = files[table[i]["id"]]["ify"]["wd"]
+    assert (watch["wd"], watch["i_ino"]) == (1, tmp_path.stat().st_ino)
+    assert watch["f_handle"]["path"] == str(tmp_path) and len(watch["f_handle"]["handle"]) == 16
+    (target,) = files[table[p]["id"]]["epfd"]["tfd"]
+    assert target["tfd"] == e

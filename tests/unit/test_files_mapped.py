@@ -12,6 +12,7 @@ import pytest
 
 from ckpt.errors import RestoreError
 from ckpt.files import FileOptions, FilesDump, FilesRestore, RestoreFileOptions
+from ckpt.files.dumping import External
 from ckpt.files.memfd import extents
 from ckpt.images.reader import ImageSet
 from ckpt.procfs.maps import Mapping, parse_maps
@@ -146,7 +147,7 @@ def test_an_external_terminal_is_given(images: Path) -> None:
     with ds.Stander("stand()", stdin=slave) as child:
         seen = Path(f"/proc/{child.pid}/fd/0").stat()
         name = f"tty[{seen.st_rdev:x}:{seen.st_dev:x}]"
-        saved = ds.save(child, images, external=frozenset({name}))
+        saved = ds.save(child, images, external=External({name}))
         inherit = child.outside
         with pytest.raises(RestoreError, match="--inherit-fd"), ds.restored(saved, inherit=inherit):
             pass

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from ckpt._native import lib
 from ckpt.errors import RestoreError
+from ckpt.files.dumping import External
 from tests.support import descriptors as ds
 
 KCMP_FILE = 0
@@ -150,7 +152,7 @@ def test_external_file_is_given(tmp_path: Path, images: Path) -> None:
         lines = Path(f"/proc/{child.pid}/fdinfo/{fd}").read_text().splitlines()
         mnt_id = int(next(line.split()[1] for line in lines if line.startswith("mnt_id")))
         name = f"file[{mnt_id:x}:{file.stat().st_ino:x}]"
-        saved = ds.save(child, images, external=frozenset({name}))
+        saved = ds.save(child, images, external=External({name}))
         with (
             pytest.raises(RestoreError, match="--inherit-fd"),
             ds.restored(saved, inherit=child.outside),
@@ -259,6 +261,33 @@ def test_the_number_of_the_signal_comes_back(tmp_path: Path, images: Path) -> No
         saved = ds.save(child, images)
         with ds.restored(saved, inherit=child.outside) as files:
             assert fcntl.fcntl(ds.by_number(files, child.pid)[child.said[0][1]], F_GETSIG) == 12
+
+
+def test_a_process_outside_is_found_if_it_is_the_same(images: Path) -> None:
+    other, another = (subprocess.Popen(["sleep", "100"]) for _ in "ab")
+    name = f"pidfd[{other.pid}]"
+    pidfd = os.pidfd_open(another.pid)
+    try:
+        with ds.Stander(f"stand(os.pidfd_open({other.pid}))") as child:
+            fd = child.said[0][1]
+            saved = ds.save(child, images, external=External({name}))
+            with ds.restored(saved, inherit=child.outside) as files:
+                same_process = Path(f"/proc/{child.pid}/fd/{fd}").stat().st_ino
+                assert os.fstat(ds.by_number(files, child.pid)[fd]).st_ino == same_process
+            other.kill()
+            other.wait()
+            with (
+                pytest.raises(RestoreError, match="not there any more"),
+                ds.restored(saved, inherit=child.outside),
+            ):
+                pass
+            with ds.restored(saved, inherit={**child.outside, name: pidfd}) as files:
+                assert same(ds.by_number(files, child.pid)[fd], pidfd)
+    finally:
+        os.close(pidfd)
+        for process in (other, another):
+            process.kill()
+            process.wait()
 
 
 def test_nothing_stays_open(images: Path) -> None:

@@ -58,7 +58,7 @@ def test_the_first_rotten_block_is_named(tmp_path: Path) -> None:
         bad[place] ^= 1
         (tmp_path / "pages-1.img").write_bytes(bad)
         with (tmp_path / "pages-1.img").open("rb") as file:
-            verification = Verification([(wanted, file.fileno())])
+            verification = Verification([(wanted, file.fileno(), wanted.blocks())])
             block = place // 8192 * 8192
             with pytest.raises(ImageError, match=f"rotten at byte {block}:"):
                 verification.wait()

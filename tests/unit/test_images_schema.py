@@ -33,10 +33,12 @@ ADDED = {
     "file_entry": {"pidfd"},
     "memfd_inode_entry": {"mode"},
     "ip_opts_entry": {"pktinfo", "tos", "ttl"},
+    # After 3.17: who sent a message to a socket with SO_PASSCRED.
+    "sk_packet_entry": {"ucred"},
     # 4.2: a count of 64 bits; the old one has a new name. Compression comes after 4.2.
     "pagemap_entry": {"nr_pages", "compat_nr_pages", "blocks"},
 }
-ADDED_MESSAGES = {"plugins_entry", "user_x86_cet_entry", "pidfd_entry"}
+ADDED_MESSAGES = {"plugins_entry", "user_x86_cet_entry", "pidfd_entry", "sk_ucred_entry"}
 ADDED_VALUES = {"fd_types": {"PIDFD"}, "march": {"LOONGARCH64", "RISCV64"}}
 LEFT_OUT = {
     # Other processors: a folder in parasite/ brings its fields.

@@ -141,7 +141,7 @@ def test_trials_in_children() -> None:
 
 def args(verb: str = "check", *operands: str, **values: object) -> Args:
     given = {"feature": None, "json": False, "extra": False, "experimental": False, "all": False}
-    return Args(verb, operands, {**given, "cpu_cap": None, **values})
+    return Args(verb, operands, {**given, "cpu_cap": None, "tree": None, **values})
 
 
 @pytest.fixture

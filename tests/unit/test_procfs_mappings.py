@@ -83,6 +83,28 @@ def test_maps_refuses_other_forms(line: bytes) -> None:
     assert "/proc maps" in str(error.value)
 
 
+def test_maps_of_a_running_target_may_overlap() -> None:
+    """A later line begins below the end of the one before, as Linux 6.18 shows it: its rest counts,
+    and its place in the file moves along."""
+    text = (
+        b"1000-5000 rw-p 00000000 00:00 0 \n"
+        b"3000-7000 r--p 00010000 fe:01 9 /x\n"
+        b"6000-7000 r--p 00013000 fe:01 9 /x\n"
+        b"8000-9000 r--p 00000000 fe:01 9 /x\n"
+    )
+    maps = parse_maps(text, running=True)
+    assert [(m.start, m.end, m.pgoff) for m in maps] == [
+        (0x1000, 0x5000, 0),
+        (0x5000, 0x7000, 0x12000),
+        (0x8000, 0x9000, 0),
+    ]
+    with pytest.raises(ProcfsError, match="not above"):
+        parse_maps(text)
+    with pytest.raises(ProcfsError, match="not above"):
+        parse_maps(b"3000-2000 r--p 00000000 fe:00 9 /x\n", running=True)
+    assert parse_maps(MAPS, running=True) == parse_maps(MAPS)
+
+
 def test_maps_refuses_overlap() -> None:
     with pytest.raises(ProcfsError, match="not above"):
         parse_maps(MAPS + b"1000-2000 r--p 00000000 fe:00 9 /x\n")

@@ -143,12 +143,12 @@ UNUSED __attribute__((noreturn)) static void pass(void)
         exit(0);
 }
 
-/* Until thread `tid` of this process sleeps in the kernel. */
+/* Until the thread or process `tid` sleeps in the kernel. */
 UNUSED static void until_blocked(pid_t tid)
 {
         char path[64], text[256];
 
-        snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+        snprintf(path, sizeof(path), "/proc/%d/stat", tid);
         for (;;) {
                 int fd = CALL(open(path, O_RDONLY | O_CLOEXEC));
                 ssize_t length = CALL(read(fd, text, sizeof(text) - 1));

@@ -9,6 +9,9 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#ifndef F_GETOWNER_UIDS
+#define F_GETOWNER_UIDS 17
+#endif
 #define FDINFO_CHUNK 4096U
 #define LONGEST_LINK 4096U
 
@@ -100,6 +103,7 @@ static long parse_info(const char *info, struct ckpt_descriptor *out)
 static long ask_owner(int pidfd, struct ckpt_descriptor *out)
 {
         struct f_owner_ex owner = {0};
+        uid_t uids[2] = {0, 0};
         long lfd = ckpt_pidfd_getfd(pidfd, (int)out->fd);
 
         if (lfd < 0)
@@ -107,7 +111,8 @@ static long ask_owner(int pidfd, struct ckpt_descriptor *out)
         if (!(out->flags & O_PATH)) {
                 int signum = fcntl((int)lfd, F_GETSIG);
 
-                if (signum < 0 || fcntl((int)lfd, F_GETOWN_EX, &owner) < 0) {
+                if (signum < 0 || fcntl((int)lfd, F_GETOWN_EX, &owner) < 0 ||
+                    (owner.pid && fcntl((int)lfd, F_GETOWNER_UIDS, uids) < 0)) {
                         long err = -errno;
 
                         close((int)lfd);
@@ -116,6 +121,8 @@ static long ask_owner(int pidfd, struct ckpt_descriptor *out)
                 out->signum = signum;
                 out->owner = owner.pid;
                 out->owner_type = (uint32_t)owner.type;
+                out->owner_uid = uids[0];
+                out->owner_euid = uids[1];
         }
         close((int)lfd);
         return 0;
@@ -132,7 +139,7 @@ static int leads_back(const char *link, const struct stat *file)
 
 static long look(int proc, int pidfd, struct ckpt_descriptor *out, struct text *text)
 {
-        char name[32];
+        char name[32], by_number[64];
         struct statfs fs;
         struct stat st;
         ssize_t len;
@@ -177,9 +184,10 @@ static long look(int proc, int pidfd, struct ckpt_descriptor *out, struct text *
                 if (err)
                         return err;
         }
-        /* What has no path is told by its link; only then does the file system matter. */
-        if (out->named) {
-                if (statfs(text->at + out->link_at, &fs))
+        /* What has no path is told by its link, unless that looks like a path. */
+        if (out->named || text->at[out->link_at] == '/') {
+                snprintf(by_number, sizeof(by_number), "/proc/self/fd/%d/%s", proc, name);
+                if (statfs(out->named ? text->at + out->link_at : by_number, &fs))
                         return -errno;
                 out->fs_type = (uint64_t)fs.f_type;
         }

@@ -25,6 +25,8 @@ struct ckpt_descriptor {
         int32_t owner;  /* F_GETOWN_EX */
         int32_t named;  /* the link is a path that leads to this very file now */
         uint32_t owner_type;
+        uint32_t owner_uid; /* F_GETOWNER_UIDS: with whose rights it signals */
+        uint32_t owner_euid;
         uint32_t link_at;
         uint32_t link_len;
         uint32_t info_at; /* fdinfo, if it has more than pos, flags, mnt_id and ino */

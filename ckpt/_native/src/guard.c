@@ -6,7 +6,14 @@
 #include <sched.h>
 #include <signal.h>
 
-static _Noreturn void stand_guard(const int32_t *pidfds, uint64_t nr, int lfd)
+/* What a guard does that was not sent away. */
+struct duty {
+        const int32_t *lfds;
+        const char *const *names; /* NULL: the descriptors are pidfds */
+        uint64_t nr;
+};
+
+static _Noreturn void stand_guard(const struct duty *duty, int lfd)
 {
         char byte;
         ssize_t got;
@@ -17,12 +24,15 @@ static _Noreturn void stand_guard(const int32_t *pidfds, uint64_t nr, int lfd)
         while (got < 0 && errno == EINTR);
         if (got == 1)
                 _exit(0);
-        for (uint64_t i = 0; i < nr; i++)
-                syscall(__NR_pidfd_send_signal, pidfds[i], SIGKILL, NULL, 0);
+        for (uint64_t i = 0; i < duty->nr; i++)
+                if (duty->names)
+                        unlinkat(duty->lfds[i], duty->names[i], 0);
+                else
+                        syscall(__NR_pidfd_send_signal, duty->lfds[i], SIGKILL, NULL, 0);
         _exit(1);
 }
 
-long ckpt_guard_start(const int32_t *pidfds, uint64_t nr, struct ckpt_guard *guard)
+static long start(const struct duty *duty, struct ckpt_guard *guard)
 {
         struct clone_args args = {.exit_signal = 0};
         sigset_t all, before;
@@ -36,7 +46,7 @@ long ckpt_guard_start(const int32_t *pidfds, uint64_t nr, struct ckpt_guard *gua
         pid = syscall(__NR_clone3, &args, sizeof(args));
         if (pid == 0) {
                 close(ends[1]);
-                stand_guard(pidfds, nr, ends[0]);
+                stand_guard(duty, ends[0]);
         }
         pid = ckpt_result(pid);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -48,4 +58,15 @@ long ckpt_guard_start(const int32_t *pidfds, uint64_t nr, struct ckpt_guard *gua
         guard->pid = (int32_t)pid;
         guard->lfd = ends[1];
         return 0;
+}
+
+long ckpt_guard_start(const int32_t *pidfds, uint64_t nr, struct ckpt_guard *guard)
+{
+        return start(&(struct duty){.lfds = pidfds, .nr = nr}, guard);
+}
+
+long ckpt_guard_names(const int32_t *dirs, const char *const *names, uint64_t nr,
+                      struct ckpt_guard *guard)
+{
+        return start(&(struct duty){.lfds = dirs, .names = names, .nr = nr}, guard);
 }

@@ -1,13 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * A process that ends a set of tasks when we die before we have told it not to.
+ * A process that ends a set of tasks, or removes a set of names, when we die before we have told it
+ * not to.
  */
 
 struct ckpt_guard {
         int32_t pid; /* of the guard: our child, without an exit signal (wait with __WALL) */
-        int32_t lfd; /* a byte written here sends it away; end of file has it kill. Close-on-exec */
+        int32_t lfd; /* a byte written here sends it away; end of file has it act. Close-on-exec */
 };
 
 /* Start a guard over `nr` pidfds. It has left our session, so that what is sent to our group does
  * not reach it. */
 long ckpt_guard_start(const int32_t *pidfds, uint64_t nr, struct ckpt_guard *guard);
+
+/* Start a guard over `nr` names of files in directories `dirs`: they are removed if they are there.
+ * The names are copied. */
+long ckpt_guard_names(const int32_t *dirs, const char *const *names, uint64_t nr,
+                      struct ckpt_guard *guard);

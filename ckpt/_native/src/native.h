@@ -18,6 +18,11 @@
 #include <sys/types.h>
 #include <unistd.h>
 
+/* Debian 12's headers are older than the call; its number is the same everywhere. */
+#ifndef __NR_mseal
+#define __NR_mseal 462
+#endif
+
 #include "wire_check.h"
 
 #include "kernel.h"
@@ -29,7 +34,16 @@
 #include "freeze.h"
 #include "descriptors.h"
 #include "guard.h"
+#include "nameless.h"
+#include "visit.h"
 #include "fault.h"
+#include "sets.h"
+#include "track.h"
+#include "syncwp.h"
+#include "maps.h"
+#include "running.h"
+#include "chain.h"
+#include "sockets.h"
 
 /* Result of a libc call in this room's convention. */
 static inline long ckpt_result(long result)

@@ -11,6 +11,12 @@
 #ifndef NT_X86_XSTATE
 #define NT_X86_XSTATE 0x202
 #endif
+#ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
+#define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
+#endif
+#ifndef PTRACE_SECCOMP_GET_METADATA
+#define PTRACE_SECCOMP_GET_METADATA 0x420d
+#endif
 #ifndef PTRACE_GET_RSEQ_CONFIGURATION
 #define PTRACE_GET_RSEQ_CONFIGURATION 0x420f
 struct ptrace_rseq_configuration {
@@ -160,6 +166,19 @@ long ckpt_trace_set_sigmask(int tid, uint64_t mask)
         return request(PTRACE_SETSIGMASK, tid, sizeof(mask), (uintptr_t)&mask);
 }
 
+long ckpt_trace_get_dispatch(int tid)
+{
+        struct {
+                uint64_t mode, selector, offset, len;
+        } config = {0};
+        long err = request(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, sizeof(config),
+                           (uintptr_t)&config);
+
+        if (err < 0)
+                return err == -EIO || err == -EINVAL ? 0 : err;
+        return config.mode != 0;
+}
+
 long ckpt_trace_get_rseq(int tid, struct ckpt_rseq *rseq)
 {
         struct ptrace_rseq_configuration told = {0};
@@ -199,4 +218,20 @@ long ckpt_trace_syscall(int tid, int signal)
 long ckpt_trace_detach(int tid, int signal)
 {
         return request(PTRACE_DETACH, tid, 0, (uintptr_t)signal);
+}
+
+long ckpt_trace_get_filter(int tid, uint64_t index, void *insns, uint64_t *flags)
+{
+        struct {
+                uint64_t filter_off;
+                uint64_t flags;
+        } metadata = {.filter_off = index};
+        long nr = request(PTRACE_SECCOMP_GET_FILTER, tid, index, (uintptr_t)insns);
+
+        if (nr < 0)
+                return nr;
+        long size =
+            request(PTRACE_SECCOMP_GET_METADATA, tid, sizeof(metadata), (uintptr_t)&metadata);
+        *flags = size == sizeof(metadata) ? metadata.flags : 0;
+        return size < 0 ? size : nr;
 }

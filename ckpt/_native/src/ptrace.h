@@ -65,6 +65,10 @@ long ckpt_trace_set_xstate(int tid, const void *xstate, size_t size);
 long ckpt_trace_get_sigmask(int tid, uint64_t *mask);
 long ckpt_trace_set_sigmask(int tid, uint64_t mask);
 
+/* Whether the thread's system calls are sent to a handler of its own; 0 where the kernel can't tell
+ * (before Linux 6.4). */
+long ckpt_trace_get_dispatch(int tid);
+
 /* -EIO or -EINVAL where the kernel can't tell (before Linux 5.13, or without CONFIG_RSEQ). */
 long ckpt_trace_get_rseq(int tid, struct ckpt_rseq *rseq);
 
@@ -76,3 +80,8 @@ long ckpt_trace_peek_siginfo(int tid, int shared, uint64_t offset, uint32_t nr, 
 long ckpt_trace_cont(int tid, int signal);
 long ckpt_trace_syscall(int tid, int signal);
 long ckpt_trace_detach(int tid, int signal);
+
+/* The seccomp filter that was installed as number `index`, from 0 on (ptrace(2) of 2026 has it the
+ * other way round): its instructions, at most 4096 of 8 bytes; returns how many. -ENOENT: there are
+ * not so many. */
+long ckpt_trace_get_filter(int tid, uint64_t index, void *insns, uint64_t *flags);

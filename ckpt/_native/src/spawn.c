@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/sched.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -22,9 +23,12 @@ static long write_offsets(const struct ckpt_spawn *spawn)
                            "monotonic %" PRId64 " %" PRId64 "\nboottime %" PRId64 " %" PRId64 "\n",
                            spawn->monotonic[0], spawn->monotonic[1], spawn->boottime[0],
                            spawn->boottime[1]);
-        int fd = open("/proc/self/timens_offsets", O_WRONLY | O_CLOEXEC);
+        char path[64];
         long err = 0;
+        int fd;
 
+        snprintf(path, sizeof(path), "/proc/%ld/timens_offsets", (long)syscall(__NR_gettid));
+        fd = open(path, O_WRONLY | O_CLOEXEC);
         if (fd < 0)
                 return -errno;
         if (write(fd, text, (size_t)len) != len)
@@ -72,26 +76,39 @@ static long clone_seed(const struct ckpt_spawn *spawn)
         return ckpt_result(pid);
 }
 
+struct job {
+        const struct ckpt_spawn *spawn;
+        long result;
+};
+
+static void *spawn_in_time(void *arg)
+{
+        struct job *job = arg;
+
+        job->result = ckpt_result(unshare(CLONE_NEWTIME));
+        if (!job->result)
+                job->result = write_offsets(job->spawn);
+        if (!job->result)
+                job->result = clone_seed(job->spawn);
+        return NULL;
+}
+
+/* Namespaces are a thread's: one that is made for this takes the new one with it when it ends. To
+ * put the old one back setns(2) wants a process of one thread, which we are not. */
 long ckpt_spawn_seed(const struct ckpt_spawn *spawn)
 {
-        int own = -1;
-        long pid;
+        struct job job = {.spawn = spawn};
+        sigset_t all, before;
+        pthread_t thread;
+        int err;
 
-        if (spawn->timens) {
-                own = open("/proc/self/ns/time", O_RDONLY | O_CLOEXEC);
-                if (own < 0 || unshare(CLONE_NEWTIME) < 0) {
-                        long err = -errno;
-
-                        if (own >= 0)
-                                close(own);
-                        return err;
-                }
-                pid = write_offsets(spawn);
-                if (!pid)
-                        pid = clone_seed(spawn);
-                setns(own, CLONE_NEWTIME);
-                close(own);
-                return pid;
-        }
-        return clone_seed(spawn);
+        if (!spawn->timens)
+                return clone_seed(spawn);
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        err = pthread_create(&thread, NULL, spawn_in_time, &job);
+        if (!err)
+                pthread_join(thread, NULL);
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        return err ? -err : job.result;
 }

@@ -13,7 +13,5 @@ struct ckpt_spawn {
         int64_t boottime[2];
 };
 
-/* Start a seed. Returns its pid. The caller's own time namespace for children is put back; where
- * the caller has several threads the kernel refuses that, and later children of the caller would
- * be born into the new one. */
+/* Start a seed. Returns its pid. Nothing changes for the caller and its later children. */
 long ckpt_spawn_seed(const struct ckpt_spawn *spawn);

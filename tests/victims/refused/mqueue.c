@@ -1,5 +1,5 @@
 // cflags: -lrt
-// refused: removed
+// refused: message queue
 /* A POSIX message queue. */
 #include "victim.h"
 #include <mqueue.h>

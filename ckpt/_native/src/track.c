@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "native.h"
+
+#include "grow.h"
+#include "pagemap.h"
+#include "uffd.h"
+
+#include <stdlib.h>
+
+/* A written run may reach over mappings of which one is not ours (any more): it is protected in
+ * parts then, down to pages, and with so many attempts at most. What is left out counts as written
+ * the next time. */
+#define NR_ATTEMPTS 256
+
+long ckpt_register_wp(int uffd, const struct ckpt_extent *in, uint64_t nr_in,
+                      struct ckpt_extent **refused)
+{
+        struct extents to = {0};
+
+        for (uint64_t i = 0; i < nr_in; i++) {
+                struct uffdio_register arg = {
+                    .range = {.start = in[i].start, .len = in[i].end - in[i].start},
+                    .mode = UFFDIO_REGISTER_MODE_WP,
+                };
+                long err = ioctl(uffd, UFFDIO_REGISTER, &arg) < 0 ? -errno : 0;
+
+                if (!err)
+                        continue;
+                if (err == -EINVAL || err == -EBUSY || err == -EPERM || err == -ENOMEM)
+                        err = extents_append(&to, in[i].start, in[i].end, 0);
+                if (err) {
+                        free(to.at);
+                        return err;
+                }
+        }
+        *refused = to.at;
+        return (long)to.nr;
+}
+
+long ckpt_scan_written(int pagemap, const struct ckpt_extent *in, uint64_t nr_in, int how,
+                       struct ckpt_found *found)
+{
+        const int rearm = how & CKPT_SCAN_REARM;
+        struct extents populated = {0}, written = {0};
+        struct content to = {
+            .pagemap = pagemap,
+            .has_scan = !(how & CKPT_SCAN_WORDS),
+            .anonymous = how & CKPT_SCAN_ANONYMOUS,
+            .populated = &populated,
+            .written = &written,
+        };
+        long err = 0;
+
+        /* With REARM everything populated matches, but only what was written is protected. */
+        for (uint64_t i = 0; !err && i < nr_in; i++)
+                err = ckpt_find_content(&to, in[i], rearm ? PM_SCAN_WP_MATCHING : 0,
+                                        rearm ? PAGE_IS_WPALLOWED : 0);
+        if (err) {
+                free(populated.at);
+                free(written.at);
+                return err;
+        }
+        *found = (struct ckpt_found){populated.at, populated.nr, written.at, written.nr};
+        return 0;
+}
+
+static long add_range(void *to, const struct page_region *region)
+{
+        return extents_append(to, region->start, region->end, 1);
+}
+
+long ckpt_find_unregistered(int pagemap, const struct ckpt_extent *in, uint64_t nr_in,
+                            struct ckpt_extent **out)
+{
+        struct extents to = {0};
+
+        for (uint64_t i = 0; i < nr_in; i++) {
+                struct scan what = {.without = PAGE_IS_WPALLOWED, .told = PAGE_IS_WPALLOWED};
+                long err = ckpt_scan_regions(pagemap, in[i], &what, add_range, &to);
+
+                if (err) {
+                        free(to.at);
+                        return err;
+                }
+        }
+        *out = to.at;
+        return (long)to.nr;
+}
+
+static long protect(int uffd, uint64_t start, uint64_t end, int *attempts)
+{
+        uint64_t middle;
+        long err;
+
+        do
+                err = uffd_protect(uffd, start, end - start, 1);
+        while (err == -EAGAIN);
+        if (err != -ENOENT && err != -EINVAL)
+                return err;
+        if (--*attempts < 0 || end - start <= PAGE)
+                return 0;
+        middle = start + (end - start) / 2;
+        middle &= middle >> 21 << 21 > start ? ~((1ULL << 21) - 1) : ~(PAGE - 1);
+        err = protect(uffd, start, middle, attempts);
+        return err ? err : protect(uffd, middle, end, attempts);
+}
+
+long ckpt_protect_wp(int uffd, const struct ckpt_extent *in, uint64_t nr_in)
+{
+        for (uint64_t i = 0; i < nr_in; i++) {
+                int attempts = NR_ATTEMPTS;
+                long err = protect(uffd, in[i].start, in[i].end, &attempts);
+
+                if (err)
+                        return err;
+        }
+        return 0;
+}

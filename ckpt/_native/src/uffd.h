@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * The one request of userfaultfd that all who track make. Not for Python; comes after native.h.
+ */
+#ifndef CKPT_UFFD_H
+#define CKPT_UFFD_H
+
+#include <linux/userfaultfd.h>
+#include <stdint.h>
+#include <sys/ioctl.h>
+
+/* Protect `len` bytes, or take their protection and wake who waits; 0 or -errno. */
+static inline long uffd_protect(int uffd, uint64_t start, uint64_t len, int on)
+{
+        struct uffdio_writeprotect arg = {
+            .range = {.start = start, .len = len},
+            .mode = on ? UFFDIO_WRITEPROTECT_MODE_WP : 0,
+        };
+
+        return ioctl(uffd, UFFDIO_WRITEPROTECT, &arg) < 0 ? -errno : 0;
+}
+
+#endif

@@ -1,0 +1,130 @@
+"""`ckpt page-server`: from options to a server, in the foreground or in the background.
+
+With `--daemon` a child serves. It says through a pipe that it listens; until then its errors and
+its exit code are ours, after that they are in its log. It leaves the terminal and the session, but
+neither its folder nor the log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from ckpt.actions import Actions, Event
+from ckpt.cli.connection import tls_of
+from ckpt.cli.output import show
+from ckpt.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ckpt.cli.parser import Args
+    from ckpt.images.pageserver.listen import ServerOptions
+
+
+def run(args: Args) -> int:
+    """0 when a sender's images were committed, or what `serve` raises; with `--daemon` 0 once the
+    server listens."""
+    options = options_of(args)
+    if not args.daemon:
+        return _serve(args, options, lambda: None)
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        os.setsid()
+        return _serve(args, options, lambda: _detach(writer))
+    os.close(writer)
+    return _wait_for(pid, reader)
+
+
+def options_of(args: Args) -> ServerOptions:
+    from ckpt.images.pageserver.listen import ServerOptions
+
+    return ServerOptions(
+        images_dir=args.images_dir,
+        prev_images_dir=args.prev_images_dir or "",
+        auto_dedup=args.auto_dedup,
+        address=args.address or "127.0.0.1",
+        port=args.port or 0,
+        ps_socket=args.ps_socket,
+        tls=tls_of(args),
+        insecure=args.insecure,
+        checksums=args.checksums,
+    )
+
+
+def _serve(args: Args, options: ServerOptions, listening: Callable[[], None]) -> int:
+    from ckpt.images.pageserver.listen import serve
+
+    actions = Actions(args.action_script, args.images_dir, args.report)
+
+    def ready(where: tuple[str, int] | None) -> None:
+        if args.pidfile is not None:
+            _write_pidfile(args.work_dir / args.pidfile)
+        if where is not None:
+            args.report.info(f"listening on {where[0]} port {where[1]}")
+            show(_as_json(where) if args.json else f"listening on {where[0]} port {where[1]}")
+        actions.run(Event.STATUS_READY)
+        if args.status_fd is not None:
+            _write_status(args.status_fd)
+        listening()
+
+    result = serve(options, args.report, ready)
+    if args.json:
+        show(json.dumps({"images": result.nr_images, "bytes": result.nr_bytes}))
+    return 0
+
+
+def _as_json(where: tuple[str, int]) -> str:
+    return json.dumps({"address": where[0], "port": where[1], "pid": os.getpid()})
+
+
+def _write_pidfile(path: Path) -> None:
+    try:
+        lfd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise UsageError(
+            "the pidfile can't be made", resource=f"{path}", why=error.strerror or ""
+        ) from error
+    try:
+        os.write(lfd, str(os.getpid()).encode())
+    finally:
+        os.close(lfd)
+
+
+def _write_status(lfd: int) -> None:
+    try:
+        os.write(lfd, b"\0")
+        os.close(lfd)
+    except OSError as error:
+        raise UsageError(
+            "can't be written", resource=f"--status-fd {lfd}", why=error.strerror or ""
+        ) from error
+
+
+def _detach(writer: int) -> None:
+    """Let the parent go, and the terminal."""
+    null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for lfd in range(3):
+        os.dup2(null, lfd)
+    os.close(null)
+    os.write(writer, b"\0")
+    os.close(writer)
+
+
+def _wait_for(pid: int, reader: int) -> int:
+    """0 once the child listens; its exit code if it ends before that."""
+    try:
+        if os.read(reader, 1):
+            return 0
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except BaseException:
+        os.kill(pid, signal.SIGTERM)
+        raise
+    finally:
+        os.close(reader)
+    return code if code >= 0 else 128 - code

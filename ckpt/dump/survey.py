@@ -1,0 +1,86 @@
+"""`ckpt check --tree`: everything that a dump of a running tree would be refused for, as far as it
+can be told without stopping it. Files of /proc are read and kcmp(2) is asked, no more.
+
+Nothing of it is a promise, for the tree runs. What only a stopped task tells a dump alone finds:
+who owns the signals of a descriptor, what is in a pipe or queue, seccomp filters that would kill a
+task for what ckpt does in it, and what has to be asked from within. It is refused then as well,
+before the task has changed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ckpt.dump.facts import Facts, look
+from ckpt.dump.preflight import (
+    preflight,
+    root_obstacles,
+    session_obstacles,
+    shared_obstacles,
+    tree_model,
+)
+from ckpt.dump.run import files_dump
+from ckpt.errors import Refusal, TargetError
+from ckpt.mem.tracking.client import Keeper
+from ckpt.mem.tracking.where import is_tracked
+from ckpt.ns.cgroup_dump import GroupsDump
+from ckpt.procfs.reader import ProcDir
+from ckpt.procfs.stat import parse_stat
+from ckpt.procfs.tree import look as look_at
+from ckpt.procfs.tree import tree as process_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ckpt.dump.options import DumpOptions
+    from ckpt.report import Report
+
+_DEAD = "ZX"
+
+
+def survey(options: DumpOptions, report: Report) -> list[Refusal]:
+    """What is in the way, each thing once. TargetError: there is no such process."""
+    tracked = _tracked(options.tree)
+    with files_dump(options, report) as files:
+        groups = GroupsDump.begin(options.cgroups)
+        found = [*preflight(options, files, tracked, groups).refusals, *root_obstacles(options)]
+    found += _between_tasks(options)
+    return list(dict.fromkeys(found))
+
+
+def _tracked(root: int) -> frozenset[int]:
+    """The tasks whose writes ckpt tracks; its marks on their memory are no obstacle."""
+    seen = look_at(root)
+    if seen is None:
+        raise TargetError("there is no such process", pid=root)
+    keeper = Keeper.find(root) if is_tracked(seen.pid, seen.starttime) else None
+    if keeper is None:
+        return frozenset()
+    try:
+        return frozenset(keeper.tracked())
+    finally:
+        keeper.close()
+
+
+def _between_tasks(options: DumpOptions) -> Iterator[Refusal]:
+    """What no task by itself tells."""
+    alive: dict[int, tuple[Facts, bool]] = {}
+    dead: dict[int, tuple[int, int, int]] = {}
+    for task in process_tree(options.tree):
+        try:
+            with ProcDir(task.pid) as proc:
+                if task.state not in _DEAD:
+                    alive[task.pid] = look(proc), task.state == "T"
+                    continue
+                stat = parse_stat(proc.read("stat"))
+        except TargetError:
+            continue  # it has ended
+        dead[task.pid] = stat.ppid, stat.pgrp, stat.session
+        if stat.num_threads > 1:
+            yield Refusal(task.pid, "the task", "its main thread has ended while others live")
+    yield from shared_obstacles(facts for facts, _ in alive.values())
+    try:
+        model = tree_model(options.tree, alive, dead)
+    except TargetError:
+        return  # it changed meanwhile, which is no obstacle
+    yield from session_obstacles(model, options)

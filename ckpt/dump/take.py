@@ -1,0 +1,175 @@
+"""The frozen window: what is taken from the tree while it stands.
+
+Everything here costs the target its time, so nothing is computed that can be computed later. Order:
+
+1. Look at every task from outside, take its descriptors.
+2. Find the pages. Where writes are tracked, the keeper is asked, once for all tasks; what the
+   parent set has as it is drops out.
+3. Task by task: infect, ask, move the pages, cure. Then shared memory.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from ckpt.dump import inside, snapshot
+from ckpt.dump.facts import NOTHING_KNOWN, look
+from ckpt.dump.preflight import refuse, shared_obstacles
+from ckpt.errors import Refusal, TargetError
+from ckpt.images.directory import pages_written
+from ckpt.infect.inject import infect
+from ckpt.infect.predecessor import settle
+from ckpt.infect.threads import run_in_threads
+from ckpt.mem.extents import Extents
+from ckpt.mem.locking import lock_future
+from ckpt.mem.transfer import Transfer
+from ckpt.mem.vma import trackable
+from ckpt.procfs.reader import ProcDir
+from ckpt.procfs.smaps import parse_smaps
+from ckpt.task import regs, thread
+from ckpt.task.seccomp import HOME, OURS
+from ckpt.units import PAGE, Range
+
+if TYPE_CHECKING:
+    from ckpt.dump.snapshot import Snapshot
+    from ckpt.dump.work import Work
+    from ckpt.infect.session import Session
+    from ckpt.mem.tracking.state import Answer
+    from ckpt.tracee.freeze import SeizedTree
+
+
+class FlagsChangedError(Exception):
+    """What was assumed of a mapping (pid, mapping) did not hold: a defect if a user sees it."""
+
+
+_CALLS = frozenset((*HOME, *OURS))
+_SIGPIPE = signal.SIGPIPE.to_bytes(4, "little")
+
+
+def take(tree: SeizedTree, work: Work) -> None:
+    """Fill `work.frozen`, and the pages files."""
+    frozen, files = work.frozen, work.files
+    frozen.monotonic_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    frozen.boottime_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    procs: dict[int, ProcDir] = {}
+    with ExitStack() as scope:
+        for number, task in enumerate(tree.tasks.values(), 1):
+            proc = procs[task.pid] = scope.enter_context(ProcDir(task.pid))
+            if task.zombie:
+                frozen.zombies[task.pid] = proc.read("stat"), proc.read("status")
+                continue
+            settle(task)
+            facts = look(proc, work.known.get(task.pid, NOTHING_KNOWN))
+            taken = snapshot.take(task, facts, number)
+            files.collect(task.pid, task.pidfd)
+            taken.take_files(files, proc)
+            frozen.snapshots.append(taken)
+            work.shared.collect(proc, facts.smaps)
+        files.resolve()
+        refuse([*shared_obstacles(s.facts for s in frozen.snapshots), *files.refusals])
+        refuse(refusal for s in frozen.snapshots for refusal in s.filter_obstacles())
+        _find_pages(work, procs)
+        work.report.stage("memory")
+        for taken in frozen.snapshots:
+            if regs.value(taken.task.threads[0].regs, "cs") != regs.USER_CS:
+                refuse([Refusal(taken.pid, "the task", "32-bit code is not restored yet")])
+            _enter(taken, work)
+        next_id = len(tree.tasks) + 1
+        for contents in files.memfd_contents:
+            work.shared.add(work.pages, next_id, contents.shmid, contents.lfd)
+            next_id += 1
+        work.shared.copy(work.pages, len(tree.tasks) + 1)
+        work.stats.shpages_written = work.shared.nr_pages
+
+
+def confirm(work: Work, *, standing: bool) -> None:
+    """Find out whether what was assumed of mappings holds, as far as that can be known.
+
+    Of a tree that still stands, it is known then, and put right. Of one that runs again, what is
+    now as it was before the freeze is taken for what it was in between; else FlagsChangedError.
+    """
+    for taken in work.frozen.snapshots:
+        facts = taken.facts
+        if not facts.assumed:
+            continue
+        try:
+            with ProcDir(taken.pid) as proc:
+                now = parse_smaps(proc.read("smaps"))
+        except TargetError:
+            continue  # it has ended since
+        if standing:
+            if [smap.mapping for smap in now] != [smap.mapping for smap in facts.smaps]:
+                raise FlagsChangedError(taken.pid, "other mappings")
+            facts.put_right(now)
+        elif changed := facts.flags_changed(now):
+            raise FlagsChangedError(taken.pid, str(changed[0]))
+
+
+def _find_pages(work: Work, procs: dict[int, ProcDir]) -> None:
+    """Which pages of each task go into the image, and which the parent set has as they are."""
+    answers: dict[int, Answer] = {}
+    if work.increment is not None:
+        wanted = {
+            s.pid: Extents.of(trackable(smap.mapping for smap in s.facts.smaps))
+            for s in work.frozen.snapshots
+            if s.pid in work.tracked
+        }
+        answers = work.increment.last_round(wanted, rearm=work.goes_on, report=work.report)
+    for taken in work.frozen.snapshots:
+        taken.find_pages(procs[taken.pid], answers.get(taken.pid))
+        if work.increment is not None:
+            taken.content = taken.content.above(work.increment.kept(taken.pid, final=True))
+
+
+def _enter(taken: Snapshot, work: Work) -> None:
+    """What needs a parasite: the task's own answers, and its pages."""
+    nr_done, nr_direct = 0, taken.content.direct.nr_pages
+    what = taken.content
+    pages_fd = work.pages.begin(f"pagemap-{taken.pid}", taken.pages_id, what.runs)
+
+    def progress(done: int) -> None:
+        nonlocal nr_done
+        nr_done += done
+        work.report.progress(nr_done, nr_direct * PAGE)
+
+    before = time.monotonic_ns()
+    taken.hold_filters_off()
+    calls = _CALLS if taken.filters else None
+    with infect(taken.task, only=calls) as session, ProcDir(taken.pid) as proc:
+        asked = inside.questions()
+        taken.inside = inside.Inside(session.run(asked.batch), asked)
+        taken.threads[taken.pid] = taken.inside.leader
+        taken.lock_future = lock_future(session, proc, taken.facts.status.vm_locked or 0)
+        _ask_threads(taken, session)
+        mem = proc.open("mem", os.O_RDONLY)
+        try:
+            usable = session if session.can_pass_fds and not _sigpipe_pending(taken) else None
+            with pages_written(work.pages.where(taken.pages_id)):
+                Transfer(taken.pid, mem, pages_fd, usable, progress).run(what, taken.vdso)
+            work.pages.end()
+        finally:
+            os.close(mem)
+        taken.timers = inside.ask_timers(session, taken.facts.timers, taken.inside)
+    taken.take_pending()
+    work.stats.memdump_us += (time.monotonic_ns() - before) // 1000
+
+
+def _sigpipe_pending(taken: Snapshot) -> bool:
+    """Then the parasite can't tell a SIGPIPE of its own from the target's."""
+    queued = (*taken.task.pending, *taken.task.threads[0].pending)
+    return any(info[:4] == _SIGPIPE for info in queued)
+
+
+def _ask_threads(taken: Snapshot, session: Session) -> None:
+    at = session.layout.batches.start
+    others = [stopped for stopped in taken.task.threads if stopped.tid != taken.pid]
+    if not others:
+        return
+    answers = Range(at, at + thread.ANSWERS_SIZE)
+    asked = run_in_threads(taken.task, others, thread.calls(at), answers=answers)
+    for stopped, results, raw in asked:
+        taken.threads[stopped.tid] = thread.answers(raw, results[-1])

@@ -1,0 +1,65 @@
+"""What one dump works with: handed from step to step, so that none keeps anything of its own."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ckpt.dump.shared import SharedMemory
+from ckpt.dump.stats import DumpStats
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ckpt.dump.facts import Known
+    from ckpt.dump.increment import Increment
+    from ckpt.dump.options import DumpOptions
+    from ckpt.dump.pages import Pages
+    from ckpt.dump.snapshot import Snapshot
+    from ckpt.files.dump import FilesDump
+    from ckpt.images.writer import ImageSetWriter
+    from ckpt.ns.cgroup_dump import GroupsDump
+    from ckpt.report import Report
+
+
+@dataclass(slots=True)
+class Frozen:
+    """What the frozen window gave. `zombies`: stat and status by pid."""
+
+    snapshots: list[Snapshot] = field(default_factory=list)
+    zombies: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    monotonic_ns: int = 0
+    boottime_ns: int = 0
+
+
+@dataclass(slots=True)
+class Work:
+    """`increment` is None where nothing is tracked, nor shall be; `tracked` are the tasks whose
+    writes are. `known`: what the frozen window may assume of tasks. `run_id` is the new set's
+    identity; `uptime_us` is 0 where nothing is tracked."""
+
+    options: DumpOptions
+    report: Report
+    files: FilesDump
+    groups: GroupsDump
+    writer: ImageSetWriter
+    pages: Pages
+    increment: Increment | None
+    tracked: frozenset[int]
+    known: Mapping[int, Known]
+    run_id: str
+    uptime_us: int
+    shared: SharedMemory = field(default_factory=SharedMemory)
+    stats: DumpStats = field(default_factory=DumpStats)
+    frozen: Frozen = field(default_factory=Frozen)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether writes are tracked after this dump."""
+        return self.options.track_mem and self.options.survives
+
+
+def uptime_us() -> int:
+    """What /proc/uptime would say, in microseconds: `dump_uptime` of the inventory."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1000

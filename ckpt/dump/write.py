@@ -1,0 +1,85 @@
+"""After the frozen window: judge what was found, encode it, make it durable, make it whole."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Any
+
+from ckpt.dump import describe
+from ckpt.dump.facts import group_obstacles, obstacles, surroundings_of
+from ckpt.dump.preflight import refuse, session_obstacles, tree_model
+from ckpt.kerndat import cpu
+from ckpt.procfs.reader import ProcDir
+from ckpt.procfs.stat import parse_stat
+from ckpt.procfs.status import parse_status
+from ckpt.procfs.timens import TimensOffsets
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ckpt.dump.work import Frozen, Work
+    from ckpt.errors import Refusal
+    from ckpt.pstree.model import Tree
+
+
+def write(work: Work) -> None:
+    """Raises RefusedError for a state that a restore could not bring back, and that came up after
+    the preflight; ImageError."""
+    _judge(work)
+    before = time.monotonic_ns()
+    work.report.stage("write")
+    frozen, writer = work.frozen, work.writer
+    root = frozen.snapshots[0]
+    offsets = root.facts.timens if "timens_offsets" in root.facts.raw else TimensOffsets()
+    for runs in work.pages.runs():
+        work.stats.count(runs)
+    filters, chains = describe.filters(frozen.snapshots)
+    images: list[tuple[str, Sequence[Any]]] = [
+        filters,
+        *describe.tree_images(_model(work.options.tree, frozen)),
+        describe.clocks(
+            frozen.monotonic_ns + offsets.monotonic_ns, frozen.boottime_ns + offsets.boottime_ns
+        ),
+        *(describe.zombie(parse_stat(a), parse_status(b)) for a, b in frozen.zombies.values()),
+    ]
+    for number, taken in enumerate(frozen.snapshots, 1):
+        ids = describe.object_ids(number)
+        images += describe.task_images(taken, ids, taken.vmas(), chains, work.groups)
+        images.append((f"fdinfo-{number}", work.files.fdinfo(taken.pid)))
+    images.append(("cgroup", [work.groups.image()]))
+    for name, messages in (*images, *work.pages.images(), *work.files.images().items()):
+        writer.write(name, messages)
+    if work.options.cpu_cap:
+        writer.write("cpuinfo", [cpu.to_message(cpu.this_cpu())])
+    writer.write("inventory", [describe.inventory(work.run_id, work.uptime_us)])
+    with work.files.links() as links:
+        writer.sync()
+        work.pages.commit()
+        writer.commit()
+        links.keep()
+    work.stats.memwrite_us = (time.monotonic_ns() - before) // 1000
+
+
+def _model(root: int, frozen: Frozen) -> Tree:
+    dead = {}
+    for pid, (raw, _) in frozen.zombies.items():
+        stat = parse_stat(raw)
+        dead[pid] = (stat.ppid, stat.pgrp, stat.session)
+    alive = {s.pid: (s.facts, bool(s.task.stopped)) for s in frozen.snapshots}
+    return tree_model(root, alive, dead)
+
+
+def _judge(work: Work) -> None:
+    """Refuse what turned up between the preflight and the freeze."""
+    with ProcDir(os.getpid()) as own:
+        ours = surroundings_of(own)
+    found: list[Refusal] = []
+    for taken in work.frozen.snapshots:
+        assert taken.inside is not None
+        found.extend(obstacles(taken.facts, ours, tracked=taken.pid in work.tracked))
+        found.extend(describe.unknown_state(taken))
+        found.extend(group_obstacles(taken.facts, work.groups))
+    tree = _model(work.options.tree, work.frozen)
+    found.extend(session_obstacles(tree, work.options))
+    refuse(found)

@@ -1,0 +1,230 @@
+"""Sockets of IPv4 and IPv6 on the way out of the images; see ckpt.files.inet.
+
+Order: options, owner, bind, connect (UDP) before there are tasks; listening, closed halves and
+SO_REUSEADDR at the very end. So none accepts a connection for a tree that may still fail, and what
+had been bound beside a listening socket can be bound beside it again. A socket whose address is
+taken is tried once more with SO_REUSEADDR, which is given back: the target may have had it set only
+while it bound.
+
+The socket is given to its user before it is bound: a SO_REUSEPORT group takes only one user's.
+
+Source: as ckpt.files.inet; sockfs_setattr() in net/socket.c for the owner.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ckpt.errors import ImageError, RestoreError
+from ckpt.files import inetaddr, inetopts, sk_opts, tcprepair
+from ckpt.files.inet import SORTS, Sort, State
+from ckpt.files.kind import FdType, RestoreKind
+from ckpt.files.openflags import SETTABLE, checked
+from ckpt.files.tcp_restore import TcpRestore, Wanted
+from ckpt.files.tcprepair import STATES
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable
+
+    from ckpt.files.inetaddr import Address
+    from ckpt.files.restoring import RestoreView
+
+_SORTS = frozenset(SORTS.values())
+_MOST_BACKLOG = 1 << 31
+_BOTH = 3
+_NAMES = {socket.IPPROTO_TCP: "TCP", socket.IPPROTO_UDP: "UDP", inetopts.UDP_LITE: "UDP-Lite"}
+_HINTS = {
+    errno.EADDRINUSE: "end the process that has it (ss -nap)",
+    errno.EADDRNOTAVAIL: "give this machine the address first",
+    errno.EPERM: "ckpt restore needs CAP_NET_ADMIN and CAP_NET_RAW for it",
+}
+
+
+@dataclass(slots=True)
+class Socket:
+    """One socket to be made; `uid` is None where the set does not tell."""
+
+    message: Any
+    sort: Sort
+    src: Address
+    dst: Address
+    flags: int
+    signum: int
+    uid: int | None = None
+    gid: int = 0
+    options: tuple[Any, ...] = ()
+
+    @property
+    def connected(self) -> bool:
+        """Whether it is a connection of TCP."""
+        return self.sort.kind == socket.SOCK_STREAM and self.message.state in STATES
+
+    def __str__(self) -> str:
+        name = _NAMES[self.sort.proto]
+        state = State(self.message.state)
+        if state is State.LISTEN:
+            return f"{name} socket that listens on {self.src}"
+        if state is State.CLOSE:
+            return f"{name} socket" + ("" if self.src.anything else f" bound to {self.src}")
+        return f"{name} socket from {self.src} to {self.dst}"
+
+
+class InetRestore(RestoreKind):
+    type = FdType.INETSK
+    field = "isk"
+
+    def __init__(self, view: RestoreView) -> None:
+        super().__init__(view)
+        self.sockets: dict[int, Socket] = {}
+        self._connections = TcpRestore(view)
+
+    def take(self, file_id: int, message: Any) -> None:
+        where = f"socket {file_id:#x} of files.img"
+        sort = Sort(message.family, message.type, message.proto)
+        if sort not in _SORTS:
+            raise ImageError(f"is of a sort that is not restored yet: {sort}", resource=where)
+        self._check_state(sort, message, where)
+        sk_opts.check(message.opts, where)
+        ends = ((message.src_addr, message.src_port), (message.dst_addr, message.dst_port))
+        src, dst = (
+            inetaddr.of_words(sort.family, words, port, message.ifname, where)
+            for words, port in ends
+        )
+        flags = checked(message.flags, where)
+        signum = self.view.signum(message.fown, where)
+        self.sockets[file_id] = Socket(message, sort, src, dst, flags, signum)
+
+    def _check_state(self, sort: Sort, message: Any, where: str) -> None:
+        tcp = sort.kind == socket.SOCK_STREAM
+        possible: Container[int] = (State.CLOSE, State.ESTABLISHED)
+        if tcp:
+            possible = {State.CLOSE, State.LISTEN, *STATES}
+        if message.state not in tuple(State):
+            raise ImageError(f"has state {message.state}", resource=where)
+        if message.state not in possible:
+            kind = RestoreError if tcp else ImageError
+            name = State(message.state).name
+            raise kind(f"is in state {name}, which is not restored yet", resource=where)
+        if message.backlog >= _MOST_BACKLOG:
+            raise ImageError(f"has a backlog of {message.backlog}", resource=where)
+
+    def prepare(self, wanted: Iterable[int]) -> None:
+        for file_id in wanted:
+            made = self.sockets[file_id]
+            if made.connected:
+                self._prepare_connection(file_id, made)
+        for entry in self.view.messages("ckpt-inet"):
+            where = f"socket {entry.id:#x} of ckpt-inet.img"
+            known = self.sockets.get(entry.id)
+            if known is None or known.uid is not None:
+                raise ImageError("is no socket, or there twice", resource=where)
+            inetopts.check(entry.options, where)
+            if max(entry.uid, entry.gid) >= 2**32 - 1:
+                raise ImageError("belongs to nobody", resource=where)
+            known.uid, known.gid, known.options = entry.uid, entry.gid, tuple(entry.options)
+
+    def _prepare_connection(self, file_id: int, made: Socket) -> None:
+        options = self.view.options
+        if options.tcp_close:
+            made.message.state, made.message.shutdown = State.CLOSE, _BOTH
+            made.src = made.dst = inetaddr.nowhere(made.sort.family)
+            return
+        if not options.tcp_established:
+            hint = "--tcp-established, or --tcp-close"
+            raise RestoreError("it was connected at the dump", resource=str(made), hint=hint)
+        m = made.message
+        wanted = Wanted(made.sort, m.state, m.opts, made.src, made.dst, None, b"")
+        self._connections.take(file_id, m.ino, wanted)
+
+    def text(self, file_id: int) -> str:
+        return f"make {self.sockets[file_id]}"
+
+    def open(self, file_id: int) -> int:
+        made = self.sockets[file_id]
+        sock = socket.socket(*made.sort)
+        try:
+            if made.connected:
+                tcprepair.repair(sock, 1)
+                self.dress(made, sock)
+                self._connections.build(file_id, sock)
+            else:
+                self._build(made, sock)
+        except OSError as error:
+            sock.close()
+            raise failed(made, error) from error
+        except BaseException:
+            sock.close()
+            raise
+        return sock.detach()
+
+    def _build(self, made: Socket, sock: socket.socket) -> None:
+        self.dress(made, sock)
+        if not made.src.anything:
+            self._bind(made, sock)
+        if made.message.state == State.ESTABLISHED:
+            sock.connect(made.dst.for_call(made.sort.family))
+
+    def dress(self, made: Socket, sock: socket.socket) -> None:
+        """Everything of a new socket but its addresses. Raises OSError."""
+        sk_opts.apply(sock, made.message.opts)
+        inetopts.apply_ip(sock, made.message)
+        inetopts.apply(sock, made.options)
+        fcntl.fcntl(sock, fcntl.F_SETFL, made.flags & SETTABLE)
+        self.view.set_signum(sock.fileno(), made.signum)
+        if made.uid is not None and (made.uid, made.gid) != (os.geteuid(), os.getegid()):
+            os.fchown(sock.fileno(), made.uid, made.gid)
+
+    def _bind(self, made: Socket, sock: socket.socket) -> None:
+        address = made.src.for_call(made.sort.family)
+        reuse = int(made.message.opts.reuseaddr)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+        try:
+            sock.bind(address)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or reuse:
+                raise
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+
+    def finish(self, file_id: int, lfd: int) -> None:
+        made = self.sockets[file_id]
+        if made.connected:
+            return
+        with sk_opts.borrowed(lfd, *made.sort) as sock:
+            try:
+                self._finish(made, sock)
+            except OSError as error:
+                raise failed(made, error) from error
+
+    def _finish(self, made: Socket, sock: socket.socket) -> None:
+        if made.message.state == State.LISTEN:
+            # Its own connections are on that port, too.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.listen(made.message.backlog)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(made.message.opts.reuseaddr))
+        if made.message.shutdown:
+            # The halves are closed though a socket that is not connected reports an error.
+            with suppress(OSError):
+                sock.shutdown(made.message.shutdown - 1)
+
+    def release(self) -> None:
+        self._connections.let_loose()
+
+    def abandon(self) -> None:
+        self._connections.close()
+
+
+def failed(made: Socket, error: OSError) -> RestoreError:
+    """The error of a restore, with what helps."""
+    return RestoreError(
+        "can't be made",
+        resource=str(made),
+        why=os.strerror(error.errno or 0),
+        hint=_HINTS.get(error.errno or 0, ""),
+    )

@@ -1,0 +1,196 @@
+"""Socket options that all families have: from a socket into a sk_opts_entry, and back.
+
+`ask` only asks, `message` encodes later. Buffer sizes are exact: SO_SNDBUFFORCE takes half of what
+SO_SNDBUF tells; SO_BUF_LOCK says which of them the target had chosen itself, the others go on
+growing by themselves. SO_REUSEADDR is given back by the caller, since a restore needs it set
+meanwhile.
+
+Source: socket(7); net/core/sock.c; sk-opts of CRIU for what the fields mean.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ckpt._native import ffi
+from ckpt.errors import ImageError
+from ckpt.files.anonymous import address, made
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_SO_NO_CHECK, _SO_PASSSEC, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 11, 34, 32, 33
+_SO_ATTACH_FILTER, _SO_BUF_LOCK = 26, 72
+_MOST_FILTER = 4096
+_LARGEST_BUFFER = 1 << 31
+_FILTER = struct.Struct("=HBBI")
+_PROGRAM = struct.Struct("=H6xQ")
+_TIMES = {"snd": socket.SO_SNDTIMEO, "rcv": socket.SO_RCVTIMEO}
+_BOOLS = {
+    "so_dontroute": socket.SO_DONTROUTE,
+    "so_no_check": _SO_NO_CHECK,
+    "so_broadcast": socket.SO_BROADCAST,
+    "so_keepalive": socket.SO_KEEPALIVE,
+    "so_reuseport": socket.SO_REUSEPORT,
+    "so_passcred": socket.SO_PASSCRED,
+    "so_passsec": _SO_PASSSEC,
+}
+_NUMBERS = {
+    "so_rcvlowat": socket.SO_RCVLOWAT,
+    "so_oobinline": socket.SO_OOBINLINE,
+    "so_mark": socket.SO_MARK,
+    # After all others: an IP_TOS sets it, too.
+    "so_priority": socket.SO_PRIORITY,
+}
+_UNIX_ONLY = ("so_passcred", "so_passsec")
+
+
+class SkOpts(NamedTuple):
+    """As read; `times` are (seconds, microseconds), `linger` None where it is off."""
+
+    sndbuf: int
+    rcvbuf: int
+    times: dict[str, tuple[int, int]]
+    values: dict[str, int]
+    linger: int | None
+    buf_lock: int | None
+    device: str
+    filter: tuple[int, ...]
+
+
+@contextmanager
+def borrowed(lfd: int, family: int, kind: int, proto: int) -> Iterator[socket.socket]:
+    """A socket object on a descriptor that stays its owner's."""
+    sock = socket.socket(family, kind, proto, fileno=lfd)
+    try:
+        yield sock
+    finally:
+        sock.detach()
+
+
+def ask(sock: socket.socket) -> SkOpts:
+    """Raises OSError; PermissionError for an eBPF filter, which nobody may read."""
+    get = sock.getsockopt
+    unix = sock.family == socket.AF_UNIX
+    on, seconds = struct.unpack("ii", get(socket.SOL_SOCKET, socket.SO_LINGER, 8))
+    values = {
+        field: get(socket.SOL_SOCKET, name)
+        for field, name in (*_BOOLS.items(), *_NUMBERS.items())
+        if unix or field not in _UNIX_ONLY
+    }
+    values["reuseaddr"] = get(socket.SOL_SOCKET, socket.SO_REUSEADDR)
+    device = get(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
+    return SkOpts(
+        get(socket.SOL_SOCKET, socket.SO_SNDBUF),
+        get(socket.SOL_SOCKET, socket.SO_RCVBUF),
+        {key: struct.unpack("qq", get(socket.SOL_SOCKET, n, 16)) for key, n in _TIMES.items()},
+        values,
+        seconds if on else None,
+        _buf_lock(sock),
+        device.rstrip(b"\0").decode(),
+        _filter(sock.fileno()),
+    )
+
+
+def _buf_lock(sock: socket.socket) -> int | None:
+    try:
+        return sock.getsockopt(socket.SOL_SOCKET, _SO_BUF_LOCK)
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise
+        return None
+
+
+def _filter(lfd: int) -> tuple[int, ...]:
+    """The classic filter. Its length is told and asked in instructions, not in bytes."""
+    length = ffi.new("unsigned int *", 0)
+    args = (socket.SOL_SOCKET, _SO_ATTACH_FILTER)
+    made("getsockopt", lfd, *args, 0, address(length))
+    if not length[0]:
+        return ()
+    code = ffi.new("unsigned char[]", _FILTER.size * length[0])
+    made("getsockopt", lfd, *args, address(code), address(length))
+    return tuple(
+        code << 48 | jt << 40 | jf << 32 | k
+        for code, jt, jf, k in _FILTER.iter_unpack(bytes(ffi.buffer(code)))
+    )
+
+
+def write(opts: SkOpts, message: Any) -> None:
+    """Encode into a sk_opts_entry."""
+    message.so_sndbuf, message.so_rcvbuf = opts.sndbuf, opts.rcvbuf
+    for key, (seconds, micros) in opts.times.items():
+        setattr(message, f"so_{key}_tmo_sec", seconds)
+        setattr(message, f"so_{key}_tmo_usec", micros)
+    for field, value in opts.values.items():
+        setattr(message, field, value)
+    if opts.linger is not None:
+        message.so_linger = opts.linger
+    if opts.buf_lock is not None:
+        message.so_buf_lock = opts.buf_lock
+    if opts.device:
+        message.so_bound_dev = opts.device
+    message.so_filter.extend(opts.filter)
+
+
+def check(message: Any, where: str) -> None:
+    """Raise ImageError for what no socket has."""
+    if max(message.so_sndbuf, message.so_rcvbuf) >= _LARGEST_BUFFER:
+        raise ImageError("has a buffer larger than any", resource=where)
+    if len(message.so_filter) > _MOST_FILTER or message.so_buf_lock > 3:
+        raise ImageError("has a filter or lock that no socket has", resource=where)
+    for key in _TIMES:
+        seconds, micros = (getattr(message, f"so_{key}_tmo_{unit}") for unit in ("sec", "usec"))
+        if micros >= 10**6 or seconds >= 1 << 62:
+            raise ImageError("has a time limit that no socket has", resource=where)
+    if len(message.so_bound_dev.encode()) > 15 or "\0" in message.so_bound_dev:
+        raise ImageError("is bound to a device that can't have this name", resource=where)
+
+
+def apply(sock: socket.socket, message: Any) -> None:
+    """Everything but SO_REUSEADDR, on a new socket, before it is bound. Raises OSError."""
+    put = sock.setsockopt
+    apply_buffers(sock, message)
+    for key, name in _TIMES.items():
+        pair = [getattr(message, f"so_{key}_tmo_{unit}") for unit in ("sec", "usec")]
+        if any(pair):
+            put(socket.SOL_SOCKET, name, struct.pack("qq", *pair))
+    for field, name in (*_BOOLS.items(), *_NUMBERS.items()):
+        if message.HasField(field) and int(getattr(message, field)) != sock.getsockopt(1, name):
+            put(socket.SOL_SOCKET, name, int(getattr(message, field)))
+    if message.HasField("so_linger"):
+        put(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, message.so_linger))
+    if message.so_bound_dev:
+        put(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, message.so_bound_dev.encode())
+    if message.so_filter:
+        _attach(sock, message.so_filter)
+
+
+def apply_buffers(sock: socket.socket, message: Any) -> None:
+    """Sizes of buffers, and who chose them."""
+    put = sock.setsockopt
+    put(socket.SOL_SOCKET, _SO_SNDBUFFORCE, message.so_sndbuf // 2)
+    put(socket.SOL_SOCKET, _SO_RCVBUFFORCE, message.so_rcvbuf // 2)
+    if message.HasField("so_buf_lock"):
+        put(socket.SOL_SOCKET, _SO_BUF_LOCK, message.so_buf_lock)
+
+
+def _attach(sock: socket.socket, code: Any) -> None:
+    packed = b"".join(
+        _FILTER.pack(v >> 48, v >> 40 & 0xFF, v >> 32 & 0xFF, v & 0xFFFFFFFF) for v in code
+    )
+    held = ffi.from_buffer(packed)
+    program = _PROGRAM.pack(len(code), address(held))
+    sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
+
+
+def unreadable(error: OSError) -> str:
+    """Why `ask` failed, for a refusal."""
+    if error.errno == errno.EACCES:
+        return "it has an eBPF filter, which can't be read"
+    return f"its options can't be read: {os.strerror(error.errno or 0)}"

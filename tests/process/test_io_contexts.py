@@ -1,0 +1,30 @@
+"""Rings and AIO contexts are seen from outside, and their absence is."""
+
+from __future__ import annotations
+
+from ckpt.mem.tracking.contexts import has_io_contexts
+from tests.support.case import Case
+from tests.support.programs import program
+
+
+def test_an_ordinary_program_has_none(case: Case) -> None:
+    victim = case.start(program("files/many"))
+    assert not has_io_contexts(victim.pid)
+    victim.finish()
+
+
+def test_aio(case: Case) -> None:
+    victim = case.start(program("refused/aio"))
+    assert has_io_contexts(victim.pid)
+
+
+def test_io_uring(case: Case) -> None:
+    victim = case.start(program("refused/io_uring"))
+    assert has_io_contexts(victim.pid)
+
+
+def test_registered_buffers_without_a_ring_in_sight(case: Case) -> None:
+    """Neither mapping nor descriptor is left: what is pinned tells."""
+    victim = case.start(program("crossing/pinned"))
+    assert has_io_contexts(victim.pid)
+    victim.finish()

@@ -1,0 +1,194 @@
+"""Who is let in, and who is not, when a page server speaks TLS."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ckpt.errors import PeerError, UsageError
+from ckpt.images.pageserver.sender import PageSender, ServerAddress
+from ckpt.images.pageserver.tls import TlsOptions
+from tests.support.certificates import Authority
+from tests.support.pageserver import PAGE, names, pages, present, send_image
+from tests.support.serverprocess import page_server
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+BASE = 0x7000_0000
+NR_PAGES = 1000
+DATA = pages(NR_PAGES)
+RECEIVED = ["ckpt-checksums-pages.img", "pagemap-7.img", "pages-1.img"]
+
+
+@dataclass
+class World:
+    """Ours and another authority; who has which certificate."""
+
+    ours: Authority
+    other: Authority
+    server: TlsOptions
+    sender: TlsOptions
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    ours = Authority(tmp_path_factory.mktemp("ours"))
+    other = Authority(tmp_path_factory.mktemp("other"))
+    server = ours.issue("server.test", alternative="IP:127.0.0.1,DNS:localhost")
+    return World(ours, other, server, ours.issue("sender"))
+
+
+def words(tls: TlsOptions) -> list[str]:
+    found = ["--tls", "--tls-cacert", tls.cacert, "--tls-cert", tls.cert, "--tls-key", tls.key]
+    return [*found, "--tls-cacrl", tls.cacrl] if tls.cacrl else found
+
+
+def send(where: ServerAddress, tls: TlsOptions | None) -> None:
+    with PageSender(where, tls) as sender:
+        send_image(sender, "pagemap-7", [present(BASE, NR_PAGES)], DATA)
+        sender.close()
+
+
+def test_both_are_trusted(tmp_path: Path, world: World) -> None:
+    with page_server(tmp_path, *words(world.server)) as server:
+        send(server.where, world.sender)
+        server.ends(0)
+    assert names(tmp_path) == RECEIVED
+    assert (tmp_path / "pages-1.img").read_bytes() == DATA
+
+
+def test_beyond_this_machine_with_tls(tmp_path: Path, world: World) -> None:
+    with page_server(tmp_path, "--address", "0.0.0.0", *words(world.server)) as server:
+        send(ServerAddress(port=server.port), world.sender)
+        server.ends(0)
+
+
+def test_nothing_is_sent_in_plain(tmp_path: Path, world: World) -> None:
+    """Somebody in the middle sees no page."""
+    seen = bytearray()
+    with (
+        page_server(tmp_path, *words(world.server)) as server,
+        socket.create_server(("127.0.0.1", 0)) as listener,
+    ):
+        there = socket.create_connection((server.address, server.port))
+
+        def relay(here: socket.socket) -> None:
+            def back() -> None:
+                while data := there.recv(1 << 16):
+                    here.sendall(data)
+
+            thread = threading.Thread(target=back)
+            thread.start()
+            while data := here.recv(1 << 16):
+                seen.extend(data)
+                there.sendall(data)
+            there.shutdown(socket.SHUT_WR)
+            thread.join()
+            here.close()
+
+        thread = threading.Thread(target=lambda: relay(listener.accept()[0]))
+        thread.start()
+        send(ServerAddress(port=listener.getsockname()[1]), world.sender)
+        thread.join(30)
+        there.close()
+        server.ends(0)
+    assert len(seen) > len(DATA)
+    assert not any(DATA[at : at + 16] in seen for at in range(0, len(DATA), 50 * PAGE))
+
+
+@pytest.mark.parametrize("who", ["wrong authority", "expired", "revoked", "none", "no TLS"])
+def test_a_sender_that_is_not_trusted(tmp_path: Path, world: World, who: str) -> None:
+    served = world.server
+    tls: TlsOptions | None = world.sender
+    if who == "wrong authority":
+        tls = replace(world.other.issue("sender"), cacert=str(world.ours.cacert))
+    elif who == "expired":
+        tls = world.ours.issue("late", expired=True)
+    elif who == "revoked":
+        tls = world.ours.issue("gone")
+        world.ours.revoke(tls)
+        served = replace(served, cacrl=str(world.ours.crl))
+    elif who == "no TLS":
+        tls = None
+    with page_server(tmp_path, *words(served)) as server:
+        if who == "none":
+            _without_certificate(server.where, world)
+        else:
+            with pytest.raises(PeerError):
+                send(server.where, tls)
+        server.ends(10, "the connection failed")
+    assert names(tmp_path) == []
+
+
+def _without_certificate(where: ServerAddress, world: World) -> None:
+    context = ssl.create_default_context(cafile=str(world.ours.cacert))
+    with (
+        socket.create_connection((where.host, where.port)) as sock,
+        pytest.raises(ssl.SSLError),
+        context.wrap_socket(sock, server_hostname=where.host) as secure,
+    ):
+        secure.sendall(bytes(24))
+        secure.recv(4)
+
+
+@pytest.mark.parametrize("who", ["wrong authority", "expired", "revoked", "wrong name", "no TLS"])
+def test_a_server_that_is_not_trusted(tmp_path: Path, world: World, who: str) -> None:
+    served, tls = world.server, world.sender
+    alternative = "IP:127.0.0.1"
+    if who == "wrong authority":
+        issued = world.other.issue("server.test", alternative=alternative)
+        served = replace(issued, cacert=str(world.ours.cacert))
+    elif who == "expired":
+        served = world.ours.issue("late.test", alternative=alternative, expired=True)
+    elif who == "revoked":
+        served = world.ours.issue("gone.test", alternative=alternative)
+        world.ours.revoke(served)
+        tls = replace(tls, cacrl=str(world.ours.crl))
+    elif who == "wrong name":
+        served = world.ours.issue("else.test", alternative="DNS:else.test")
+    options = [] if who == "no TLS" else words(served)
+    with page_server(tmp_path, *options) as server:
+        with pytest.raises(PeerError):
+            send(server.where, tls)
+        server.ends(10)
+    assert names(tmp_path) == []
+
+
+def test_revocation_does_not_touch_the_others(tmp_path: Path, world: World) -> None:
+    world.ours.revoke(world.ours.issue("gone"))
+    crl = str(world.ours.crl)
+    with page_server(tmp_path, *words(replace(world.server, cacrl=crl))) as server:
+        send(server.where, replace(world.sender, cacrl=crl))
+        server.ends(0)
+
+
+def test_another_name_if_nobody_compares(tmp_path: Path, world: World) -> None:
+    served = world.ours.issue("else.test", alternative="DNS:else.test")
+    with page_server(tmp_path, *words(served)) as server:
+        send(server.where, replace(world.sender, check_name=False))
+        server.ends(0)
+
+
+def test_a_common_name_will_do(tmp_path: Path, world: World) -> None:
+    """Certificates made for CRIU often have nothing else."""
+    served = world.ours.issue("localhost")
+    with page_server(tmp_path, *words(served)) as server:
+        send(ServerAddress("localhost", server.port), world.sender)
+        server.ends(0)
+
+
+@pytest.mark.parametrize("file", ["cacert", "cacrl", "cert", "key"])
+def test_files_that_are_none(tmp_path: Path, world: World, file: str) -> None:
+    broken = tmp_path / "broken.pem"
+    for content in (None, "not a certificate"):
+        if content:
+            broken.write_text(content)
+        tls = replace(world.sender, **{file: str(broken)})
+        with pytest.raises(UsageError, match=f"--tls-.*{file}.*broken.pem"):
+            PageSender(ServerAddress(port=1), tls)

@@ -1,0 +1,37 @@
+"""What stands behind the end of the vdso, in its last page, is no part of it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+from ckpt.infect.place import Memory, vdso_used
+from tests.support.case import Case
+from tests.support.machine import mappings
+from tests.support.programs import program
+
+
+def test_traces_behind_the_vdso(case: Case) -> None:
+    """As a ckpt whose cure has failed leaves them: the set is restored all the same."""
+    victim = case.start(program("memory/private"))
+    vdso = next(m for m in mappings(victim.pid) if m.path == "[vdso]")
+    with closing(Memory(victim.pid)) as memory:
+        used = vdso_used(memory, vdso.start)
+        assert 0 < used < vdso.end - vdso.start
+        end = vdso.start + used
+        memory.write(end, b"\xa5" * (vdso.end - end))
+    case.ckpt.dump(victim.pid, case.images).ok()
+    victim.await_gone([victim.pid])
+    case.ckpt.restore(case.images).ok()
+    victim.finish()
+
+
+def test_another_vdso(case: Case) -> None:
+    """A byte of the vdso itself is one too many."""
+    victim = case.start(program("memory/private"))
+    vdso = next(m for m in mappings(victim.pid) if m.path == "[vdso]")
+    with closing(Memory(victim.pid)) as memory:
+        last = vdso.start + vdso_used(memory, vdso.start) - 1
+        memory.write(last, bytes([memory.read(last, 1)[0] ^ 1]))
+    case.ckpt.dump(victim.pid, case.images).ok()
+    victim.await_gone([victim.pid])
+    case.ckpt.restore(case.images).failed(6, "vdso", "another kernel")

@@ -1,0 +1,28 @@
+"""Builds a large dictionary and prints a hash of all that is in it: a program for
+tests/programs/test_incremental_programs.py, which knows nothing of being dumped."""
+
+import hashlib
+
+NR_KEYS = 150_000
+NR_ROUNDS = 30
+
+
+def value_of(number: int) -> bytes:
+    digest = b"%d" % number
+    for _ in range(NR_ROUNDS):
+        digest = hashlib.sha256(digest).digest()
+    return digest
+
+
+def main() -> None:
+    found = {f"key {number}": [number, value_of(number)] for number in range(NR_KEYS)}
+    for number in range(0, NR_KEYS, 3):
+        del found[f"key {number}"]
+    total = hashlib.sha256()
+    for key in sorted(found):
+        total.update(repr((key, found[key])).encode())
+    print(len(found), total.hexdigest())
+
+
+if __name__ == "__main__":
+    main()
