@@ -92,6 +92,7 @@ uint64_t ckpt_extents_to_iovec(const struct ckpt_extent *extent, uint64_t nr, vo
 long ckpt_splice(int from, int to, uint64_t len, int sock)
 {
         uint64_t done = 0;
+        int answered = 0;
 
         while (done < len) {
                 struct pollfd waits[2] = {{.fd = from, .events = POLLIN},
@@ -112,8 +113,14 @@ long ckpt_splice(int from, int to, uint64_t len, int sock)
                         return -errno;
                 if (poll(waits, 2, -1) < 0 && errno != EINTR)
                         return -errno;
-                if (!waits[0].revents && waits[1].revents)
-                        break;
+                if (!waits[0].revents && waits[1].revents) {
+                        /* poll(2) looks at one after the other: bytes may have come to `from`
+                         * between its two looks. After the answer no more do. */
+                        if (answered)
+                                break;
+                        answered = 1;
+                        continue;
+                }
                 /* There is something to take: so `to` is a pipe that is full. */
                 if (waits[0].revents && poll(&full, 1, -1) < 0 && errno != EINTR)
                         return -errno;
