@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckpt.cli import values
+from ckpt.cli.features import CHECK
+from ckpt.cli.increment import DUMPS
 from ckpt.cli.option import Option
 
 if TYPE_CHECKING:
@@ -47,6 +49,9 @@ def spec_of_file(name: str) -> Spec:
         raise ValueError(f"it can't be read: {error.strerror}") from error
 
 
+JUDGED = (*DUMPS, *CHECK)
+ALL = (*JUDGED, "restore")
+
 CGROUPS = (
     Option(
         "manage-cgroups",
@@ -55,6 +60,7 @@ CGROUPS = (
         "are set in any case",
         arg="MODE",
         arg_optional=True,
+        verbs=ALL,
         parse=mode,
         initial="soft",
     ),
@@ -62,6 +68,7 @@ CGROUPS = (
         "cgroup-root",
         "dump: from which cgroup on all is recorded; restore: what stands in its place",
         arg="[CTRL:]DIR",
+        verbs=ALL,
         parse=root,
         repeat=True,
     ),
@@ -69,7 +76,7 @@ CGROUPS = (
         "cgroup-props",
         "which properties of cgroups are recorded",
         arg="YAML",
-        verbs=("dump",),
+        verbs=JUDGED,
         parse=spec,
         repeat=True,
     ),
@@ -77,7 +84,7 @@ CGROUPS = (
         "cgroup-props-file",
         "the same, from a file",
         arg="FILE",
-        verbs=("dump",),
+        verbs=JUDGED,
         parse=spec_of_file,
         repeat=True,
     ),
@@ -85,13 +92,14 @@ CGROUPS = (
         "cgroup-dump-controller",
         "record the cgroups of this controller only",
         arg="NAME",
-        verbs=("dump",),
+        verbs=JUDGED,
         repeat=True,
     ),
     Option(
         "cgroup-yard",
         "folder with one directory for each cgroup hierarchy, used in place of the mounts",
         arg="DIR",
+        verbs=ALL,
         parse=values.folder,
     ),
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from ckpt.cli.judged import judged_by
 from ckpt.cli.output import printable, show
-from ckpt.dump.options import DEFAULT_GHOST_LIMIT, DumpOptions
+from ckpt.dump.options import DumpOptions
 from ckpt.errors import RefusedError, UsageError
 
 if TYPE_CHECKING:
@@ -22,21 +23,7 @@ def run(args: Args) -> int:
     """0 if nothing is in the way, 3 if something is. Raises TargetError, KernelError."""
     if args.feature is not None:
         raise UsageError("asks of the kernel, not of a tree", resource="--feature")
-    options = DumpOptions(
-        tree=args.tree,
-        images_dir=args.images_dir,
-        work_dir=args.work_dir,
-        shell_job=args.shell_job,
-        file_locks=args.file_locks,
-        external=args.external,
-        force_irmap=args.force_irmap,
-        irmap_scan_path=args.irmap_scan_path,
-        skip_in_flight=args.skip_in_flight,
-        ghost_limit=DEFAULT_GHOST_LIMIT if args.ghost_limit is None else args.ghost_limit,
-        link_remap=args.link_remap,
-        tcp_established=args.tcp_established,
-        tcp_close=args.tcp_close,
-    )
+    options = DumpOptions(**judged_by(args))
     # Only now: what the orchestrators import takes longer than everything up to here.
     from ckpt.dump.survey import survey
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ckpt.cli.cgroups import dump_cgroups
 from ckpt.cli.connection import server_of, tls_of
+from ckpt.cli.judged import judged_by
 from ckpt.cli.output import show
 from ckpt.cli.stats import as_json, as_lines
-from ckpt.dump.options import DEFAULT_GHOST_LIMIT, DEFAULT_TIMEOUT_S, DumpOptions
+from ckpt.dump.options import DEFAULT_TIMEOUT_S, DumpOptions
 from ckpt.errors import UsageError
 from ckpt.kerndat.cpufeature import DEFAULT_CPU_CAP
 
@@ -58,27 +58,13 @@ def options_of(args: Args) -> DumpOptions:
     if args.tree is None:
         raise UsageError("the pid is missing", resource="dump", hint="ckpt dump -t PID")
     return DumpOptions(
-        tree=args.tree,
-        images_dir=args.images_dir,
-        work_dir=args.work_dir,
+        **judged_by(args),
         leave_running=args.leave_running,
         leave_stopped=args.leave_stopped,
-        shell_job=args.shell_job,
-        file_locks=args.file_locks,
-        external=args.external,
-        force_irmap=args.force_irmap,
-        irmap_scan_path=args.irmap_scan_path,
-        skip_in_flight=args.skip_in_flight,
-        link_remap=args.link_remap,
         file_validation=args.file_validation or "filesize",
-        ghost_limit=DEFAULT_GHOST_LIMIT if args.ghost_limit is None else args.ghost_limit,
-        ext_unix_sk=args.ext_unix_sk,
-        tcp_established=args.tcp_established,
-        tcp_close=args.tcp_close,
         network_lock=args.network_lock or "nftables",
         timeout_s=DEFAULT_TIMEOUT_S if args.timeout is None else args.timeout,
         cpu_cap=DEFAULT_CPU_CAP if args.cpu_cap is None else args.cpu_cap,
-        cgroups=dump_cgroups(args),
         checksums=args.checksums,
         prev_images_dir=args.prev_images_dir or "",
         track_mem=args.track_mem,

@@ -27,6 +27,8 @@ ALL = (
 DUMP = ("dump",)
 RESTORE = ("restore",)
 BOTH = ("dump", "restore")
+JUDGED = (*DUMPS, *CHECK)
+"""Who says what a dump would be refused for."""
 
 _accepted = partial(Option, status=Status.ACCEPTED)
 _refused = partial(Option, status=Status.REFUSED)
@@ -203,14 +205,14 @@ FILES = (
         "shell-job",
         "the tree is a job of a shell: its terminal and session are outside it",
         short="j",
-        verbs=(*BOTH, *CHECK),
+        verbs=(*JUDGED, *RESTORE),
         negatable=True,
     ),
     Option(
         "file-locks",
         "dump and restore file locks",
         short="l",
-        verbs=(*BOTH, *CHECK),
+        verbs=(*JUDGED, *RESTORE),
         negatable=True,
     ),
     Option(
@@ -218,7 +220,7 @@ FILES = (
         "what is outside the tree and stays there: file[MNT_ID:INODE], tty[RDEV:DEV], pidfd[PID], "
         "unix[INODE]",
         arg="RESOURCE",
-        verbs=(*BOTH, *CHECK),
+        verbs=(*JUDGED, *RESTORE),
         parse=values.external,
         repeat=True,
     ),
@@ -239,14 +241,14 @@ FILES = (
     Option(
         "link-remap",
         "give a deleted file that has other names another one, for the restore to find",
-        verbs=(*DUMP, *CHECK),
+        verbs=JUDGED,
         negatable=True,
     ),
     Option(
         "ghost-limit",
         "how much data a deleted file may have that is carried in the images (default 1M)",
         arg="SIZE",
-        verbs=(*DUMP, *CHECK),
+        verbs=JUDGED,
         parse=values.size,
     ),
     _accepted(
@@ -258,14 +260,14 @@ FILES = (
     Option(
         "force-irmap",
         "search for watched files by their inode numbers, don't ask the kernel for their paths",
-        verbs=(*DUMP, *CHECK),
+        verbs=JUDGED,
         negatable=True,
     ),
     Option(
         "irmap-scan-path",
         "where to search for watched files whose paths the kernel can't tell",
         arg="DIR",
-        verbs=(*DUMP, *CHECK),
+        verbs=JUDGED,
         repeat=True,
     ),
     Option(
@@ -292,19 +294,19 @@ SOCKETS = (
     Option(
         "tcp-established",
         "dump and restore TCP connections",
-        verbs=(*BOTH, *CHECK),
+        verbs=(*JUDGED, *RESTORE),
         negatable=True,
     ),
     Option(
         "tcp-close",
         "leave TCP connections out of the dump, or of what is restored: they come back closed",
-        verbs=(*BOTH, *CHECK),
+        verbs=(*JUDGED, *RESTORE),
         negatable=True,
     ),
     Option(
         "skip-in-flight",
         "leave out connections that no accept(2) has taken yet; they are lost",
-        verbs=(*DUMP, *CHECK),
+        verbs=JUDGED,
         negatable=True,
     ),
     Option(
@@ -321,6 +323,7 @@ SOCKETS = (
         short="x",
         arg="INODES",
         arg_optional=True,
+        verbs=(*JUDGED, *RESTORE),
         parse=values.inodes,
     ),
 )

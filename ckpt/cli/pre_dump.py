@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckpt.cli.connection import server_of, tls_of
+from ckpt.cli.judged import judged_by
 from ckpt.cli.output import show
 from ckpt.cli.stats import as_json, as_lines
 from ckpt.dump.options import DumpOptions
@@ -19,9 +20,7 @@ def run(args: Args) -> int:
     if args.tree is None:
         raise UsageError("the pid is missing", resource="pre-dump", hint="ckpt pre-dump -t PID")
     options = DumpOptions(
-        tree=args.tree,
-        images_dir=args.images_dir,
-        work_dir=args.work_dir,
+        **judged_by(args),
         checksums=args.checksums,
         prev_images_dir=args.prev_images_dir or "",
         track_mem=True,

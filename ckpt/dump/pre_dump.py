@@ -38,6 +38,7 @@ from ckpt.mem.extents import Extents
 from ckpt.mem.running import copy_running
 from ckpt.mem.tracking.contexts import has_io_contexts
 from ckpt.mem.vma import trackable
+from ckpt.ns.cgroup_dump import GroupsDump
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
 from ckpt.tracee.crossing import crossed
@@ -111,7 +112,8 @@ def pre_dump(options: DumpOptions, report: Report) -> DumpStats:
 
 def _warn_of_refusals(options: DumpOptions, report: Report, tracked: frozenset[int]) -> None:
     """What would keep the dump from being made, said while there is time to change it."""
-    for refusal in preflight(options, files_dump(options, report), tracked).refusals:
+    groups = GroupsDump.begin(options.cgroups)
+    for refusal in preflight(options, files_dump(options, report), tracked, groups).refusals:
         report.warn(f"a dump would be refused: {refusal}")
 
 

@@ -44,6 +44,7 @@ def survey(options: DumpOptions, report: Report) -> list[Refusal]:
     with files_dump(options, report) as files:
         groups = GroupsDump.begin(options.cgroups)
         found = [*preflight(options, files, tracked, groups).refusals, *root_obstacles(options)]
+        found += files.between()
     found += _between_tasks(options)
     return list(dict.fromkeys(found))
 

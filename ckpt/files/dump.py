@@ -83,6 +83,11 @@ class FilesDump:
             table = self._claimed(look_at_all(proc, None))
             return [*found, *self._terminal(proc), *self._obstacles(table)]
 
+    def between(self) -> list[Refusal]:
+        """After all preflights: what stands in the way between descriptors, as far as that can be
+        told of a running tree. For a survey; a dump asks when the tree stands."""
+        return [refusal for kind in self._kinds for refusal in kind.between()]
+
     def mapping_refusals(self, pid: int, mappings: Iterable[Mapping]) -> list[Refusal]:
         """As `preflight`, for the files behind mappings; those without a file are left out."""
         with ProcDir(pid) as proc:

@@ -98,6 +98,11 @@ class DumpKind(ABC):
         del d
         return None
 
+    def between(self) -> Iterable[Refusal]:
+        """What stands in the way between all that `obstacle` has seen of a running tree. It may
+        be wrong by the time of a dump, so only a survey asks."""
+        return ()
+
     @abstractmethod
     def hold(self, d: Descriptor, file_id: int) -> None:
         """Remember one description; `d` is the first descriptor that was found of it."""

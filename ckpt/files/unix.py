@@ -91,6 +91,7 @@ class UnixDump(DumpKind):
 
     def __init__(self, view: DumpView) -> None:
         super().__init__(view)
+        self._met: dict[int, Descriptor] = {}
         self._held: list[tuple[Descriptor, int]] = []
         self._sockets: list[_Socket] = []
         self._outside: dict[int, UnixInfo] = {}
@@ -111,7 +112,17 @@ class UnixDump(DumpKind):
             return Obstacle("it is of another network namespace, which is not restored yet")
         if info.type not in _KINDS:
             return Obstacle(f"a UNIX socket of type {info.type} is not restored yet")
+        self._met.setdefault(d.ino, d)
         return None
+
+    def between(self) -> Iterable[Refusal]:
+        told = unixdiag.ask(self._met) if self._met else {}
+        waiting = {ino: info for info in told.values() for ino in info.pending}
+        outside = self._peers_outside(told)
+        for ino, info in told.items():
+            if found := _apart(info, told, waiting, outside):
+                d = self._met[ino]
+                yield Refusal(d.pid, str(d), *found)
 
     def hold(self, d: Descriptor, file_id: int) -> None:
         self._held.append((d, file_id))

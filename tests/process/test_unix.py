@@ -114,6 +114,9 @@ def test_a_datagram_socket_with_a_peer_outside(case: Case) -> None:
         assert log.recv(100) == b"before"
         wait_until(victim.pid, lambda: processes.state(victim.pid) == "S")
         inode = os.fstat(log.fileno()).st_ino
+        asked = case.ckpt.run("check", "--tree", victim.pid)
+        assert asked.exit_code == 3 and f"unix[{inode}]" in asked.stdout, str(asked)
+        case.ckpt.run("check", "--tree", victim.pid, "--ext-unix-sk").ok()
         case.ckpt.dump(victim.pid, case.images).failed(3, f"unix[{inode}]", "--ext-unix-sk")
         case.dump_and_restore(victim, ["--ext-unix-sk"], ["--ext-unix-sk"], [])
         case.dump_and_restore(victim, ["--external", f"unix[{inode}]"], [], [])

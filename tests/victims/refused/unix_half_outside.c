@@ -1,5 +1,4 @@
 // refused: unix peer outside
-// unseen: unix peer outside
 /* A socket whose peer is held outside the tree: by a process that left it. */
 #include "victim.h"
 #include <sys/socket.h>

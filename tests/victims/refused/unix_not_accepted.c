@@ -1,5 +1,4 @@
 // refused: unix 1 connections
-// unseen: unix 1 connections
 /* A listening UNIX socket, where a connection of a process waits that has left the tree. */
 #include "victim.h"
 #include <sys/socket.h>
