@@ -21,7 +21,8 @@ from ckpt.cli.network import NETWORK, SERVER
 from ckpt.cli.option import Option, Status
 
 ALL = (
-    *("dump", "pre-dump", "restore", "page-server", "check", "show", "dedup", "cpuinfo"),
+    *("dump", "pre-dump", "restore", "page-server", "check", "show", "diff", "dedup"),
+    "cpuinfo",
     *("track", "untrack"),
 )
 DUMP = ("dump",)
@@ -83,7 +84,7 @@ COMMON = (
     Option(
         "json",
         "print the result as JSON",
-        verbs=(*DUMPS, "restore", *SERVER, "check", "show", "dedup", "track", "untrack"),
+        verbs=(*DUMPS, "restore", *SERVER, "check", "show", "diff", "dedup", "track", "untrack"),
         criu=False,
     ),
     _accepted(
@@ -171,7 +172,7 @@ TREE = (
     Option(
         "no-checksums",
         "neither write nor verify checksums",
-        verbs=(*DUMPS, "restore", *SERVER),
+        verbs=(*DUMPS, "restore", *SERVER, "diff"),
         dest="checksums",
         value=False,
         criu=False,

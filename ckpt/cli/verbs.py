@@ -96,6 +96,14 @@ VERBS = {
             operands=1,
         ),
         Verb(
+            "diff",
+            "ckpt.cli.diff",
+            "tell which mappings of two image sets differ, by how many pages",
+            "DIR DIR [--json]",
+            "  ckpt diff images/1 images/2\n  ckpt diff images/1 images/2 --json | jq .pages",
+            operands=2,
+        ),
+        Verb(
             "dedup",
             "ckpt.cli.dedup",
             "free pages of older sets that a newer one replaces",

@@ -44,6 +44,7 @@
 #include "running.h"
 #include "chain.h"
 #include "sockets.h"
+#include "compare.h"
 
 /* Result of a libc call in this room's convention. */
 static inline long ckpt_result(long result)
