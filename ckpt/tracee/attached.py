@@ -169,12 +169,17 @@ class Attached:
         return ended
 
     def _wait_for_sleepers(self, stops: _Stops) -> None:
-        """Let the others run until those that did not stand have stopped."""
+        """Let the others run until those that did not stand have stopped. However late it is, they
+        are given one look: a machine that itself stood still has not let them run."""
         sleepers = [tid for tid, kind, _ in stops if kind == StopKind.RUNNING]
+        looked = False
         while sleepers := [tid for tid in sleepers if self._sleeps(tid)]:
             left_s = self._until - time.monotonic()
             if left_s <= 0:
-                raise self._too_late(sleepers)
+                if looked:
+                    raise self._too_late(sleepers)
+                left_s = _LOOK_S
+            looked = True
             lib.ckpt_unstand(stops.raw, stops.nr)
             self.group_stop.clear()
             self.interrupted_at_ns = 0
