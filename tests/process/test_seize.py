@@ -69,10 +69,10 @@ def test_threads_stand_and_go_on(built: Path) -> None:
     """All threads are seen, leader first, standing; twice the same state; afterwards they run."""
     with started(*victim(built, "threads", "5")) as process:
         pid = process.pid
-        for tid in os.listdir(f"/proc/{pid}/task"):
-            wait_for_state(int(tid), "S")
         states = []
         for _ in range(2):
+            for tid in os.listdir(f"/proc/{pid}/task"):
+                wait_for_state(int(tid), "S")
             with seize(pid, deadline_s=DEADLINE_S) as tree:
                 task = tree.tasks[pid]
                 assert [task.threads[0].tid, len(task.threads)] == [pid, 5]
