@@ -54,7 +54,7 @@ NETWORK = (
     ),
     Option(
         "insecure",
-        "listen on any address without --tls: whoever reaches it can write the images",
+        "listen on any address without --tls: whoever reaches it can write or read the images",
         verbs=SERVER,
         criu=False,
     ),

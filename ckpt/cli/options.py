@@ -37,7 +37,6 @@ _refused = partial(Option, status=Status.REFUSED)
 _MOUNTS = "a foreign mount namespace is refused either way"
 _NO_MOUNTS = "mount namespaces are not restored yet"
 _NO_NET = "network namespaces are not restored yet"
-_NO_LAZY = "lazy restore is not there yet"
 
 COMMON = (
     Option("help", "show this text", short="h", verbs=ALL),
@@ -363,7 +362,12 @@ NAMESPACES = (
 
 MEMORY = (
     *INCREMENT,
-    _refused("lazy-pages", "memory on demand", why=_NO_LAZY),
+    Option(
+        "lazy-pages",
+        "serve the set in the folder of images to a lazy restore",
+        verbs=("page-server",),
+        negatable=True,
+    ),
 )
 
 GROUPS: dict[str, tuple[Option, ...]] = {

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from ckpt.cli.parser import Args
     from ckpt.images.pageserver.listen import ServerOptions
 
+    Ready = Callable[[tuple[str, int] | None], None]
+
 
 def run(args: Args) -> int:
-    """0 when a sender's images were committed, or what `serve` raises; with `--daemon` 0 once the
-    server listens."""
+    """0 when a sender's images were committed, or a client has all pages that it wants, or what
+    `serve` and `answer_clients` raise; with `--daemon` 0 once the server listens."""
     options = options_of(args)
     if not args.daemon:
         return _serve(args, options, lambda: None)
@@ -58,8 +60,6 @@ def options_of(args: Args) -> ServerOptions:
 
 
 def _serve(args: Args, options: ServerOptions, listening: Callable[[], None]) -> int:
-    from ckpt.images.pageserver.listen import serve
-
     actions = Actions(args.action_script, args.images_dir, args.report)
 
     def ready(where: tuple[str, int] | None) -> None:
@@ -73,10 +73,42 @@ def _serve(args: Args, options: ServerOptions, listening: Callable[[], None]) ->
             _write_status(args.status_fd)
         listening()
 
-    result = serve(options, args.report, ready)
+    figures = _answer(args, options, ready) if args.lazy_pages else _receive(args, options, ready)
     if args.json:
-        show(json.dumps({"images": result.nr_images, "bytes": result.nr_bytes}))
+        show(json.dumps(figures))
     return 0
+
+
+def _receive(args: Args, options: ServerOptions, ready: Ready) -> dict[str, int]:
+    from ckpt.images.pageserver.listen import serve
+
+    result = serve(options, args.report, ready)
+    return {"images": result.nr_images, "bytes": result.nr_bytes}
+
+
+def _answer(args: Args, options: ServerOptions, ready: Ready) -> dict[str, int]:
+    """Of `--lazy-pages`. All pages are verified before anybody can ask: one that was handed out
+    can't be taken back."""
+    from ckpt.images.chain import Chain
+    from ckpt.images.pageserver.listener import Listener
+    from ckpt.mem.answering import answer_clients, held_of_set
+    from ckpt.mem.resolve import resolve
+
+    if args.prev_images_dir or args.auto_dedup:
+        why = "a set that is served knows its parent itself"
+        raise UsageError("does not go with --prev-images-dir", resource="--lazy-pages", why=why)
+    with (
+        Chain(
+            args.images_dir, verify=options.checksums, pages_only=True, resolver=resolve
+        ) as chain,
+        Listener(options) as listener,
+    ):
+        if options.checksums:
+            chain.verify_pages().wait()
+        held = held_of_set(chain)
+        ready(listener.where)
+        done = answer_clients(listener, held, args.report)
+    return {"requests": done.nr_requests, "bytes": done.nr_bytes, "clients": done.nr_clients}
 
 
 def _as_json(where: tuple[str, int]) -> str:

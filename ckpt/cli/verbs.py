@@ -72,11 +72,12 @@ VERBS = {
         Verb(
             "page-server",
             "ckpt.cli.page_server",
-            "receive the pages of a dump over the network",
+            "receive the pages of a dump over the network, or serve them",
             "[-D DIR] [--address ADDR] [--port PORT] [options]",
             "  ckpt page-server -D images --port 4711\n"
             "  ckpt page-server -D images --address 10.0.0.2 --port 4711 --tls \\\n"
-            "      --tls-cacert ca.pem --tls-cert host.pem --tls-key host.key",
+            "      --tls-cacert ca.pem --tls-cert host.pem --tls-key host.key\n"
+            "  ckpt page-server --lazy-pages -D images --port 4711   # for a lazy restore",
             folders=True,
         ),
         Verb(

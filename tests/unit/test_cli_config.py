@@ -107,10 +107,10 @@ def test_a_named_one_must_be_there(tmp_path: Path) -> None:
 
 
 def test_options_of_other_verbs_are_no_matter(files: dict[str, Path]) -> None:
-    files["system"].write_text("restore-detached\ntcp-established\nlazy-pages\n")
+    files["system"].write_text("restore-detached\ntcp-established\nstream\n")
     args = settled(["check"], {}, files["system"])
     assert args.notes == []
-    with pytest.raises(UsageError, match="--lazy-pages"):
+    with pytest.raises(UsageError, match="--stream"):
         settled(["dump"], {}, files["system"])
 
 

@@ -45,6 +45,7 @@
 #include "chain.h"
 #include "sockets.h"
 #include "compare.h"
+#include "answer.h"
 
 /* Result of a libc call in this room's convention. */
 static inline long ckpt_result(long result)

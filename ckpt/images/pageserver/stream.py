@@ -37,6 +37,17 @@ class Stream:
     def fileno(self) -> int:
         return self._sock.fileno()
 
+    @property
+    def plain(self) -> socket.socket:
+        """The socket, of a stream without TLS."""
+        assert self._is_plain
+        return self._sock
+
+    @property
+    def secure(self) -> ssl.SSLSocket | None:
+        """The socket, of a stream with TLS."""
+        return None if self._is_plain else self._sock  # type: ignore[return-value]
+
     def receive(self, into: memoryview) -> int:
         """At least one byte; 0 at the end of the stream."""
         try:
