@@ -10,6 +10,7 @@
 /* A thread under a scheduling policy of its own, which its children have or are reset from. */
 #include "victim.h"
 #include <sched.h>
+#include <sys/resource.h>
 
 struct attributes {
         uint32_t size, policy;
@@ -57,7 +58,10 @@ int main(UNUSED int argc, char **argv)
                         wanted.policy = i;
         wanted.flags = strstr(argv[1], "reset") != NULL;
         wanted.priority = wanted.policy == 1 || wanted.policy == 2 ? 3 : 0;
-        wanted.nice = wanted.policy == 3 ? 7 : 0;
+        /* For idle ones the kernel takes no niceness: they keep what they have. */
+        wanted.nice = wanted.policy == 3   ? 7
+                      : wanted.policy == 5 ? getpriority(PRIO_PROCESS, 0)
+                                           : 0;
         if (wanted.policy == 6) {
                 wanted.runtime = 1000000;
                 wanted.deadline = 50000000;
