@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ckpt._native import check, lib
 from ckpt.errors import KernelError, TargetError
+from ckpt.procfs.reader import ProcDir
+from ckpt.procfs.stat import parse_stat
 from ckpt.report import Report
 
 if TYPE_CHECKING:
@@ -88,6 +90,18 @@ class DumpView:
         if not isinstance(found, wanted):
             raise TypeError(f"{wanted} is registered as {type(found)}")
         return found
+
+    def holds(self, number: int) -> bool:
+        """Whether this is the number of a task of the tree, or of one of its threads or zombies.
+        Children of the tree are in the tree."""
+        pids = self.pidfds
+        if number in pids or any(os.path.exists(f"/proc/{p}/task/{number}") for p in pids):  # noqa: PTH110
+            return True
+        try:
+            with ProcDir(number) as proc:
+                return parse_stat(proc.read("stat")).ppid in pids
+        except TargetError:
+            return False
 
     def next_id(self) -> int:
         """An id for an entry of files.img that no other has."""

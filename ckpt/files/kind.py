@@ -159,6 +159,11 @@ class RestoreKind(ABC):
     def take(self, file_id: int, message: Any) -> None:
         """Check one message by itself and keep it."""
 
+    def stage_of(self, file_id: int) -> Stage:
+        """When this description can be opened; known after `check_tree`."""
+        del file_id
+        return self.stage
+
     def prepare(self, wanted: Iterable[int]) -> None:
         """Check what must agree; `wanted` are the descriptions that tasks have."""
         del wanted

@@ -20,6 +20,7 @@ from ckpt.errors import Refusal
 from ckpt.files.descriptor import Descriptor
 from ckpt.files.kind import Obstacle
 from ckpt.files.memfd import MemfdDump
+from ckpt.files.procfile import PROC
 from ckpt.files.regular import RegularDump
 
 if TYPE_CHECKING:
@@ -127,7 +128,6 @@ def _by_link(proc: ProcDir, name: str) -> Descriptor:
     """What a descriptor opened by this link would look like, with flags 0."""
     link = os.fsdecode(proc.readlink(name))
     seen = proc.stat(name)
-    named, fs_type = _follow(link, seen)
     return Descriptor(
         pid=proc.pid,
         fd=-1,
@@ -144,8 +144,8 @@ def _by_link(proc: ProcDir, name: str) -> Descriptor:
         uid=seen.st_uid,
         gid=seen.st_gid,
         mnt_id=-1,
-        fs_type=fs_type,
-        named=named,
+        fs_type=PROC if link.startswith("/proc/") else 0,
+        named=_leads_to(link, seen),
         signum=0,
         owner=0,
         owner_type=0,
@@ -153,12 +153,12 @@ def _by_link(proc: ProcDir, name: str) -> Descriptor:
     )
 
 
-def _follow(link: str, seen: os.stat_result) -> tuple[bool, int]:
-    """Whether the path leads to that very file, and where it does the type of the file system."""
+def _leads_to(link: str, seen: os.stat_result) -> bool:
+    """Whether the path leads to that very file."""
     if not link.startswith("/"):
-        return False, 0
+        return False
     try:
         found = os.lstat(link)
     except OSError:
-        return False, 0
-    return (found.st_dev, found.st_ino) == (seen.st_dev, seen.st_ino), 0
+        return False
+    return (found.st_dev, found.st_ino) == (seen.st_dev, seen.st_ino)

@@ -25,12 +25,10 @@ import signal
 import struct
 from typing import TYPE_CHECKING, Any
 
-from ckpt.errors import ImageError, Refusal, RestoreError, TargetError
+from ckpt.errors import ImageError, Refusal, RestoreError
 from ckpt.files.anonymous import AnonymousDump, AnonymousRestore, made, value
 from ckpt.files.kind import FdType, Stage
 from ckpt.images.types import message_class
-from ckpt.procfs.reader import ProcDir
-from ckpt.procfs.stat import parse_stat
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
@@ -72,7 +70,7 @@ class PidfdDump(AnonymousDump):
                 status = _exit_status(self.view.duplicate(d))
                 if status is not None:
                     self._statuses[file_id] = status
-            elif external_name(pid) not in self.view.options.external and not self._inside(pid):
+            elif external_name(pid) not in self.view.options.external and not self.view.holds(pid):
                 yield Refusal(
                     d.pid,
                     str(d),
@@ -82,18 +80,6 @@ class PidfdDump(AnonymousDump):
 
     def _pid(self, d: Descriptor) -> int:
         return value(self.info(d), "Pid")
-
-    def _inside(self, pid: int) -> bool:
-        """Whether it is a task of the tree, one of its threads or zombies. Children of the tree
-        are in the tree."""
-        pids = self.view.pidfds
-        if pid in pids or any(os.path.exists(f"/proc/{p}/task/{pid}") for p in pids):  # noqa: PTH110
-            return True
-        try:
-            with ProcDir(pid) as proc:
-                return parse_stat(proc.read("stat")).ppid in pids
-        except TargetError:
-            return False
 
     def fill(self, message: Any, d: Descriptor, file_id: int) -> None:
         del file_id

@@ -11,12 +11,12 @@ magic numbers from include/uapi/linux/magic.h; Documentation/admin-guide/devices
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ckpt.files.kind import Obstacle
+from ckpt.files.procfile import tells_of_task
 
 if TYPE_CHECKING:
     from ckpt.files.descriptor import Descriptor
@@ -25,7 +25,7 @@ Lost = Callable[["Descriptor"], "Obstacle | None"]
 
 _CLOSE = "close it before the dump"
 _EXTERNAL = "--external 'file[{mnt_id:x}:{ino:x}]' and, at restore, --inherit-fd"
-_PROC, _NSFS = 0x9FA0, 0x6E736673
+_NSFS = 0x6E736673
 
 _ANONYMOUS = {
     "[userfaultfd]": ("a userfaultfd", "ckpt tracks memory with one itself, only one fits"),
@@ -99,7 +99,6 @@ _FILE_SYSTEMS = {
     0x74726163: "a file of tracefs, which is consumed by reading",
     0x50494446: "a pidfd",
 }
-_PROC_OF_A_TASK = re.compile(r"/proc/[0-9]+(/|$)|/[^\0]*/task/[0-9]+(/|$)")
 
 
 def unclaimed_obstacle(d: Descriptor) -> Obstacle:
@@ -132,8 +131,8 @@ def path_obstacle(d: Descriptor, lost: Lost | None = None) -> Obstacle | None:
     if d.deleted:
         if found := _deleted(d) or (lost or refuse_lost)(d):
             return found
-    elif d.fs_type == _PROC and _PROC_OF_A_TASK.match(d.link):
-        return Obstacle("a /proc file of a process is not restored yet", _CLOSE)
+    elif tells_of_task(d):
+        return Obstacle("a /proc file of a process is not restored as this yet")
     try:
         d.link.encode()
     except UnicodeEncodeError:

@@ -12,6 +12,9 @@ Of the devices only those that hold no state are known: null, zero, full, random
 it by --inherit-fd under that name and opens it anew with the flags of the target. A descriptor that
 --inherit-fd names by the path itself (without its first slash, CRIU's rule) is taken as it is.
 
+A file of /proc that tells of a task of the tree is opened when there are tasks
+(ckpt.files.procfile).
+
 Not kept: advice (posix_fadvise, write hints), who opened it (file systems that check a file's
 opener at each access, such as NFS, see the controller's credentials).
 """
@@ -23,20 +26,19 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ckpt.errors import ImageError, RestoreError
-from ckpt.files import ghost, links
+from ckpt.errors import ImageError, Refusal, RestoreError
+from ckpt.files import ghost, links, procfile
 from ckpt.files.buildid import LONGEST, build_id_of, from_words, to_words
 from ckpt.files.ghost import DEVICES, Ghosts, is_ghost
-from ckpt.files.kind import DumpKind, FdType, Obstacle, RestoreKind
+from ckpt.files.kind import DumpKind, FdType, Obstacle, RestoreKind, Stage
 from ckpt.files.links import Links, is_linked
 from ckpt.files.openflags import O_TMPFILE_ALONE, checked, open_as, shown
 from ckpt.files.refused import path_obstacle, refuse_lost
 from ckpt.files.remapped import Remapped
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
-    from ckpt.errors import Refusal
     from ckpt.files.descriptor import Descriptor
     from ckpt.files.restoring import RestoreView
 
@@ -65,6 +67,8 @@ class RegularDump(DumpKind):
     def obstacle(self, d: Descriptor) -> Obstacle | None:
         if self._external(d):
             return None
+        if procfile.tells_of_task(d):
+            return procfile.obstacle(d)
         return self.path_obstacle(d)
 
     def path_obstacle(self, d: Descriptor, source: str = "") -> Obstacle | None:
@@ -91,10 +95,24 @@ class RegularDump(DumpKind):
 
     def settle(self) -> Iterable[Refusal]:
         for d, file_id, source in self._held:
-            if is_ghost(d) and not self._external(d):
+            if self._external(d):
+                continue
+            if procfile.tells_of_task(d):
+                yield from self._of_strangers(d)
+            elif is_ghost(d):
                 yield from self._ghosts.take(d, file_id, source)
-            elif is_linked(d) and not self._external(d) and self.view.options.link_remap:
+            elif is_linked(d) and self.view.options.link_remap:
                 self.links.take(d, file_id, source)
+
+    def _of_strangers(self, d: Descriptor) -> Iterator[Refusal]:
+        number = procfile.task_of(d.link)
+        if number is not None and not self.view.holds(number):
+            yield Refusal(
+                d.pid,
+                str(d),
+                f"a /proc file of process {number}, which is outside the tree",
+                "close it before the dump",
+            )
 
     def entries(self) -> Iterator[Any]:
         for d, file_id, _ in self._held:
@@ -188,6 +206,7 @@ class RegularRestore(RestoreKind):
     def __init__(self, view: RestoreView) -> None:
         super().__init__(view)
         self.files: dict[int, PathFile] = {}
+        self._of_tasks: set[int] = set()
         self._remapped = Remapped(view)
 
     def take(self, file_id: int, message: Any) -> None:
@@ -216,6 +235,14 @@ class RegularRestore(RestoreKind):
     def prepare(self, wanted: Iterable[int]) -> None:
         del wanted
         self._remapped.prepare(self.files)
+
+    def check_tree(self, numbers: Container[int]) -> None:
+        for file_id, file in self.files.items():
+            if not file.external and procfile.task_of(file.path) in numbers:
+                self._of_tasks.add(file_id)
+
+    def stage_of(self, file_id: int) -> Stage:
+        return Stage.TASKS if file_id in self._of_tasks else self.stage
 
     def text(self, file_id: int) -> str:
         file = self.files[file_id]

@@ -115,7 +115,8 @@ class FilesRestore:
 
     def placements(self, pid: int, stage: Stage = Stage.FIRST) -> list[Placement]:
         """What a task's descriptor table is to hold of one stage, ascending."""
-        return [p for p in self._tables.get(pid, ()) if self._by_id[p.file_id].stage is stage]
+        table = self._tables.get(pid, ())
+        return [p for p in table if self._by_id[p.file_id].stage_of(p.file_id) is stage]
 
     def table(self, pid: int) -> Sequence[Placement]:
         """All placements of a task, of every stage, ascending."""
@@ -154,8 +155,8 @@ class FilesRestore:
     def _open(self, stage: Stage) -> None:
         try:
             for kind in self._kinds:
-                if kind.stage is stage:
-                    for file_id in self._wanted[kind]:
+                for file_id in self._wanted[kind]:
+                    if kind.stage_of(file_id) is stage:
                         self._lfds[file_id] = kind.open(file_id)
         except OSError as error:
             self.close()

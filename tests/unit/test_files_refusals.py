@@ -79,8 +79,14 @@ REFUSED = {
         "os.open(F, os.O_CREAT); os.link(F, F + 'x'); open(F + 'y', 'w'); os.rename(F + 'y', F)",
         "it was removed, but has other names (--link-remap",
     ),
-    "own status": ("os.open('/proc/self/status', os.O_RDONLY)", "a /proc file of a process"),
-    "own directory": ("os.open('/proc/self', os.O_RDONLY)", "a /proc file of a process"),
+    "own descriptor": (
+        "os.open('/proc/self/fdinfo/0', os.O_RDONLY)",
+        "it tells of a descriptor",
+    ),
+    "status of a stranger": (
+        "os.open('/proc/1/status', os.O_RDONLY)",
+        "a /proc file of process 1, which is outside the tree",
+    ),
     "huge memfd": ("os.memfd_create('m', os.MFD_HUGETLB)", "a memfd of huge pages"),
     "packets": ("os.pipe2(os.O_DIRECT)[1]", "packet mode"),
     "signals to others": (

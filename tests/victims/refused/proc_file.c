@@ -1,10 +1,10 @@
-// refused: /proc/
-/* An open file of /proc that means this very process. */
+// refused: fdinfo "tells of a descriptor"
+/* An open file of /proc that tells of a descriptor. */
 #include "victim.h"
 
 int main(void)
 {
-        CALL(open("/proc/self/status", O_RDONLY));
+        CALL(open("/proc/self/fdinfo/0", O_RDONLY));
         ready_and_wait();
         pass();
 }
