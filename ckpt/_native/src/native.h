@@ -46,6 +46,7 @@
 #include "sockets.h"
 #include "compare.h"
 #include "answer.h"
+#include "lazy.h"
 
 /* Result of a libc call in this room's convention. */
 static inline long ckpt_result(long result)

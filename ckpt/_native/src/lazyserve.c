@@ -1,0 +1,498 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "native.h"
+
+#include "lazyfill.h"
+#include "lazystate.h"
+#include "source.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+        NEAR_MIN = 16,  /* pages: 64 KiB */
+        NEAR_MAX = 512, /* 2 MiB */
+        AT_ONCE = 32,   /* 128 KiB: how long a fault may wait for what is under way */
+        ASK_MAX = 64,
+        WINDOW = 1024, /* pages asked of streams that nobody waits for yet */
+        NR_ASKED = 4096,
+        SILENCE_S = 60,
+        NAP_MS = 1000,
+        BUSY_MS = 1,
+};
+
+/* A question to a stream that is not answered yet. */
+struct asked {
+        uint64_t space;
+        struct lazy_piece piece;
+};
+
+struct server {
+        const struct ckpt_lazy_job *job;
+        struct ckpt_lazy_told *told;
+        struct lazy_state state;
+        struct lazy_file *files;
+        struct lazy_stream **streams; /* by source; sources of one socket have the same */
+        struct asked asked[NR_ASKED];
+        uint64_t nr_asked, first_asked, pages_asked;
+        uint64_t near; /* space of the last fault */
+        uint64_t sweep;
+        uint64_t first;
+        time_t heard;
+        struct pollfd *polls;
+        uint64_t room;
+};
+
+static time_t now_s(void)
+{
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return now.tv_sec;
+}
+
+/* The source can't give what is asked for, or the target not take it: note which, and why. */
+static long lost(struct server *s, uint64_t space, const struct lazy_piece *piece, long err)
+{
+        s->told->error_space = (int32_t)space;
+        s->told->error_source = piece->source;
+        s->told->error_at = piece->at;
+        return err;
+}
+
+static struct lazy_space *space_at(struct server *s, uint64_t space)
+{
+        return &s->state.spaces[space];
+}
+
+/* Put pages into their places. *done: how many are dealt with. */
+static long fill(struct server *s, uint64_t space, const struct lazy_piece *piece,
+                 const void *pages, uint64_t *done)
+{
+        struct lazy_space *to = space_at(s, space);
+        struct lazy_filled filled = {0};
+        long got = lazy_fill(to->uffd, piece->addr, pages, piece->nr_pages,
+                             to->flags & CKPT_LAZY_TRACKED, &filled);
+
+        *done = got > 0 ? (uint64_t)got : 0;
+        if (got == -ESRCH) {
+                /* The process has ended, or called exec. */
+                s->told->nr_gone += lazy_space_drop(to, 0, ~0ULL);
+                *done = piece->nr_pages;
+                return 0;
+        }
+        if (got < 0)
+                return lost(s, space, piece, got);
+        lazy_space_drop(to, piece->addr, piece->addr + *done * LAZY_PAGE);
+        s->told->nr_copied += filled.copied;
+        s->told->nr_there += filled.there;
+        s->told->nr_gone += filled.gone;
+        return 0;
+}
+
+static long ask(struct server *s, uint64_t space, const struct lazy_piece *piece, int urgent)
+{
+        const struct ckpt_lazy_source *source = &s->job->sources[piece->source];
+        struct lazy_want want = {
+            .image = source->image, .at = piece->at, .nr_pages = piece->nr_pages, .urgent = urgent};
+        long err;
+
+        if (s->nr_asked == NR_ASKED)
+                return -EAGAIN;
+        err = lazy_stream_ask(s->streams[piece->source], &want);
+        if (err == -EAGAIN)
+                return err;
+        if (err)
+                return lost(s, space, piece, err);
+        if (!s->nr_asked)
+                s->heard = now_s();
+        s->asked[(s->first_asked + s->nr_asked++) % NR_ASKED] =
+            (struct asked){.space = space, .piece = *piece};
+        s->pages_asked += piece->nr_pages;
+        lazy_space_ask(space_at(s, space), piece->addr, piece->addr + piece->nr_pages * LAZY_PAGE,
+                       1);
+        return 0;
+}
+
+/* Bring a piece: at once from a file. *done: whether it made anything happen. */
+static long bring(struct server *s, uint64_t space, const struct lazy_piece *piece, int urgent,
+                  uint64_t *done)
+{
+        const struct ckpt_lazy_source *source = &s->job->sources[piece->source];
+        const void *pages;
+        long err;
+
+        *done = 0;
+        if (source->kind == CKPT_LAZY_STREAM) {
+                err = ask(s, space, piece, urgent);
+                *done = err ? 0 : piece->nr_pages;
+                return err == -EAGAIN ? 0 : err;
+        }
+        err = lazy_file_pages(source, &s->files[piece->source], piece->at,
+                              piece->nr_pages * LAZY_PAGE, &pages);
+        return err ? lost(s, space, piece, err) : fill(s, space, piece, pages, done);
+}
+
+/* ---- faults */
+
+static void record(struct server *s, const struct lazy_piece *piece, uint64_t nr_pages)
+{
+        if (s->told->nr_records == s->job->nr_records_max)
+                return;
+        s->job->records[s->told->nr_records] =
+            (struct ckpt_lazy_run){.start = piece->addr,
+                                   .end = piece->addr + nr_pages * LAZY_PAGE,
+                                   .source = piece->source,
+                                   .at = piece->at};
+        __atomic_add_fetch(&s->told->nr_records, 1, __ATOMIC_SEQ_CST);
+}
+
+/* What comes next around a fault at `addr`: more each time that faults go on where the last
+ * neighbours ended. */
+static void widen(struct server *s, uint64_t space, uint64_t addr)
+{
+        struct lazy_space *of = space_at(s, space);
+        int on = of->near_end && addr >= of->near_end && addr - of->near_end < 2 * LAZY_PAGE;
+
+        of->grow = on ? 2 * of->grow : NEAR_MIN;
+        if (of->grow > NEAR_MAX)
+                of->grow = NEAR_MAX;
+        of->near = on ? addr : addr & ~(NEAR_MIN * LAZY_PAGE - 1);
+        of->near_end = of->near + of->grow * LAZY_PAGE;
+        s->near = space;
+}
+
+/* A page that the images don't have: zeros, as it was. */
+static long fill_hole(struct server *s, uint64_t space, uint64_t addr, int writes)
+{
+        static const char zeros[LAZY_PAGE];
+        struct lazy_space *of = space_at(s, space);
+        struct lazy_filled filled = {0};
+        long got = lazy_fill(of->uffd, addr, writes ? zeros : NULL, 1, 0, &filled);
+
+        s->told->nr_holes++;
+        if (got == 0)
+                lazy_wake(of->uffd, addr);
+        if (got == -ESRCH) {
+                s->told->nr_gone += lazy_space_drop(of, 0, ~0ULL);
+                return 0;
+        }
+        return got < 0 ? lost(s, space, &(struct lazy_piece){.addr = addr}, got) : 0;
+}
+
+static long serve_fault(struct server *s, uint64_t space, const struct uffd_msg *message)
+{
+        struct lazy_space *of = space_at(s, space);
+        uint64_t addr = message->arg.pagefault.address & ~(LAZY_PAGE - 1), done;
+        uint64_t flags = message->arg.pagefault.flags;
+        struct lazy_piece piece;
+        long err;
+
+        if (flags & UFFD_PAGEFAULT_FLAG_WP)
+                return lazy_unprotect(of->uffd, addr);
+        if (!lazy_space_has(of, addr))
+                return fill_hole(s, space, addr, flags & UFFD_PAGEFAULT_FLAG_WRITE);
+        s->told->nr_faults++;
+        widen(s, space, addr);
+        lazy_space_next(of, addr, addr + LAZY_PAGE, 1, 1, &piece);
+        record(s, &piece, (of->near_end - addr) / LAZY_PAGE);
+        if (!lazy_space_next(of, addr, addr + LAZY_PAGE, 1, 0, &piece))
+                return 0; /* it was asked for: the answer wakes */
+        err = bring(s, space, &piece, 1, &done);
+        if (!err && !done)
+                lazy_wake(of->uffd, addr); /* it faults again, after the events */
+        return err;
+}
+
+static long serve_space(struct server *s, uint64_t space)
+{
+        struct uffd_msg *faults;
+        long nr = lazy_state_read(&s->state, space, &faults), err = 0;
+
+        if (nr < 0)
+                return lost(s, space, &(struct lazy_piece){0}, nr);
+        for (long i = 0; !err && i < nr; i++)
+                err = serve_fault(s, space, &faults[i]);
+        return err;
+}
+
+/* ---- streams */
+
+/* An answer belongs to the first question; what has moved meanwhile is asked for again. */
+static long take(struct server *s, const struct lazy_got *got)
+{
+        struct asked *first = &s->asked[s->first_asked];
+        struct lazy_piece piece = first->piece;
+        uint64_t space = first->space, nr = got->nr_pages, done = 0, fits;
+        struct lazy_space *to = space_at(s, space);
+
+        if (!s->nr_asked || got->image != s->job->sources[piece.source].image ||
+            got->at != piece.at || !nr || nr > piece.nr_pages)
+                return lost(s, space, &piece, -EBADMSG);
+        s->heard = now_s();
+        s->pages_asked -= nr;
+        lazy_space_ask(to, piece.addr, piece.addr + nr * LAZY_PAGE, 0);
+        if (nr == piece.nr_pages) {
+                s->first_asked = (s->first_asked + 1) % NR_ASKED;
+                s->nr_asked--;
+        } else {
+                first->piece.addr += nr * LAZY_PAGE;
+                first->piece.at += nr * LAZY_PAGE;
+                first->piece.nr_pages -= nr;
+        }
+        while (done < nr) {
+                struct lazy_piece part = piece;
+                uint64_t filled;
+                long err;
+
+                part.addr += done * LAZY_PAGE;
+                part.at += done * LAZY_PAGE;
+                fits = lazy_space_matches(to, part.addr, nr - done, part.source, part.at);
+                part.nr_pages = fits;
+                if (!fits) {
+                        done++;
+                        continue;
+                }
+                err =
+                    fill(s, space, &part,
+                         got->pages ? (const char *)got->pages + done * LAZY_PAGE : NULL, &filled);
+                if (err)
+                        return err;
+                if (!filled)
+                        break; /* events first: asked for again */
+                done += filled;
+        }
+        if (done < nr && to->uffd >= 0)
+                lazy_wake_all(to->uffd);
+        return 0;
+}
+
+static long serve_stream(struct server *s, uint64_t source)
+{
+        struct lazy_got got;
+        long err;
+
+        while ((err = lazy_stream_next(s->streams[source], &got)) > 0) {
+                err = take(s, &got);
+                if (err)
+                        return err;
+        }
+        return err ? lost(s, 0, &(struct lazy_piece){.source = source}, err) : 0;
+}
+
+/* ---- what nobody waits for yet */
+
+static int bring_near(struct server *s, struct lazy_piece *piece, uint64_t *space)
+{
+        struct lazy_space *of;
+
+        if (s->near >= s->state.nr_spaces)
+                return 0;
+        of = space_at(s, s->near);
+        *space = s->near;
+        if (of->near < of->near_end &&
+            lazy_space_next(of, of->near, of->near_end, AT_ONCE, 0, piece)) {
+                of->near = piece->addr + piece->nr_pages * LAZY_PAGE;
+                return 1;
+        }
+        of->near = of->near_end;
+        return 0;
+}
+
+static int bring_first(struct server *s, struct lazy_piece *piece, uint64_t *space)
+{
+        for (; s->first < s->job->nr_first; s->first++) {
+                const struct ckpt_lazy_first *first = &s->job->first[s->first];
+
+                *space = first->space;
+                if (first->space < s->state.nr_spaces &&
+                    lazy_space_next(space_at(s, first->space), first->start, first->end, ASK_MAX, 0,
+                                    piece))
+                        return 1;
+        }
+        return 0;
+}
+
+static int bring_rest(struct server *s, struct lazy_piece *piece, uint64_t *space)
+{
+        for (uint64_t n = 0; n < s->state.nr_spaces; n++, s->sweep++) {
+                *space = s->sweep % s->state.nr_spaces;
+                if (space_at(s, *space)->nr_left &&
+                    lazy_space_sweep(space_at(s, *space), AT_ONCE, piece))
+                        return 1;
+        }
+        return 0;
+}
+
+/* One piece; *nap_ms: how long to wait for what happens meanwhile. A target that changes its
+ * mappings takes no pages until it has been scheduled after its event was read. */
+static long step(struct server *s, int *nap_ms)
+{
+        struct lazy_piece piece;
+        uint64_t space, done;
+        long err;
+
+        *nap_ms = NAP_MS;
+        if (s->pages_asked >= WINDOW)
+                return 0;
+        if (!bring_near(s, &piece, &space) && !bring_first(s, &piece, &space) &&
+            !bring_rest(s, &piece, &space))
+                return 0;
+        err = bring(s, space, &piece, 0, &done);
+        *nap_ms = done ? 0 : BUSY_MS;
+        return err;
+}
+
+/* ---- the loop */
+
+static int is_first_of(const struct server *s, uint64_t source)
+{
+        for (uint64_t i = 0; i < source; i++)
+                if (s->streams[i] == s->streams[source])
+                        return 0;
+        return s->streams[source] != NULL;
+}
+
+static long prepare_polls(struct server *s, uint64_t *nr)
+{
+        uint64_t wanted = s->state.nr_spaces + s->job->nr_sources;
+
+        if (s->room < wanted) {
+                free(s->polls);
+                s->polls = malloc(2 * wanted * sizeof(*s->polls));
+                s->room = s->polls ? 2 * wanted : 0;
+                if (!s->polls)
+                        return -ENOMEM;
+        }
+        *nr = wanted;
+        for (uint64_t i = 0; i < s->state.nr_spaces; i++)
+                s->polls[i] = (struct pollfd){.fd = space_at(s, i)->uffd, .events = POLLIN};
+        for (uint64_t i = 0; i < s->job->nr_sources; i++) {
+                int lfd = is_first_of(s, i) ? s->job->sources[i].lfd : -1;
+
+                s->polls[s->state.nr_spaces + i] = (struct pollfd){
+                    .fd = lfd, .events = lfd < 0 ? 0 : lazy_stream_events(s->streams[i])};
+        }
+        return 0;
+}
+
+/* Everything that has come: first what the targets say, then answers. */
+static long serve_ready(struct server *s, uint64_t nr_spaces)
+{
+        long err = 0;
+
+        for (uint64_t i = 0; !err && i < nr_spaces; i++)
+                if (s->polls[i].fd >= 0 && s->polls[i].revents & POLLIN)
+                        err = serve_space(s, i);
+        for (uint64_t i = 0; !err && i < s->job->nr_sources; i++)
+                if (s->polls[nr_spaces + i].fd >= 0 && s->polls[nr_spaces + i].revents)
+                        err = serve_stream(s, i);
+        return err;
+}
+
+/* Let go of those of whom nothing is missing, but for those that stay tracked. */
+static void let_go(struct server *s)
+{
+        for (uint64_t i = 0; i < s->state.nr_spaces; i++) {
+                const struct lazy_space *space = space_at(s, i);
+
+                if (space->uffd >= 0 && !space->nr_left &&
+                    (space->flags & CKPT_LAZY_BORN || !(space->flags & CKPT_LAZY_TRACKED)))
+                        lazy_state_close(&s->state, i);
+        }
+}
+
+static long loop(struct server *s)
+{
+        uint64_t nr, nr_spaces;
+        int nap_ms = 0;
+
+        for (;;) {
+                long err = prepare_polls(s, &nr);
+
+                nr_spaces = s->state.nr_spaces;
+                if (!err && poll(s->polls, nr, nap_ms) < 0 && errno != EINTR)
+                        err = -errno;
+                if (!err)
+                        err = serve_ready(s, nr_spaces);
+                if (!err)
+                        err = step(s, &nap_ms);
+                if (err)
+                        return err;
+                let_go(s);
+                s->told->nr_left = lazy_state_left(&s->state);
+                s->told->nr_spaces = s->state.nr_spaces;
+                if (!s->told->nr_left || s->told->stop)
+                        return 0;
+                if (s->nr_asked && now_s() - s->heard > SILENCE_S)
+                        return lost(s, s->asked[s->first_asked].space,
+                                    &s->asked[s->first_asked].piece, -ETIMEDOUT);
+        }
+}
+
+static long open_sources(struct server *s)
+{
+        const struct ckpt_lazy_source *sources = s->job->sources;
+        long err = 0;
+
+        s->files = calloc(s->job->nr_sources + 1, sizeof(*s->files));
+        s->streams = calloc(s->job->nr_sources + 1, sizeof(struct lazy_stream *));
+        if (!s->files || !s->streams)
+                return -ENOMEM;
+        for (uint64_t i = 0; !err && i < s->job->nr_sources; i++) {
+                for (uint64_t n = 0; n < i; n++)
+                        if (sources[i].kind == CKPT_LAZY_STREAM && sources[n].lfd == sources[i].lfd)
+                                s->streams[i] = s->streams[n];
+                if (sources[i].kind == CKPT_LAZY_FILE)
+                        err = lazy_file_open(&sources[i], &s->files[i]);
+                else if (!s->streams[i])
+                        err = lazy_stream_open(sources[i].lfd, &s->streams[i]);
+                if (err)
+                        s->told->error_source = i;
+        }
+        return err;
+}
+
+/* Stop everybody whose pages will not come. Where the holder is gone we are the last who has the
+ * userfaultfds: stay until they have ended. */
+static void give_up(struct server *s, pid_t holder)
+{
+        struct pollfd wait = {.fd = -1, .events = POLLIN};
+
+        for (uint64_t i = 0; i < s->state.nr_spaces; i++)
+                if (space_at(s, i)->pidfd >= 0)
+                        syscall(__NR_pidfd_send_signal, space_at(s, i)->pidfd, SIGSTOP, NULL, 0);
+        for (uint64_t i = 0; getppid() != holder && i < s->state.nr_spaces; i++) {
+                wait.fd = space_at(s, i)->pidfd;
+                while (wait.fd >= 0 && poll(&wait, 1, -1) < 0 && errno == EINTR)
+                        ;
+        }
+}
+
+long ckpt_lazy_serve(const struct ckpt_lazy_job *job)
+{
+        static struct server s;
+        pid_t holder = getppid();
+        long err;
+
+        s = (struct server){.job = job, .told = job->told};
+        err = lazy_state_load(&s.state, job);
+        if (!err)
+                err = open_sources(&s);
+        for (uint64_t i = 0; !err && i < s.state.nr_spaces; i++)
+                if (space_at(&s, i)->uffd >= 0)
+                        lazy_wake_all(space_at(&s, i)->uffd);
+        if (!err)
+                err = loop(&s);
+        if (err) {
+                give_up(&s, holder);
+                s.told->error = -err;
+                return err;
+        }
+        for (uint64_t i = 0; i < job->nr_sources; i++)
+                if (is_first_of(&s, i))
+                        lazy_stream_bye(s.streams[i]);
+        return 0;
+}
