@@ -1,9 +1,9 @@
-"""Sockets of IPv4 and IPv6: TCP, UDP and UDP-Lite, on the way into the images.
+"""Sockets of IPv4 and IPv6: TCP, UDP and UDP-Lite, raw ones and those of ping, into the images.
 
 A TCP socket is listening, or closed: unbound, bound, or one whose connection is over. Connections
 are those of ckpt.files.tcp. A UDP socket is unbound, bound or connected; datagrams that wait to be
 read are lost, which UDP allows (CRIU drops them as well; a warning says so), and one that collects
-a datagram with MSG_MORE or UDP_CORK is refused.
+a datagram with MSG_MORE or UDP_CORK is refused. Raw sockets and those of ping are as those of UDP.
 
 What a running target shows is sock_diag's, asked once; what counts is asked of duplicates while it
 stands. Refused besides: sockets of another network namespace, upper protocols (TLS), tunnels.
@@ -13,30 +13,28 @@ Source: ip(7), tcp(7), udp(7), sock_diag(7); inet_sk_entry of CRIU.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import select
 import socket
-import stat
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import Refusal
-from ckpt.files import inetaddr, inetopts, sk_opts, sockdiag
+from ckpt.files import inetaddr, inetopts, multicast, sk_opts, sockdiag, sockextra
+from ckpt.files.inetaddr import Address
 from ckpt.files.kind import DumpKind, FdType, Obstacle
 from ckpt.files.netlock import Connection
 from ckpt.files.tcp import TcpConnections
 from ckpt.files.tcprepair import STATES
+from ckpt.procfs.rawsock import RawSocket, parse_raw_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ckpt.files.descriptor import Descriptor
     from ckpt.files.dumping import DumpView
-    from ckpt.files.inetaddr import Address
 
 
 class State(IntEnum):
@@ -65,7 +63,9 @@ class Sort(NamedTuple):
 
 
 _V4, _V6 = int(socket.AF_INET), int(socket.AF_INET6)
-_STREAM, _DGRAM = int(socket.SOCK_STREAM), int(socket.SOCK_DGRAM)
+_STREAM, _DGRAM, _RAW = (
+    int(kind) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM, socket.SOCK_RAW)
+)
 SORTS = {
     b"TCP": Sort(_V4, _STREAM, socket.IPPROTO_TCP),
     b"TCPv6": Sort(_V6, _STREAM, socket.IPPROTO_TCP),
@@ -73,10 +73,17 @@ SORTS = {
     b"UDPv6": Sort(_V6, _DGRAM, socket.IPPROTO_UDP),
     b"UDP-Lite": Sort(_V4, _DGRAM, inetopts.UDP_LITE),
     b"UDPLITEv6": Sort(_V6, _DGRAM, inetopts.UDP_LITE),
+    b"PING": Sort(_V4, _DGRAM, socket.IPPROTO_ICMP),
+    b"PINGv6": Sort(_V6, _DGRAM, socket.IPPROTO_ICMPV6),
+    b"RAW": Sort(_V4, _RAW, 0),
+    b"RAWv6": Sort(_V6, _RAW, 0),
 }
-"""By the name that sockfs tells."""
+"""By the name that sockfs tells. Which protocol a raw socket has, only itself does."""
+_TOLD = (socket.IPPROTO_UDP, inetopts.UDP_LITE)
+"""Datagrams that sock_diag knows everywhere."""
+_NEW = RawSocket(State.CLOSE, "", 0, 0)
 
-_SIOCGSKNS, _TCP_ULP, _UDP_ENCAP = 0x894C, 31, 100
+_TCP_ULP, _UDP_ENCAP = 31, 100
 _MSG_PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 
 
@@ -95,17 +102,12 @@ class Held:
     opts: sk_opts.SkOpts | None = None
     ip: dict[str, int] | None = None
     others: dict[inetopts.Key, bytes] | None = None
+    memberships: list[multicast.Membership] = field(default_factory=list)
 
 
 def sort_of(d: Descriptor) -> Sort | None:
     """Told by an extended attribute of sockfs, for which nothing is opened."""
-    if d.format != stat.S_IFSOCK or d.flags & os.O_PATH:
-        return None
-    try:
-        name = os.getxattr(f"/proc/{d.pid}/fd/{d.fd}", "system.sockprotoname")
-    except OSError:
-        return None
-    return SORTS.get(name.rstrip(b"\0"))
+    return SORTS.get(sockextra.proto_name(d))
 
 
 class InetDump(DumpKind):
@@ -116,6 +118,8 @@ class InetDump(DumpKind):
         self.held: list[Held] = []
         self._seen: dict[Sort, dict[int, sockdiag.Diag]] = {}
         self._seen_connected = False
+        self._groups: list[multicast.Group] = []
+        self._raw: dict[str, dict[int, RawSocket]] = {}
         self._connections = TcpConnections(view.options.network_lock, view.report)
 
     def claims(self, d: Descriptor) -> bool:
@@ -165,10 +169,15 @@ class InetDump(DumpKind):
         self.held.append(Held(d, file_id, sort))
 
     def settle(self) -> Iterable[Refusal]:
-        datagrams = {h.sort for h in self.held if h.sort.kind == _DGRAM}
+        datagrams = {h.sort for h in self.held if h.sort.proto in _TOLD}
+        self._groups = multicast.joined() if self.held else []
         diags = {sort: sockdiag.look(sort.family, sort.proto) for sort in datagrams}
         for held in self.held:
             lfd = self.view.duplicate(held.d)
+            if held.sort.kind == _RAW:
+                with sk_opts.borrowed(lfd, *held.sort) as sock:
+                    proto = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL)
+                held.sort = held.sort._replace(proto=proto)
             with sk_opts.borrowed(lfd, *held.sort) as sock:
                 try:
                     obstacle = self._look(held, sock, diags.get(held.sort, {}))
@@ -177,6 +186,13 @@ class InetDump(DumpKind):
             if obstacle:
                 yield Refusal(held.d.pid, str(held.d), obstacle.why, obstacle.hint)
         yield from self._settle_connections()
+
+    def _untold(self, sort: Sort) -> dict[int, RawSocket]:
+        name = "raw" if sort.kind == _RAW else "icmp"
+        name += "6" if sort.family == _V6 else ""
+        if name not in self._raw:
+            self._raw[name] = parse_raw_sockets(Path("/proc/net", name).read_bytes())
+        return self._raw[name]
 
     def _settle_connections(self) -> Iterator[Refusal]:
         connected = [h for h in self.held if h.sort.kind == _STREAM and h.state in STATES and h.dst]
@@ -197,15 +213,20 @@ class InetDump(DumpKind):
     def _look(
         self, held: Held, sock: socket.socket, diags: dict[int, sockdiag.Diag]
     ) -> Obstacle | None:
-        found = _foreign(sock)
+        found = sockextra.foreign(sock)
         if found:
             return found
         held.opts, held.ip = sk_opts.ask(sock), inetopts.ask_ip(sock)
         held.others = inetopts.ask(sock)
         held.src = inetaddr.of_call(sock.getsockname())
-        if held.sort.kind == _DGRAM:
+        if held.sort.kind != _STREAM:
+            held.memberships = multicast.ask(sock, self._groups)
+        if held.sort.proto in _TOLD:
             return self._look_datagram(held, sock, diags.get(held.d.ino))
-        return self._look_tcp(held, sock)
+        if held.sort.kind == _STREAM:
+            return self._look_tcp(held, sock)
+        self._look_untold(held, sock, self._untold(held.sort))
+        return None
 
     def _look_datagram(
         self, held: Held, sock: socket.socket, diag: sockdiag.Diag | None
@@ -221,10 +242,28 @@ class InetDump(DumpKind):
             # What is on its way through a device is counted as well.
             return Obstacle("it holds datagrams that are not sent (UDP_CORK, MSG_MORE)")
         if diag.rqueue:
-            self.view.report.warn(
-                f"pid {held.d.pid}: {held.d}: datagrams that were not read yet are lost"
-            )
+            self._warn_of_loss(held)
         return None
+
+    def _look_untold(self, held: Held, sock: socket.socket, told: dict[int, RawSocket]) -> None:
+        """A raw socket or one of ping, which is listed unless it was never bound. That only sending
+        is shut down nobody tells."""
+        seen = told.get(held.d.ino, _NEW)
+        held.state = State.ESTABLISHED if seen.state == State.ESTABLISHED else State.CLOSE
+        if held.state == State.ESTABLISHED:
+            held.dst = Address(seen.host, seen.port)
+        poll = select.poll()
+        poll.register(sock, select.POLLRDHUP)
+        events = dict(poll.poll(0)).get(sock.fileno(), 0)
+        if events & (select.POLLHUP | select.POLLRDHUP):
+            held.shutdown = 3 if events & select.POLLHUP else 1
+        if seen.rqueue:
+            self._warn_of_loss(held)
+
+    def _warn_of_loss(self, held: Held) -> None:
+        self.view.report.warn(
+            f"pid {held.d.pid}: {held.d}: datagrams that were not read yet are lost"
+        )
 
     def _look_tcp(self, held: Held, sock: socket.socket) -> Obstacle | None:
         if sock.getsockopt(socket.IPPROTO_TCP, _TCP_ULP, 16):
@@ -300,20 +339,9 @@ class InetDump(DumpKind):
                 held.others or {}, new(*held.sort), connected=connected
             ):
                 message.options.add(level=key[0], name=key[1], value=value)
+            multicast.write(held.memberships, message)
             messages.append(message)
         return {"ckpt-inet": messages, **self._connections.images()} if messages else {}
-
-
-def _foreign(sock: socket.socket) -> Obstacle | None:
-    lfd = fcntl.ioctl(sock.fileno(), _SIOCGSKNS)
-    try:
-        its = os.fstat(lfd)
-    finally:
-        os.close(lfd)
-    own = Path("/proc/self/ns/net").stat()
-    if (its.st_dev, its.st_ino) != (own.st_dev, own.st_ino):
-        return Obstacle("it belongs to another network namespace, which is not restored yet")
-    return None
 
 
 def _peer(sock: socket.socket) -> Address | None:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import ImageError, RestoreError
-from ckpt.files import inetaddr, inetopts, sk_opts, tcprepair
+from ckpt.files import inetaddr, inetopts, multicast, sk_opts, tcprepair
 from ckpt.files.inet import SORTS, Sort, State
 from ckpt.files.kind import FdType, RestoreKind
 from ckpt.files.openflags import SETTABLE, checked
@@ -38,9 +38,18 @@ if TYPE_CHECKING:
 _SORTS = frozenset(SORTS.values())
 _MOST_BACKLOG = 1 << 31
 _BOTH = 3
-_NAMES = {socket.IPPROTO_TCP: "TCP", socket.IPPROTO_UDP: "UDP", inetopts.UDP_LITE: "UDP-Lite"}
+_NAMES = {
+    socket.IPPROTO_TCP: "TCP",
+    socket.IPPROTO_UDP: "UDP",
+    inetopts.UDP_LITE: "UDP-Lite",
+    socket.IPPROTO_ICMP: "ping",
+    socket.IPPROTO_ICMPV6: "ping",
+}
+_RAW = int(socket.SOCK_RAW)
 _HINTS = {
+    errno.EACCES: "sysctl net.ipv4.ping_group_range must hold a group of ckpt, for a ping socket",
     errno.EADDRINUSE: "end the process that has it (ss -nap)",
+    errno.ENODEV: "the interface of its multicast group must be there",
     errno.EADDRNOTAVAIL: "give this machine the address first",
     errno.EPERM: "ckpt restore needs CAP_NET_ADMIN and CAP_NET_RAW for it",
 }
@@ -59,6 +68,7 @@ class Socket:
     uid: int | None = None
     gid: int = 0
     options: tuple[Any, ...] = ()
+    memberships: tuple[Any, ...] = ()
 
     @property
     def connected(self) -> bool:
@@ -66,7 +76,8 @@ class Socket:
         return self.sort.kind == socket.SOCK_STREAM and self.message.state in STATES
 
     def __str__(self) -> str:
-        name = _NAMES[self.sort.proto]
+        raw = self.sort.kind == _RAW
+        name = f"raw ({self.sort.proto})" if raw else _NAMES[self.sort.proto]
         state = State(self.message.state)
         if state is State.LISTEN:
             return f"{name} socket that listens on {self.src}"
@@ -87,7 +98,8 @@ class InetRestore(RestoreKind):
     def take(self, file_id: int, message: Any) -> None:
         where = f"socket {file_id:#x} of files.img"
         sort = Sort(message.family, message.type, message.proto)
-        if sort not in _SORTS:
+        raw = sort.kind == _RAW
+        if (sort._replace(proto=0) if raw else sort) not in _SORTS or not 0 < sort.proto < 256:
             raise ImageError(f"is of a sort that is not restored yet: {sort}", resource=where)
         self._check_state(sort, message, where)
         sk_opts.check(message.opts, where)
@@ -125,9 +137,11 @@ class InetRestore(RestoreKind):
             if known is None or known.uid is not None:
                 raise ImageError("is no socket, or there twice", resource=where)
             inetopts.check(entry.options, where)
+            multicast.check(entry.memberships, where)
             if max(entry.uid, entry.gid) >= 2**32 - 1:
                 raise ImageError("belongs to nobody", resource=where)
             known.uid, known.gid, known.options = entry.uid, entry.gid, tuple(entry.options)
+            known.memberships = tuple(entry.memberships)
 
     def _prepare_connection(self, file_id: int, made: Socket) -> None:
         options = self.view.options
@@ -147,7 +161,10 @@ class InetRestore(RestoreKind):
 
     def open(self, file_id: int) -> int:
         made = self.sockets[file_id]
-        sock = socket.socket(*made.sort)
+        try:
+            sock = socket.socket(*made.sort)
+        except OSError as error:
+            raise failed(made, error) from error
         try:
             if made.connected:
                 tcprepair.repair(sock, 1)
@@ -175,6 +192,7 @@ class InetRestore(RestoreKind):
         sk_opts.apply(sock, made.message.opts)
         inetopts.apply_ip(sock, made.message)
         inetopts.apply(sock, made.options)
+        multicast.apply(sock, made.memberships)
         fcntl.fcntl(sock, fcntl.F_SETFL, made.flags & SETTABLE)
         self.view.set_signum(sock.fileno(), made.signum)
         if made.uid is not None and (made.uid, made.gid) != (os.geteuid(), os.getegid()):

@@ -1,11 +1,12 @@
-"""Options of IPv4, IPv6, TCP and UDP sockets: which there are, and those that a socket has changed.
+"""Options of IPv4 and IPv6 sockets: which there are, and those that a socket has changed.
 
 What CRIU's image has fields for (`ip_opts`) goes there; all the rest that can be read and set again
 by the same bytes goes into ckpt-inet.img, where it differs from what a new socket has.
 
-Not seen, since the kernel does not tell: memberships in multicast groups, programs that choose in a
-SO_REUSEPORT group (SO_ATTACH_REUSEPORT_CBPF and EBPF), keys (TCP_MD5SIG, TCP_AO), IPsec policies of
-a socket. Not kept: SO_INCOMING_CPU and TCP_QUICKACK, which the kernel itself changes.
+Groups of multicast are in ckpt.files.multicast. Not seen, since the kernel does not tell: of TCP
+sockets such groups, programs that choose in a SO_REUSEPORT group (SO_ATTACH_REUSEPORT_CBPF and
+EBPF), keys (TCP_MD5SIG, TCP_AO), IPsec policies of a socket. Not kept: SO_INCOMING_CPU and
+TCP_QUICKACK, which the kernel itself changes.
 
 Source: socket(7), ip(7), ipv6(7), tcp(7), udp(7) and the headers in uapi/linux.
 """
@@ -24,7 +25,7 @@ Key = tuple[int, int]
 """Level and name of an option."""
 
 UDP_LITE = 136
-_SOL_UDP = 17
+_SOL_UDP, _SOL_RAW = 17, 255
 _LONGEST = 256
 
 _OPTIONS = {
@@ -33,10 +34,36 @@ _OPTIONS = {
         44,  # SO_LOCK_FILTER: nothing of the filter can be set after it
     ),
     socket.IPPROTO_IP: (
-        *(4, 5, 6, 7, 10, 11, 12, 13, 18, 19, 20, 21, 23, 24, 25, 26, 32, 33, 34, 49, 50, 51),
+        *(
+            3,
+            4,
+            5,
+            6,
+            7,
+            10,
+            11,
+            12,
+            13,
+            18,
+            19,
+            20,
+            21,
+            22,
+            23,
+            24,
+            25,
+            26,
+            32,
+            33,
+            34,
+            49,
+            50,
+            51,
+        ),
     ),
     socket.IPPROTO_IPV6: (
-        *(2, 3, 4, 5, 8, 11, 16, 17, 18, 19, 23, 25, 29, 31, 33, 51, 53, 54, 55, 56, 57, 58, 59),
+        *(2, 3, 4, 5, 7, 8, 11, 16, 17, 18, 19, 23, 25, 29, 31, 33, 36, 51, 53, 54, 55, 56, 57, 58),
+        59,
         *(60, 62, 66, 67, 70, 72, 73, 74, 75, 76, 77),
     ),
     socket.IPPROTO_TCP: (
@@ -44,6 +71,8 @@ _OPTIONS = {
     ),
     _SOL_UDP: (1, 101, 102, 103, 104),
     UDP_LITE: (10, 11),
+    _SOL_RAW: (1,),
+    socket.IPPROTO_ICMPV6: (1,),
 }
 _OF_A_CONNECTION = frozenset({(socket.IPPROTO_TCP, name) for name in (2, 10, 23, 27, 30, 33)})
 """What a connection has changed by itself, or nobody may set in one."""
@@ -68,10 +97,13 @@ _KEEP = {
     "tcp_keepintvl": socket.TCP_KEEPINTVL,
     "tcp_keepcnt": socket.TCP_KEEPCNT,
 }
+_RAW = {"hdrincl": 3, "nodefrag": 22}
 
 
 def _levels(family: int, kind: int, proto: int) -> tuple[int, ...]:
-    own = {UDP_LITE: (_SOL_UDP, UDP_LITE)}.get(proto, (_SOL_UDP,))
+    own = {UDP_LITE: (_SOL_UDP, UDP_LITE), socket.IPPROTO_UDP: (_SOL_UDP,)}.get(proto, ())
+    if kind == socket.SOCK_RAW:
+        own = (_SOL_RAW, socket.IPPROTO_ICMPV6)
     six = (socket.IPPROTO_IPV6,) if family == socket.AF_INET6 else ()
     tcp = kind == socket.SOCK_STREAM
     return (socket.SOL_SOCKET, socket.IPPROTO_IP, *six, *((socket.IPPROTO_TCP,) if tcp else own))
@@ -99,7 +131,10 @@ def _value(sock: socket.socket, level: int, name: int) -> bytes | None:
 
 
 def of_a_new_one(family: int, kind: int, proto: int) -> dict[Key, bytes]:
-    """What `ask` says of a new socket."""
+    """What `ask` says of a new socket. One of ping, which not everybody may make, is as one of
+    UDP."""
+    if kind == socket.SOCK_DGRAM and proto in (socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6):
+        proto = socket.IPPROTO_UDP
     with socket.socket(family, kind, proto) as sock:
         return ask(sock)
 
@@ -132,16 +167,17 @@ def apply(sock: socket.socket, options: Iterable[Any]) -> None:
 def ask_ip(sock: socket.socket) -> dict[str, int]:
     """The fields of ip_opts_entry, and of sk_opts_entry what TCP has."""
     get, family = sock.getsockopt, sock.family
-    found = {
-        "freebind": get(*_FREEBIND[family]),
-        "pktinfo": get(*_PKTINFO[family]),
-        "tos": get(socket.IPPROTO_IP, socket.IP_TOS),
-        "ttl": get(socket.IPPROTO_IP, socket.IP_TTL),
-    }
+    found = {"freebind": get(*_FREEBIND[family]), "pktinfo": get(*_PKTINFO[family])}
+    if family == socket.AF_INET or sock.type != socket.SOCK_RAW:
+        # A raw socket of IPv6 has no options of IPv4.
+        found["tos"] = get(socket.IPPROTO_IP, socket.IP_TOS)
+        found["ttl"] = get(socket.IPPROTO_IP, socket.IP_TTL)
     if sock.type == socket.SOCK_STREAM:
         found |= {key: get(socket.IPPROTO_TCP, name) for key, name in _KEEP.items()}
     if family == socket.AF_INET6:
         found["v6only"] = get(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    elif sock.type == socket.SOCK_RAW:
+        found |= {key: get(socket.IPPROTO_IP, name) for key, name in _RAW.items()}
     return found
 
 
@@ -150,6 +186,8 @@ def write_ip(found: dict[str, int], message: Any) -> None:
     for key, value in found.items():
         if key == "v6only":
             message.v6only = value
+        elif key in _RAW:
+            setattr(message.ip_opts.raw, key, value)
         else:
             setattr(message.opts if key in _KEEP else message.ip_opts, key, value)
 
@@ -167,6 +205,8 @@ def apply_ip(sock: socket.socket, message: Any) -> None:
         wanted += [(socket.IPPROTO_TCP, name, opts, key) for key, name in _KEEP.items()]
     if sock.family == socket.AF_INET6:
         wanted.append((socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, message, "v6only"))
+    elif sock.type == socket.SOCK_RAW and ip.HasField("raw"):
+        wanted += [(socket.IPPROTO_IP, name, ip.raw, key) for key, name in _RAW.items()]
     for level, name, holder, key in wanted:
         if holder.HasField(key):
             value = int(getattr(holder, key))

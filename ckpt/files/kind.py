@@ -51,8 +51,10 @@ class FdType(IntEnum):
     EVENTPOLL = 7
     INOTIFY = 8
     SIGNALFD = 9
+    PACKETSK = 10
     TTY = 11
     FANOTIFY = 12
+    NETLINKSK = 13
     EXT = 16
     TIMERFD = 17
     MEMFD = 18

@@ -22,6 +22,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ckpt.errors import KernelError
+from ckpt.files.sockdiag import attributes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,9 +34,9 @@ MARK = 0xC114
 
 _NETLINK_NETFILTER, _NFPROTO_INET, _NFPROTO_IPV4, _NFPROTO_IPV6 = 12, 1, 2, 10
 _BATCH_BEGIN, _BATCH_END, _NFTABLES = 0x10, 0x11, 10
-_NEWTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = (_NFTABLES << 8 | n for n in (0, 2, 3, 6))
-_REQUEST, _ACK, _CREATE, _EXCL, _APPEND = 1, 4, 0x400, 0x200, 0x800
-_ERROR, _NESTED, _OWNER = 2, 0x8000, 2
+_NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = (_NFTABLES << 8 | n for n in (0, 1, 2, 3, 6))
+_REQUEST, _ACK, _CREATE, _EXCL, _APPEND, _DUMP = 1, 4, 0x400, 0x200, 0x800, 0x300
+_ERROR, _DONE, _NESTED, _OWNER, _TABLE_OWNER = 2, 3, 0x8000, 2, 7
 _LOCAL_IN, _LOCAL_OUT, _PRIORITY, _ACCEPT, _DROP = 1, 3, -300, 1, 0
 _NETWORK, _TRANSPORT, _META_MARK, _META_NFPROTO, _META_L4PROTO = 1, 2, 3, 15, 16
 _EQ, _NEQ = 0, 1
@@ -172,6 +173,28 @@ def remove(name: str) -> bool:
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as link:
         link.bind((0, 0))
         return transact(link, [(_DELTABLE, 0, _text(1, name))], missing_ok=True)
+
+
+def owners() -> set[int]:
+    """The netlink ports that own a table: it is removed when such a socket is closed. Raises
+    KernelError."""
+    found: set[int] = set()
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as link:
+        try:
+            link.send(_message(_GETTABLE, _REQUEST | _DUMP, 1, struct.pack(">BBH", 0, 0, 0)))
+            while True:
+                data, at = link.recv(1 << 16), 0
+                while at < len(data):
+                    size, kind, *_ = _HEADER.unpack_from(data, at)
+                    if kind in (_ERROR, _DONE):
+                        return found
+                    told = attributes(data[at : at + size], _HEADER.size + 4)
+                    if _TABLE_OWNER in told:
+                        found.add(int.from_bytes(told[_TABLE_OWNER], "big"))
+                    at += size + 3 & ~3
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            raise KernelError("can't be asked for tables", resource="nftables", why=why) from error
 
 
 def transact(

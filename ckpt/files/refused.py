@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ckpt.files.kind import Obstacle
 from ckpt.files.procfile import tells_of_task
+from ckpt.files.sockextra import proto_name
 
 if TYPE_CHECKING:
     from ckpt.files.descriptor import Descriptor
@@ -63,12 +64,6 @@ _LINKS = {
     "/SYSV": "a System V shared memory segment",
 }
 _SOCKETS = {
-    "NETLINK": "a netlink socket",
-    "PACKET": "a packet socket",
-    "RAW": "a raw socket",
-    "RAWv6": "a raw socket",
-    "PING": "a ping socket",
-    "PINGv6": "a ping socket",
     "MPTCP": "an MPTCP socket",
     "MPTCPv6": "an MPTCP socket",
     "AF_VSOCK": "a vsock socket",
@@ -163,13 +158,8 @@ def _by_link(d: Descriptor) -> str:
 
 
 def _socket(d: Descriptor) -> str:
-    """Told by an extended attribute of sockfs, for which nothing is opened."""
-    try:
-        name = os.getxattr(f"/proc/{d.pid}/fd/{d.fd}", "system.sockprotoname")
-    except OSError:
-        return "a socket"
-    known = name.rstrip(b"\0").decode("ascii", "replace")
-    return _SOCKETS.get(known, f"a {known} socket")
+    known = proto_name(d).decode("ascii", "replace")
+    return _SOCKETS.get(known, f"a {known} socket" if known else "a socket")
 
 
 def _external(d: Descriptor) -> str:

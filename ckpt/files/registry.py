@@ -12,6 +12,8 @@ from ckpt.files.inet import InetDump
 from ckpt.files.inet_restore import InetRestore
 from ckpt.files.inotify import InotifyDump, InotifyRestore
 from ckpt.files.memfd import MemfdDump, MemfdRestore
+from ckpt.files.netlink import NetlinkDump, NetlinkRestore
+from ckpt.files.packet import PacketDump, PacketRestore
 from ckpt.files.pidfd import PidfdDump, PidfdRestore
 from ckpt.files.pipe import PipeDump, PipeRestore
 from ckpt.files.regular import RegularDump, RegularRestore
@@ -27,15 +29,14 @@ if TYPE_CHECKING:
 DUMP_KINDS: tuple[type[DumpKind], ...] = (
     *(PidfdDump, MemfdDump, RegularDump, PipeDump, FifoDump, TtyDump),
     *(EventfdDump, SignalfdDump, TimerfdDump, EpollDump, InotifyDump, FanotifyDump),
-    InetDump,
-    UnixDump,
+    *(InetDump, UnixDump, NetlinkDump, PacketDump),
 )
 """Who is asked first whether a descriptor is his: a memfd is a regular file, too, and a
 pidfd may look like one."""
 
 RESTORE_KINDS: tuple[type[RestoreKind], ...] = (
     *(RegularRestore, MemfdRestore, PipeRestore, FifoRestore, TtyRestore),
-    InetRestore,
+    *(InetRestore, NetlinkRestore, PacketRestore),
     *(EventfdRestore, SignalfdRestore, TimerfdRestore, PidfdRestore, EpollRestore),
     *(InotifyRestore, FanotifyRestore, UnixRestore),
 )

@@ -47,7 +47,8 @@ _NUMBERS = {
     # After all others: an IP_TOS sets it, too.
     "so_priority": socket.SO_PRIORITY,
 }
-_UNIX_ONLY = ("so_passcred", "so_passsec")
+_TELLS_SENDERS = (socket.AF_UNIX, socket.AF_NETLINK)
+_OF_SENDERS = ("so_passcred", "so_passsec")
 
 
 class SkOpts(NamedTuple):
@@ -76,12 +77,12 @@ def borrowed(lfd: int, family: int, kind: int, proto: int) -> Iterator[socket.so
 def ask(sock: socket.socket) -> SkOpts:
     """Raises OSError; PermissionError for an eBPF filter, which nobody may read."""
     get = sock.getsockopt
-    unix = sock.family == socket.AF_UNIX
+    senders = sock.family in _TELLS_SENDERS
     on, seconds = struct.unpack("ii", get(socket.SOL_SOCKET, socket.SO_LINGER, 8))
     values = {
         field: get(socket.SOL_SOCKET, name)
         for field, name in (*_BOOLS.items(), *_NUMBERS.items())
-        if unix or field not in _UNIX_ONLY
+        if senders or field not in _OF_SENDERS
     }
     values["reuseaddr"] = get(socket.SOL_SOCKET, socket.SO_REUSEADDR)
     device = get(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)

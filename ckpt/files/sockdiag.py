@@ -1,4 +1,4 @@
-"""What sock_diag(7) tells of IPv4 and IPv6 sockets, by inode; nothing is opened for it.
+"""What sock_diag(7) tells of sockets, by inode; nothing is opened for it.
 
 Netlink is spoken by hand: pyroute2 takes 100 ms to import. Only sockets of our own network
 namespace that are bound or connected are listed. A list is no instant: a socket may be closed while
@@ -39,14 +39,28 @@ class Diag(NamedTuple):
 
 def look(family: int, proto: int) -> dict[int, Diag]:
     """All sockets of one protocol by inode. Raises KernelError."""
+    return dict(_answer(body) for body in dump(_QUERY.pack(family, proto, 0, 0, 2**32 - 1)))
+
+
+def dump(query: bytes) -> list[bytes]:
+    """The bodies of all answers to the request of a family. Raises KernelError."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG) as link:
-        body = _QUERY.pack(family, proto, 0, 0, 2**32 - 1)
-        size = _HEADER.size + len(body)
-        link.send(_HEADER.pack(size, _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0) + body)
-        return dict(_answers(link))
+        size = _HEADER.size + len(query)
+        link.send(_HEADER.pack(size, _SOCK_DIAG_BY_FAMILY, _REQUEST_DUMP, 1, 0) + query)
+        return list(_answers(link))
 
 
-def _answers(link: socket.socket) -> Iterator[tuple[int, Diag]]:
+def attributes(body: bytes, at: int) -> dict[int, bytes]:
+    """Those behind a struct of `at` bytes."""
+    found: dict[int, bytes] = {}
+    while at + _ATTRIBUTE.size <= len(body):
+        size, kind = _ATTRIBUTE.unpack_from(body, at)
+        found[kind] = body[at + _ATTRIBUTE.size : at + size]
+        at += max(size, _ATTRIBUTE.size) + 3 & ~3
+    return found
+
+
+def _answers(link: socket.socket) -> Iterator[bytes]:
     while True:
         data = link.recv(_ROOM)
         at = 0
@@ -58,16 +72,11 @@ def _answers(link: socket.socket) -> Iterator[tuple[int, Diag]]:
                 (code,) = struct.unpack_from("=i", data, at + _HEADER.size)
                 why = os.strerror(-code)
                 raise KernelError("does not answer", resource="sock_diag", why=why)
-            yield _answer(data[at + _HEADER.size : at + size])
+            yield data[at + _HEADER.size : at + size]
             at += size + 3 & ~3
 
 
 def _answer(body: bytes) -> tuple[int, Diag]:
     _, state, _, _, _, rqueue, wqueue, _, inode = _ANSWER.unpack_from(body)
-    shutdown, at = 0, _ANSWER.size
-    while at < len(body):
-        size, kind = _ATTRIBUTE.unpack_from(body, at)
-        if kind == _SHUTDOWN:
-            shutdown = body[at + _ATTRIBUTE.size]
-        at += max(size, _ATTRIBUTE.size) + 3 & ~3
+    shutdown = attributes(body, _ANSWER.size).get(_SHUTDOWN, b"\0")[0]
     return inode, Diag(state, rqueue, wqueue, shutdown)

@@ -13,10 +13,8 @@ Source: unix(7), sock_diag(7), net/unix/af_unix.c; CRIU's criu/sk-unix.c for wha
 from __future__ import annotations
 
 import fcntl
-import os
 import select
 import socket
-import stat
 import struct
 import termios
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -24,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ckpt.errors import Refusal
 from ckpt.files import sockopts, sockqueue, unixdiag, unixnames
 from ckpt.files.kind import DumpKind, FdType, Obstacle
+from ckpt.files.sockextra import proto_name
 from ckpt.files.sockqueue import Queued, borrowed
 from ckpt.images.types import message_class
 from ckpt.procfs.fdinfo import parse_fdinfo
@@ -76,14 +75,7 @@ class _Socket(NamedTuple):
 
 
 def is_unix(d: Descriptor) -> bool:
-    """Asked by an extended attribute of sockfs, for which nothing is opened."""
-    if d.format != stat.S_IFSOCK or d.flags & os.O_PATH:
-        return False
-    try:
-        name = os.getxattr(f"/proc/{d.pid}/fd/{d.fd}", "system.sockprotoname")
-    except OSError:
-        return False
-    return name.startswith(b"UNIX")
+    return proto_name(d).startswith(b"UNIX")
 
 
 class UnixDump(DumpKind):

@@ -179,6 +179,8 @@ _TYPES = (
     ImageType("ckpt-epoll", 0x434B5045, "ckpt_epoll.ckpt_epoll_entry"),
     ImageType("ckpt-fanotify", 0x434B5041, "ckpt_fanotify.ckpt_fanotify_entry"),
     ImageType("ckpt-inet", 0x434B494E, "ckpt_inet.ckpt_inet_entry"),
+    ImageType("ckpt-netlink", 0x434B4E4C, "ckpt_sock.ckpt_sock_entry"),
+    ImageType("ckpt-packet", 0x434B504B, "ckpt_sock.ckpt_sock_entry"),
     ImageType("ckpt-pidfd", 0x434B5049, "ckpt_pidfd.ckpt_pidfd_entry"),
     ImageType("ckpt-timerfd", 0x434B5446, "ckpt_timerfd.ckpt_timerfd_entry"),
     ImageType("ckpt-unix", 0x434B5558, "ckpt_unix.ckpt_unix_entry"),

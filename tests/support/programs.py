@@ -105,6 +105,8 @@ def cpu_flags() -> set[str]:
 
 CAPABILITIES = {
     "cap_setuid": 7,
+    "cap_net_admin": 12,
+    "cap_net_raw": 13,
     "cap_sys_admin": 21,
     "cap_sys_nice": 23,
     "cap_sys_resource": 24,

@@ -15,9 +15,19 @@ from ckpt.files.registry import DUMP_KINDS, RESTORE_KINDS
 from ckpt.images.reader import ImageSet
 from ckpt.images.types import message_class
 from tests.support import descriptors as ds
+from tests.support.socket_entries import (
+    RING,
+    extra,
+    inet,
+    inet_option,
+    membership,
+    netlink,
+    packet,
+    stream,
+)
 
 FOWN = {"uid": 0, "euid": 0, "signum": 0, "pid_type": 0, "pid": 0}
-REG, PIPE, FIFO, TTY, MEMFD, INETSK, NETLINKSK = 1, 2, 3, 11, 18, 4, 13
+REG, PIPE, FIFO, TTY, MEMFD, TUNF = 1, 2, 3, 11, 18, 15
 EVENTFD, EPOLL, TIMERFD, PIDFD = 6, 7, 17, 20
 INOTIFY, FANOTIFY = 8, 12
 
@@ -100,34 +110,6 @@ def pidfd(file_id: int = 1, **fields: Any) -> Any:
 
 def ended(status: int) -> Any:
     return new("ckpt_pidfd.ckpt_pidfd_entry", id=1, status=status)
-
-
-SK_OPTS = {
-    **dict.fromkeys(("so_sndbuf", "so_rcvbuf"), 8192),
-    **dict.fromkeys(
-        (f"so_{way}_tmo_{unit}" for way in ("snd", "rcv") for unit in ("sec", "usec")), 0
-    ),
-}
-
-
-def inet(opts: dict[str, Any] | None = None, **fields: Any) -> Any:
-    sort = {"family": 2, "type": 1, "proto": 6, "state": 10}
-    ends = {"src_port": 9, "dst_port": 0, "src_addr": [0], "dst_addr": [0]}
-    known = {"id": 1, "ino": 5, "flags": 2, "backlog": 1, "fown": FOWN, **sort, **ends}
-    message = {**known, "opts": {**SK_OPTS, **(opts or {})}, **fields}
-    return new("fdinfo.file_entry", type=INETSK, id=1, isk=message)
-
-
-def stream(payload: bytes = b"", **fields: Any) -> Any:
-    known = dict.fromkeys(("inq_len", "inq_seq", "outq_len", "outq_seq", "opt_mask"), 0)
-    message = {**known, "snd_wscale": 0, "mss_clamp": 1460, **fields}
-    return (new("tcp_stream.tcp_stream_entry", **message), payload)
-
-
-def inet_option(level: int = 1, name: int = 29, value: bytes = b"1234", **fields: Any) -> Any:
-    options = [{"level": level, "name": name, "value": value}]
-    known = {"id": 1, "uid": 0, "gid": 0, "options": options}
-    return new("ckpt_inet.ckpt_inet_entry", **{**known, **fields})
 
 
 HANDLE = {"bytes": 8, "type": 1, "handle": [0] * 16, "path": "/"}
@@ -245,6 +227,37 @@ HOSTILE: dict[str, tuple[Images, str]] = {
     "a long option": ({"files": [inet()], "ckpt-inet": [inet_option(value=b"x" * 257)]}, "option"),
     "options of nothing": ({"files": [inet()], "ckpt-inet": [inet_option(id=2)]}, "no socket"),
     "options twice": ({"files": [inet()], "ckpt-inet": [inet_option()] * 2}, "twice"),
+    "a raw socket of nothing": ({"files": [inet(type=3, proto=0)]}, "sort"),
+    "a raw socket of too much": ({"files": [inet(type=3, proto=256)]}, "sort"),
+    "a group": ({"files": [inet()], "ckpt-inet": [membership(group=b"abc")]}, "multicast"),
+    "a source": ({"files": [inet()], "ckpt-inet": [membership(sources=[b"a" * 16])]}, "multicast"),
+    "a mode": ({"files": [inet()], "ckpt-inet": [membership(mode=2)]}, "multicast"),
+    "its device": ({"files": [inet()], "ckpt-inet": [membership(device="a" * 16)]}, "multicast"),
+    "a protocol": ({"files": [netlink(protocol=9)]}, "protocol 9"),
+    "many groups": ({"files": [netlink(groups=[0] * 4097)]}, "groups"),
+    "a group to talk to": ({"files": [netlink(dst_group=33)]}, "group 33"),
+    "a type": ({"files": [netlink()], "ckpt-netlink": [extra(type=1)]}, "type 1"),
+    "nobody": ({"files": [netlink()], "ckpt-netlink": [extra(uid=2**32 - 1)]}, "nobody"),
+    "an option of none": (
+        {
+            "files": [netlink()],
+            "ckpt-netlink": [extra([{"level": 270, "name": 1, "value": b"1234"}])],
+        },
+        "option 1 of level 270",
+    ),
+    "two of one": ({"files": [netlink()], "ckpt-netlink": [extra(), extra()]}, "twice"),
+    "the old type": ({"files": [packet(type=10)]}, "type 10"),
+    "a ring": ({"files": [packet(rx_ring=RING)]}, "rings"),
+    "a member": (
+        {"files": [packet(mclist=[{"index": 1, "type": 4, "addr": b""}])]},
+        "memberships",
+    ),
+    "a long member": (
+        {"files": [packet(mclist=[{"index": 1, "type": 0, "addr": b"a" * 33}])]},
+        "memberships",
+    ),
+    "an interface": ({"files": [packet(ifindex=2**31)]}, "number"),
+    "its name": ({"files": [packet()], "ckpt-packet": [extra(device="a" * 16)]}, "interface"),
     "no ghost": (removed(), "missing or empty"),
     "another's ghost": (removed(ghost(), orig_id=9), "no file of files.img"),
     "a name nowhere": (removed(remap_id=9, remap_type=0), "nowhere"),
@@ -286,10 +299,10 @@ def test_hostile_images_fail_before_anything_is_opened(
 UNSUPPORTED: dict[str, tuple[Images, str]] = {
     "a socket": (
         {
-            "files": [new("fdinfo.file_entry", type=NETLINKSK, id=1)],
-            "fdinfo-1": [fd(kind=NETLINKSK)],
+            "files": [new("fdinfo.file_entry", type=TUNF, id=1)],
+            "fdinfo-1": [fd(kind=TUNF)],
         },
-        "NETLINKSK",
+        "TUNF",
     ),
     "huge pages": ({"files": [memfd()], "memfd": [inode(hugetlb_flag=4)]}, "huge pages"),
     "a made socket": (removed(ghost(mode=0o140755)), "type 0o140755"),

@@ -20,7 +20,7 @@ from tests.support import descriptors as ds
 SYSCALL = "import ctypes; call = ctypes.CDLL(None, use_errno=True).syscall\n"
 
 REFUSED = {
-    "raw": ("socket.socket(socket.AF_INET, socket.SOCK_RAW, 99).detach()", "a raw socket"),
+    "mptcp": ("socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262).detach()", "an MPTCP socket"),
     "corked": (
         "(s := socket.socket(type=socket.SOCK_DGRAM), s.connect(('127.0.0.1', 9)), "
         "s.send(b'x', socket.MSG_MORE), s.detach())[3]",
@@ -51,8 +51,34 @@ REFUSED = {
         "s.bind('../socket')",
         "does not lead to",
     ),
-    "netlink": ("socket.socket(socket.AF_NETLINK, socket.SOCK_RAW).detach()", "a netlink socket"),
-    "packet": ("socket.socket(socket.AF_PACKET, socket.SOCK_RAW).detach()", "a packet socket"),
+    "netlink of a protocol": (
+        "(s := socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 9)).fileno(); s.bind((0, 0))",
+        "a netlink socket of protocol 9",
+    ),
+    "netlink with an answer": (
+        "(s := socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)).fileno(); "
+        "s.send(struct.pack('=IHHIIB3x', 20, 18, 0x301, 1, 0, 0))",
+        "messages that were not read yet",
+    ),
+    "netlink that owns a table": (
+        "(s := socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)).fileno(); s.bind((0, 0)); "
+        "n = b'ckpt-test-%d\\0' % os.getpid(); a = struct.pack('=HH', 4 + len(n), 1) + n; "
+        "a += b'\\0' * (-len(a) % 4) + struct.pack('=HH', 8, 2) + b'\\0\\0\\0\\2'; "
+        "b = lambda k, d, f: struct.pack('=IHHII', 20 + len(d), k, f, 0, 0) + "
+        "(b'\\1\\0\\0\\0' if d else b'\\0\\0\\0\\x0a') + d; "
+        "s.send(b(16, b'', 1) + b(0xa00, a, 0x605) + b(17, b'', 1)); s.recv(4096)",
+        "owns a table of nftables",
+    ),
+    "packet with a ring": (
+        "(s := socket.socket(socket.AF_PACKET, socket.SOCK_RAW)).fileno(); "
+        "s.setsockopt(263, 5, struct.pack('4I', 4096, 1, 2048, 2))",
+        "a packet socket with rings",
+    ),
+    "packet in a group by a program": (
+        "(s := socket.socket(socket.AF_PACKET, socket.SOCK_RAW)).fileno(); "
+        "s.bind(('lo', 0x806)); s.setsockopt(263, 18, os.getpid() & 0xffff | 6 << 16)",
+        "chooses by a program",
+    ),
     "pidfd of a stranger": ("os.pidfd_open(1)", "a pidfd of process 1, which is outside the tree"),
     "userfaultfd": ("call(323, 1)", "a userfaultfd"),
     "io_uring": ("call(425, 4, ctypes.create_string_buffer(120))", "an io_uring"),
@@ -182,7 +208,7 @@ def test_what_tests_can_seldom_open(mode: int, link: str, rdev: int, text: str) 
 
 def test_preflight_says_the_same_without_duplicates(tmp_path: Path) -> None:
     code = (
-        "s = socket.socket(socket.AF_PACKET, 3)\ne = os.open('/dev/kmsg', 0)\n"
+        "s = socket.socket(socket.AF_NETLINK, 3, 9)\ns.bind((0, 0))\ne = os.open('/dev/kmsg', 0)\n"
         f"f = os.open({str(tmp_path / 'f')!r}, os.O_RDWR|os.O_CREAT)\n"
         "fcntl.flock(f, fcntl.LOCK_EX)\n"
         "stand(s.fileno(), e, f)"

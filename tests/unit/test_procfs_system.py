@@ -14,6 +14,7 @@ from ckpt.procfs.cgroup import Cgroup, parse_cgroup
 from ckpt.procfs.mountinfo import parse_mountinfo
 from ckpt.procfs.nslink import KINDS, Namespaces, parse_ns_link
 from ckpt.procfs.parse import ProcfsError
+from ckpt.procfs.rawsock import RawSocket, parse_raw_sockets
 from ckpt.procfs.reader import ProcDir, pids, read_system
 
 if TYPE_CHECKING:
@@ -167,3 +168,21 @@ def test_procfs_errors_have_an_exit_code() -> None:
     assert isinstance(error, CkptError)
     assert error.exit_code == KernelError.exit_code
     assert len(str(error)) < 400
+
+
+RAW = b"""  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid
+    1: 0100007F:0001 0200007F:0007 01 00000000:00000300 00:00000000 00000000     0        0 1234 2
+"""
+
+
+def test_raw_sockets() -> None:
+    assert parse_raw_sockets(RAW) == {1234: RawSocket(1, "127.0.0.2", 7, 0x300)}
+    six = RAW.replace(b"0200007F:0007", b"00000000000000000000000001000000:0000")
+    assert parse_raw_sockets(six)[1234] == RawSocket(1, "::1", 0, 0x300)
+    assert parse_raw_sockets(RAW.splitlines()[0]) == {}
+
+
+@pytest.mark.parametrize("line", [b" 1: 0100007F:0001\n", b" 1: a b c d\n", b"\n"])
+def test_broken_lines_of_raw_sockets(line: bytes) -> None:
+    with pytest.raises(ValueError):
+        parse_raw_sockets(b"head\n" + line)

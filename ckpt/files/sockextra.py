@@ -1,0 +1,150 @@
+"""Sockets of families that have addresses of their own, netlink and packets: what they share.
+
+What CRIU's images have no field for is in ckpt-netlink.img and ckpt-packet.img: the user that a
+socket belongs to, its type, and options that differ from those of a new socket and are set again by
+the same bytes.
+
+Not kept: the rights of who made a socket. The kernel asks for them beside those of the caller, so
+a socket that came from an unprivileged process to one with privileges can do more afterwards.
+
+Source: sockfs_setattr() in net/socket.c; netlink(7), packet(7).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import stat
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ckpt.errors import ImageError, RestoreError
+from ckpt.files import sk_opts
+from ckpt.files.kind import Obstacle
+from ckpt.files.openflags import SETTABLE, checked
+from ckpt.images.types import message_class
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ckpt.files.descriptor import Descriptor
+    from ckpt.files.dumping import DumpView
+    from ckpt.files.inetopts import Key
+    from ckpt.files.restoring import RestoreView
+
+SO_LOCK_FILTER = 44
+COMMON = (29, 35, 37, 40, 41, 42, 43, 45, 46, 47, 60, 61, 64, 65, 69, 73, 75, SO_LOCK_FILTER)
+"""Options of SOL_SOCKET; nothing of the filter can be set after the last."""
+_SIOCGSKNS = 0x894C
+_LONGEST = 256
+_NOBODY = (1 << 32) - 1
+
+Options = dict["Key", bytes]
+
+
+class Extra(NamedTuple):
+    """Of one checked socket of the images."""
+
+    message: Any
+    flags: int
+    signum: int
+    where: str
+
+
+def proto_name(d: Descriptor) -> bytes:
+    """Told by an extended attribute of sockfs, for which nothing is opened; empty for no socket."""
+    if d.format != stat.S_IFSOCK or d.flags & os.O_PATH:
+        return b""
+    try:
+        name = os.getxattr(f"/proc/{d.pid}/fd/{d.fd}", "system.sockprotoname")
+    except OSError:
+        return b""
+    return name.rstrip(b"\0")
+
+
+def foreign(sock: socket.socket) -> Obstacle | None:
+    """Whether it belongs to another network namespace."""
+    lfd = fcntl.ioctl(sock.fileno(), _SIOCGSKNS)
+    try:
+        its = os.fstat(lfd)
+    finally:
+        os.close(lfd)
+    own = os.stat("/proc/self/ns/net")  # noqa: PTH116 (no Path in a freeze)
+    if (its.st_dev, its.st_ino) != (own.st_dev, own.st_ino):
+        return Obstacle("it belongs to another network namespace, which is not restored yet")
+    return None
+
+
+def ask(sock: socket.socket, names: Mapping[int, Sequence[int]]) -> Options:
+    """Those options of `names` that this kernel tells."""
+    found: Options = {}
+    for level, numbers in names.items():
+        for number in numbers:
+            try:
+                found[level, number] = sock.getsockopt(level, number, _LONGEST)
+            except OSError:
+                continue  # an older kernel, or one without a value now
+    return found
+
+
+def message(d: Descriptor, file_id: int, options: Options, new: Options, **fields: Any) -> Any:
+    """A ckpt_sock_entry. `new`: the options of a new socket."""
+    entry: Any = message_class("ckpt_sock.ckpt_sock_entry")
+    made = entry(id=file_id, uid=d.uid, gid=d.gid, **fields)
+    for (level, name), value in options.items():
+        if value != new.get((level, name)):
+            made.options.add(level=level, name=name, value=value)
+    return made
+
+
+def fill(view: DumpView, d: Descriptor, file_id: int, made: Any, opts: sk_opts.SkOpts) -> None:
+    """What the entries of both have in common."""
+    made.id, made.flags = file_id, d.flags
+    made.fown.CopyFrom(view.fown(d))
+    sk_opts.write(opts, made.opts)
+
+
+def taken(view: RestoreView, given: Any, where: str) -> Extra:
+    """An entry, checked as far as both are alike. Raises ImageError."""
+    sk_opts.check(given.opts, where)
+    return Extra(given, checked(given.flags, where), view.signum(given.fown, where), where)
+
+
+def read(
+    view: RestoreView, image: str, sockets: Mapping[int, Extra], names: Mapping[int, Sequence[int]]
+) -> dict[int, Any]:
+    """The ckpt_sock_entry messages of these sockets by id. Raises ImageError."""
+    found: dict[int, Any] = {}
+    for own in view.messages(image):
+        where = f"socket {own.id:#x} of {image}.img"
+        if own.id not in sockets or own.id in found:
+            raise ImageError("is no socket, or there twice", resource=where)
+        if _NOBODY in (own.uid, own.gid):
+            raise ImageError("belongs to nobody", resource=where)
+        for option in own.options:
+            if option.name not in names.get(option.level, ()) or len(option.value) > _LONGEST:
+                what = f"option {option.name} of level {option.level}"
+                raise ImageError(f"has {what}, which is none of a socket's", resource=where)
+        found[own.id] = own
+    return found
+
+
+def dress(view: RestoreView, sock: socket.socket, one: Extra, own: Any) -> None:
+    """Everything of a new socket but its addresses. Raises OSError."""
+    sk_opts.apply(sock, one.message.opts)
+    for option in own.options if own is not None else ():
+        sock.setsockopt(option.level, option.name, option.value)
+    fcntl.fcntl(sock, fcntl.F_SETFL, one.flags & SETTABLE)
+    view.set_signum(sock.fileno(), one.signum)
+    if one.message.opts.reuseaddr:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if own is not None and (own.uid, own.gid) != (os.geteuid(), os.getegid()):
+        os.fchown(sock.fileno(), own.uid, own.gid)
+
+
+def failed(text: str, error: OSError, hints: Mapping[int, str]) -> RestoreError:
+    """The error of a restore, with what helps."""
+    number = error.errno or 0
+    return RestoreError(
+        "can't be made", resource=text, why=os.strerror(number), hint=hints.get(number, "")
+    )
