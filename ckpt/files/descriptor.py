@@ -126,6 +126,11 @@ def look_at_all(proc: ProcDir, pidfd: int | None) -> list[Descriptor]:
     return look(proc, pidfd, proc.numbers("fd"))
 
 
+def still_there(proc: ProcDir, d: Descriptor) -> bool:
+    """Whether the number still stands for the file that was seen behind it; the target may run."""
+    return [(n.dev, n.ino) for n in look(proc, None, [d.fd])] == [(d.dev, d.ino)]
+
+
 def _descriptor(pid: int, record: tuple[int, ...], words: bytes) -> Descriptor:
     dev, ino, rdev, size, pos, fs_type, fd, mode, nlink, uid, gid, flags, mnt_id = record[:13]
     signum, owner, named, owner_type, uid_of_owner, euid_of_owner, *places = record[14:]

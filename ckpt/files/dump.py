@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ckpt.errors import Refusal
 from ckpt.files import locks, owner
-from ckpt.files.descriptor import Descriptor, look_at_all
+from ckpt.files.descriptor import Descriptor, look_at_all, still_there
 from ckpt.files.dumping import DumpView, FileOptions
 from ckpt.files.identity import same_files
 from ckpt.files.mapped import PATH_LINKS, MappedFile, MappedFiles
@@ -42,7 +42,7 @@ from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.stat import parse_stat
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
     from ckpt.files.kind import DumpKind, Obstacle
@@ -81,7 +81,13 @@ class FilesDump:
         with ProcDir(pid) as proc:
             found = [r for name in PATH_LINKS if (r := self._mapped.link_obstacle(proc, name))]
             table = self._claimed(look_at_all(proc, None))
-            return [*found, *self._terminal(proc), *self._obstacles(table)]
+            found += self._terminal(proc)
+            # What is judged is asked one after the other, and a running task closes and opens.
+            return found + [
+                _refusal(d, obstacle)
+                for d, obstacle in self._obstacles(table)
+                if still_there(proc, d)
+            ]
 
     def between(self) -> list[Refusal]:
         """After all preflights: what stands in the way between descriptors, as far as that can be
@@ -103,7 +109,7 @@ class FilesDump:
         with ProcDir(pid) as proc:
             table = self._claimed(look_at_all(proc, pidfd))
             self._refusals.extend(self._terminal(proc))
-        self._refusals.extend(self._obstacles(table))
+        self._refusals.extend(_refusal(d, obstacle) for d, obstacle in self._obstacles(table))
         self._tables[pid] = table
 
     def resolve(self) -> None:
@@ -221,12 +227,10 @@ class FilesDump:
         kinds = self._kinds
         return [(d, next((kind for kind in kinds if kind.claims(d)), None)) for d in table]
 
-    def _obstacles(self, table: Iterable[Claimed]) -> list[Refusal]:
-        return [
-            Refusal(d.pid, str(d), obstacle.why, obstacle.hint)
-            for d, kind in table
-            if (obstacle := self._obstacle(d, kind))
-        ]
+    def _obstacles(self, table: Iterable[Claimed]) -> Iterator[tuple[Descriptor, Obstacle]]:
+        for d, kind in table:
+            if obstacle := self._obstacle(d, kind):
+                yield d, obstacle
 
     def _obstacle(self, d: Descriptor, kind: DumpKind | None) -> Obstacle | None:
         if kind is None:
@@ -251,3 +255,7 @@ class FilesDump:
                 "dump the job without its shell, or start it with setsid",
             )
         ]
+
+
+def _refusal(d: Descriptor, obstacle: Obstacle) -> Refusal:
+    return Refusal(d.pid, str(d), obstacle.why, obstacle.hint)

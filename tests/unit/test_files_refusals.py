@@ -11,6 +11,7 @@ import pytest
 
 from ckpt.files import FileOptions, FilesDump
 from ckpt.files.descriptor import Descriptor, look_at_all
+from ckpt.files.kind import Obstacle
 from ckpt.files.refused import path_obstacle, unclaimed_obstacle
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
@@ -218,6 +219,27 @@ def test_preflight_says_the_same_without_duplicates(tmp_path: Path) -> None:
             int(refusal.resource.split()[1]): refusal.why for refusal in files.preflight(child.pid)
         }
         assert set(numbers) == set(child.said[0][1:])
+
+
+def test_preflight_forgets_what_was_closed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a running task: what is refused may be gone, or another thing, when it is judged."""
+    gone, replaced, there = (os.open("/dev/kmsg", os.O_RDONLY) for _ in range(3))
+
+    def judge(d: Descriptor) -> Obstacle:
+        found = unclaimed_obstacle(d)
+        if d.fd == gone:
+            os.close(gone)
+        if d.fd == replaced:
+            with open("/dev/null") as null:  # noqa: PTH123
+                os.dup2(null.fileno(), replaced)
+        return found
+
+    monkeypatch.setattr("ckpt.files.dump.unclaimed_obstacle", judge)
+    with FilesDump(FileOptions()) as files:
+        named = {refusal.resource.split()[1] for refusal in files.preflight(os.getpid())}
+    os.close(replaced)
+    os.close(there)
+    assert str(there) in named and not {str(gone), str(replaced)} & named
 
 
 def test_a_session_with_its_terminal_is_refused() -> None:
