@@ -85,11 +85,30 @@ class KernelError(CkptError):
     exit_code = 7
 
 
+def shortage(error: BaseException) -> KernelError | None:
+    """What Python says where this process gets no more memory or threads, as an error of ours; None
+    for any other. Python has no kind of its own for the latter."""
+    if isinstance(error, MemoryError):
+        hint = "raise its limit (ulimit -v, memory.max of its cgroup)"
+        return KernelError("ckpt itself gets no more memory", hint=hint)
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        hint = "raise its limit (ulimit -u, pids.max of its cgroup)"
+        return KernelError("ckpt itself gets no more threads", hint=hint)
+    return None
+
+
 @contextmanager
 def refused_by_kernel(what: str) -> Iterator[None]:
-    """Within it an OSError that nobody has expected becomes a KernelError: `what` failed."""
+    """Within it an OSError that nobody has expected becomes a KernelError: `what` failed. So does
+    it where ckpt itself gets no memory or thread any more."""
     try:
         yield
+    except (MemoryError, RuntimeError) as error:
+        short = shortage(error)
+        if short is None:
+            raise
+        refused = KernelError(what, why=short.what, hint=short.hint)
+        raise refused.with_traceback(error.__traceback__) from error
     except OSError as error:
         resource = "" if error.filename is None else os.fsdecode(error.filename)
         why = error.strerror or str(error)

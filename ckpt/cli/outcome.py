@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from ckpt.cli.log import LogReport, raised_at
-from ckpt.errors import CkptError, RefusedError
+from ckpt.errors import CkptError, RefusedError, shortage
 
 INTERNAL_ERROR = 1
 BY_SIGNAL = 128
@@ -52,6 +52,7 @@ def ended_by_signals() -> Iterator[None]:
 def failure(error: BaseException, report: LogReport) -> int:
     """The exit code for `error`, which is told to `report`."""
     where = raised_at(error.__traceback__)
+    error = shortage(error) or error
     for line in _lines(error):
         report.failed(line, where)
     if isinstance(error, CkptError):

@@ -44,8 +44,13 @@ class Bar:
         if self._since_s is None:
             self._since_s = now_s
         elif now_s - self._since_s >= self._patience_s and not self._over.is_set():
-            self._thread = threading.Thread(target=self._draw, name="progress", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._draw, name="progress", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # no room for another thread: the work goes on without a bar
+                self._over.set()
+            else:
+                self._thread = thread
 
     def line(self, text: str) -> None:
         """A line that stays, above the bar."""

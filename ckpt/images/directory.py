@@ -152,12 +152,16 @@ def sync_new(dir_lfd: int, files: Sequence[str], where: str) -> None:
         except OSError as error:
             failed.append(error)
 
-    threads = [
-        threading.Thread(target=sync, args=(files[first::nr_threads],))
-        for first in range(nr_threads)
-    ]
-    for thread in threads:
-        thread.start()
+    threads: list[threading.Thread] = []
+    for first in range(1, nr_threads):
+        thread = threading.Thread(target=sync, args=(files[first::nr_threads],))
+        try:
+            thread.start()
+        except RuntimeError:  # no room for another thread
+            sync(files[first::nr_threads])
+        else:
+            threads.append(thread)
+    sync(files[::nr_threads])
     for thread in threads:
         thread.join()
     if failed:
