@@ -7,6 +7,7 @@ it, which for files is after the thaw.
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from ckpt.images.writer import ImageSetWriter
 
     Runs = Callable[[], Sequence[Run]]
+
+_STEP = 1 << 30
 
 
 class Pages(ABC):
@@ -160,3 +163,13 @@ def pages_for(options: DumpOptions, writer: ImageSetWriter, scope: ExitStack) ->
     server = options.page_server
     sender = scope.enter_context(PageSender(server, options.tls))
     return RemotePages(sender, str(server))
+
+
+def send_file(lfd: int, start: int, to: int, size: int) -> None:
+    """Copy `size` bytes of the file `lfd` from `start` on to the position of `to`, which may be a
+    pipe. ImageError: the file has not got them."""
+    while size:
+        done = os.sendfile(to, lfd, start, min(size, _STEP))
+        if not done:
+            raise ImageError("memory shrank while it was copied")
+        start, size = start + done, size - done

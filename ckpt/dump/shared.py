@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ckpt.errors import ImageError
+from ckpt.dump.pages import send_file
 from ckpt.images.directory import pages_written
 from ckpt.images.pagemap import PE_PRESENT, Run
 from ckpt.mem.vma import Backing, backing_of
@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from ckpt.dump.pages import Pages
     from ckpt.procfs.reader import ProcDir
     from ckpt.procfs.smaps import Smap
-
-
-_STEP = 1 << 30
 
 
 class SharedMemory:
@@ -61,7 +58,7 @@ class SharedMemory:
         to = pages.begin(f"pagemap-shmem-{shmid}", pages_id, lambda: runs)
         with pages_written(pages.where(pages_id)):
             for run in runs:
-                _send(lfd, run.addr, to, run.nr_pages * PAGE)
+                send_file(lfd, run.addr, to, run.nr_pages * PAGE)
         pages.end()
 
 
@@ -81,12 +78,3 @@ def data_runs(lfd: int) -> Iterator[Run]:
             return
         at = page_up(os.lseek(lfd, start, os.SEEK_HOLE))
         yield Run(start, (at - start) // PAGE, PE_PRESENT)
-
-
-def _send(lfd: int, start: int, to: int, size: int) -> None:
-    """Copy `size` bytes to the position of `to`, which may be a pipe."""
-    while size:
-        done = os.sendfile(to, lfd, start, min(size, _STEP))
-        if not done:
-            raise ImageError("shared memory shrank while it was copied")
-        start, size = start + done, size - done

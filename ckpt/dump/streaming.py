@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from ckpt.dump.pages import send_file
 from ckpt.images.pagemap import PE_PARENT, PE_PRESENT, Run
 from ckpt.mem.extents import Extents
 from ckpt.mem.running import copy_running
@@ -43,7 +44,7 @@ def send_running(
             copied = copy_running(pid, mem, piece, buffer, progress)
             named = parent & Extents.of([(begun, end)])
             to = pages.more(runs_of(copied, named))
-            _send(buffer, to, copied.nr_pages * PAGE)
+            send_file(buffer, 0, to, copied.nr_pages * PAGE)
             sent |= copied
             begun = end
     finally:
@@ -73,9 +74,3 @@ def pieces(pages: Extents, size: int) -> Iterator[tuple[Extents, int]]:
             part.append((start, end))
             room -= end - start
     yield Extents.of(part), TASK_SIZE
-
-
-def _send(lfd: int, to: int, size: int) -> None:
-    at = 0
-    while at < size:
-        at += os.sendfile(to, lfd, at, size - at)
