@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -29,7 +28,7 @@ from ckpt.dump.preflight import preflight
 from ckpt.dump.run import files_dump
 from ckpt.dump.stats import DumpStats
 from ckpt.dump.streaming import runs_of, send_running
-from ckpt.dump.work import uptime_us
+from ckpt.dump.work import new_run_id, uptime_us
 from ckpt.errors import ImageError, TargetError, refused_by_kernel
 from ckpt.images.directory import pages_written
 from ckpt.images.service import write_service
@@ -89,7 +88,7 @@ def pre_dump(options: DumpOptions, report: Report) -> DumpStats:
         )
         pages = pages_for(options, writer, scope)
         increment.link(writer)
-        run_id, uptime = str(uuid.uuid4()), uptime_us()
+        run_id, uptime = new_run_id(), uptime_us()
         before = time.monotonic_ns()
         pids = increment.adopt(options.tree, report)
         stats.freezing_us = (time.monotonic_ns() - before) // 1000

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import gc
 import time
-import uuid
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -27,7 +26,7 @@ from ckpt.dump import inside
 from ckpt.dump.pages import pages_for
 from ckpt.dump.preflight import preflight, refuse, root_obstacles
 from ckpt.dump.take import FlagsChangedError, confirm, take
-from ckpt.dump.work import Work, uptime_us
+from ckpt.dump.work import Work, new_run_id, uptime_us
 from ckpt.dump.write import write
 from ckpt.errors import ImageError, TargetError, refused_by_kernel
 from ckpt.files.dump import FilesDump
@@ -94,7 +93,7 @@ def _dump(options: DumpOptions, report: Report, actions: Actions, *, assume: boo
             increment,
             tracked,
             known if assume else {},
-            run_id=str(uuid.uuid4()),
+            run_id=new_run_id(),
             uptime_us=uptime_us() if increment else 0,
         )
         if increment is not None:

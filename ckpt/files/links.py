@@ -18,7 +18,6 @@ Source: CRIU's criu/files-reg.c for what the images mean.
 from __future__ import annotations
 
 import os
-import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -86,7 +85,7 @@ class Links:
                 why = os.strerror(error.errno or 0)
                 raise KernelError("can't be held", pid=d.pid, resource=d.link, why=why) from error
             linked = self._view.next_id()
-            name = f"link_remap.{linked}.{secrets.token_hex(4)}"
+            name = f"link_remap.{linked}.{os.urandom(4).hex()}"
             link = _Link(linked, str(Path(d.path).parent), name, lfd)
             self._by_inode[d.dev, d.ino] = link
         self._remaps.append((file_id, link.file_id))

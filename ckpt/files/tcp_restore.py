@@ -12,7 +12,6 @@ import fcntl
 import os
 import socket
 import time
-import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +108,7 @@ class TcpRestore:
 
     def _locked(self) -> None:
         if self._lock is None and self._view.options.network_lock != SKIP:
-            self._lock = NetLock(f"ckpt-restore-{uuid.uuid4()}", owned=True)
+            self._lock = NetLock(f"ckpt-restore-{os.urandom(16).hex()}", owned=True)
             self._lock.add([Connection(w.src, w.dst) for w in self._wanted.values()])
 
 
