@@ -1,12 +1,13 @@
 """From snapshots to messages: pure, after the thaw.
 
-Every task gets kernel object ids of its own, since processes that share memory, descriptor tables
-and the like are refused. All namespaces are ckpt's own, so every task has the ids of the inventory;
-the clocks of its time namespace are in timens-0.img.
+The kernel object ids of tasks tell what they share (ckpt.pstree.sharing). All namespaces are ckpt's
+own, so every task has the ids of the inventory; the clocks of its time namespace are in
+timens-0.img.
 """
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 from ckpt.errors import Refusal
@@ -25,6 +26,7 @@ from ckpt.ns.cgroup_dump import OWN_SET
 from ckpt.procfs import scalars
 from ckpt.procfs.timens import NS_PER_S
 from ckpt.pstree.model import State
+from ckpt.pstree.sharing import KINDS
 from ckpt.task import creds, fpu, limits, mm, modes, regs, sched, seccomp, signals
 
 if TYPE_CHECKING:
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from ckpt.procfs.stat import Stat
     from ckpt.procfs.status import Status
     from ckpt.pstree.model import Tree
+    from ckpt.pstree.sharing import Ids
     from ckpt.tracee.stopped import Stopped
 
 _IMG_VERSION = 2
@@ -48,9 +51,9 @@ _NAMESPACES = (
 Image = tuple[str, "list[Message]"]
 
 
-def object_ids(number: int) -> task_kobj_ids_entry:
-    """Ids of the `number`-th task, 1 the first; 0 is the inventory's."""
-    ids = task_kobj_ids_entry(vm_id=number, files_id=number, fs_id=number, sighand_id=number)
+def object_ids(shared: Ids) -> task_kobj_ids_entry:
+    """Ids of a task that uses `shared`."""
+    ids = task_kobj_ids_entry(**{kind.field: number for kind, number in shared.items()})
     for at, name in enumerate(_NAMESPACES, 1):
         setattr(ids, name, at)
     return ids
@@ -62,7 +65,7 @@ def inventory(run_id: str, uptime_us: int) -> inventory_entry:
         img_version=_IMG_VERSION,
         fdinfo_per_id=True,
         ns_per_id=True,
-        root_ids=object_ids(0),
+        root_ids=object_ids(dict.fromkeys(KINDS, 0)),
         root_cg_set=OWN_SET,
         lsmtype=NO_LSM,
         dump_criu_run_id=run_id,
@@ -214,6 +217,8 @@ def _own(s: Snapshot, tid: int) -> ckpt_thread_entry:
     if tid == s.pid:
         entry.lock_on_fault.extend(m.start for m in s.facts.smaps if "lf" in m.flags)
         entry.sealed.extend(m.start for m in s.facts.smaps if "sl" in m.flags)
+        if s.facts.stat.exit_signal != signal.SIGCHLD:
+            entry.exit_signal = s.facts.stat.exit_signal
         if s.lock_future:
             entry.lock_future = s.lock_future
         kept = scalars.parse_coredump_filter(s.facts.raw["coredump_filter"])

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from ckpt._native import lib
 from ckpt.dump.facts import Facts, Known, group_obstacles, look, obstacles, surroundings_of
 from ckpt.errors import Refusal, RefusedError, TargetError
 from ckpt.mem.vma import Backing, from_smap
@@ -25,9 +24,7 @@ if TYPE_CHECKING:
     from ckpt.dump.options import DumpOptions
     from ckpt.files.dump import FilesDump
     from ckpt.ns.cgroup_dump import GroupsDump
-
-_SHARED = {1: "memory", 2: "descriptor table", 3: "root and working directory", 4: "signal actions"}
-"""kcmp(2) types of what a restore can't share between processes yet."""
+    from ckpt.pstree.sharing import Sharing
 
 
 class Preflight(NamedTuple):
@@ -78,44 +75,6 @@ def refuse(found: Iterable[Refusal]) -> None:
         raise RefusedError(refusals)
 
 
-def shared_obstacles(facts: Iterable[Facts]) -> Iterator[Refusal]:
-    """What processes share beyond open files, and what threads don't share with their process."""
-    tasks = list(facts)
-    for kind, name in _SHARED.items():
-        seen: list[int] = []
-        for task in tasks:
-            other = _equal_one(seen, task.pid, kind)
-            if other:
-                yield Refusal(
-                    task.pid, name, f"shared with pid {other} (clone(2)); not restored yet"
-                )
-    for task in tasks:
-        for tid in task.threads:
-            for kind in (2, 3):
-                if tid != task.pid and lib.ckpt_kcmp(task.pid, tid, kind, 0, 0) > 0:
-                    yield Refusal(
-                        task.pid,
-                        f"thread {tid}",
-                        f"it has a {_SHARED[kind]} of its own; not restored yet",
-                    )
-
-
-def _equal_one(ordered: list[int], pid: int, kind: int) -> int:
-    """The pid in `ordered` that shares `kind` with `pid`; else put `pid` at its place, 0."""
-    low, high = 0, len(ordered)
-    while low < high:
-        middle = (low + high) // 2
-        order = lib.ckpt_kcmp(pid, ordered[middle], kind, 0, 0)
-        if order == 0:
-            return ordered[middle]
-        if order == 1:
-            high = middle
-        else:
-            low = middle + 1
-    ordered.insert(low, pid)
-    return 0
-
-
 def tree_model(
     root: int, alive: dict[int, tuple[Facts, bool]], dead: dict[int, tuple[int, int, int]]
 ) -> Tree:
@@ -128,6 +87,7 @@ def tree_model(
             facts.stat.session,
             State.STOPPED if stopped else State.ALIVE,
             tuple(tid for tid in facts.threads if tid != pid),
+            facts.stat.exit_signal,
         )
         for pid, (facts, stopped) in alive.items()
     ]
@@ -138,20 +98,20 @@ def tree_model(
         raise TargetError("its tree changed while it was looked at", pid=root) from error
 
 
-def session_obstacles(tree: Tree, options: DumpOptions) -> Iterator[Refusal]:
-    """Sessions and groups that a restore could not give to the tasks again."""
+def birth_obstacles(tree: Tree, sharing: Sharing, options: DumpOptions) -> Iterator[Refusal]:
+    """Sessions, groups and shared things that a restore could not give to the tasks again."""
     root = tree.root
     if not root.leads_session and not options.shell_job:
         yield _outside_session(root.pid, root.sid)
         return
     try:
-        plan_births(tree, root.sid, root.pgid)
+        plan_births(tree, root.sid, root.pgid, sharing)
     except NoBirthError as error:
-        yield Refusal(error.task.pid, f"session {error.task.sid}", str(error))
+        yield Refusal(error.task.pid, error.resource, str(error))
 
 
 def root_obstacles(options: DumpOptions) -> Iterator[Refusal]:
-    """That of `session_obstacles` which no step of a running tree can change but setsid(2)."""
+    """That of `birth_obstacles` which no step of a running tree can change but setsid(2)."""
     with ProcDir(options.tree) as proc:
         session = parse_stat(proc.read("stat")).session
     if session != options.tree and not options.shell_job:

@@ -11,14 +11,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ckpt.dump import sharing
 from ckpt.dump.facts import Facts, look
-from ckpt.dump.preflight import (
-    preflight,
-    root_obstacles,
-    session_obstacles,
-    shared_obstacles,
-    tree_model,
-)
+from ckpt.dump.preflight import birth_obstacles, preflight, root_obstacles, tree_model
 from ckpt.dump.run import files_dump
 from ckpt.errors import Refusal, TargetError
 from ckpt.mem.tracking.client import Keeper
@@ -79,9 +74,9 @@ def _between_tasks(options: DumpOptions) -> Iterator[Refusal]:
         dead[task.pid] = stat.ppid, stat.pgrp, stat.session
         if stat.num_threads > 1:
             yield Refusal(task.pid, "the task", "its main thread has ended while others live")
-    yield from shared_obstacles(facts for facts, _ in alive.values())
+    yield from sharing.obstacles((facts for facts, _ in alive.values()), options.tree)
     try:
         model = tree_model(options.tree, alive, dead)
     except TargetError:
         return  # it changed meanwhile, which is no obstacle
-    yield from session_obstacles(model, options)
+    yield from birth_obstacles(model, sharing.sharing_of(list(alive)), options)

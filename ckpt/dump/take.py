@@ -16,9 +16,9 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from ckpt.dump import inside, snapshot
+from ckpt.dump import inside, sharing, snapshot
 from ckpt.dump.facts import NOTHING_KNOWN, look
-from ckpt.dump.preflight import refuse, shared_obstacles
+from ckpt.dump.preflight import refuse
 from ckpt.errors import Refusal, TargetError
 from ckpt.images.directory import pages_written
 from ckpt.infect.inject import infect
@@ -30,6 +30,7 @@ from ckpt.mem.transfer import Transfer
 from ckpt.mem.vma import trackable
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.smaps import parse_smaps
+from ckpt.pstree.sharing import FILES, VM
 from ckpt.task import regs, thread
 from ckpt.task.seccomp import HOME, OURS
 from ckpt.units import PAGE, Range
@@ -55,6 +56,8 @@ def take(tree: SeizedTree, work: Work) -> None:
     frozen, files = work.frozen, work.files
     frozen.monotonic_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     frozen.boottime_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    alive = [task.pid for task in tree.tasks.values() if not task.zombie]
+    frozen.sharing = sharing.sharing_of(alive)
     procs: dict[int, ProcDir] = {}
     with ExitStack() as scope:
         for number, task in enumerate(tree.tasks.values(), 1):
@@ -65,12 +68,13 @@ def take(tree: SeizedTree, work: Work) -> None:
             settle(task)
             facts = look(proc, work.known.get(task.pid, NOTHING_KNOWN))
             taken = snapshot.take(task, facts, number)
-            files.collect(task.pid, task.pidfd)
+            files.collect(task.pid, task.pidfd, frozen.sharing.first(FILES, task.pid))
             taken.take_files(files, proc)
             frozen.snapshots.append(taken)
             work.shared.collect(proc, facts.smaps)
         files.resolve()
-        refuse([*shared_obstacles(s.facts for s in frozen.snapshots), *files.refusals])
+        facts_of_all = (s.facts for s in frozen.snapshots)
+        refuse([*sharing.obstacles(facts_of_all, work.options.tree), *files.refusals])
         refuse(refusal for s in frozen.snapshots for refusal in s.filter_obstacles())
         _find_pages(work, procs)
         work.report.stage("memory")
@@ -120,6 +124,8 @@ def _find_pages(work: Work, procs: dict[int, ProcDir]) -> None:
         }
         answers = work.increment.last_round(wanted, rearm=work.goes_on, report=work.report)
     for taken in work.frozen.snapshots:
+        if work.frozen.sharing.first(VM, taken.pid) != taken.pid:
+            continue  # with those of the first
         taken.find_pages(procs[taken.pid], answers.get(taken.pid))
         if work.increment is not None:
             taken.content = taken.content.above(work.increment.kept(taken.pid, final=True))

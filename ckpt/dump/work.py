@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ckpt.dump.shared import SharedMemory
 from ckpt.dump.stats import DumpStats
+from ckpt.pstree.sharing import ALONE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ckpt.files.dump import FilesDump
     from ckpt.images.writer import ImageSetWriter
     from ckpt.ns.cgroup_dump import GroupsDump
+    from ckpt.pstree.sharing import Sharing
     from ckpt.report import Report
 
 
@@ -30,6 +32,7 @@ class Frozen:
 
     snapshots: list[Snapshot] = field(default_factory=list)
     zombies: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    sharing: Sharing = ALONE
     monotonic_ns: int = 0
     boottime_ns: int = 0
 

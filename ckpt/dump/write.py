@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt.dump import describe
 from ckpt.dump.facts import group_obstacles, obstacles, surroundings_of
-from ckpt.dump.preflight import refuse, session_obstacles, tree_model
+from ckpt.dump.preflight import birth_obstacles, refuse, tree_model
 from ckpt.kerndat import cpu
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.stat import parse_stat
 from ckpt.procfs.status import parse_status
 from ckpt.procfs.timens import TimensOffsets
+from ckpt.pstree.sharing import FILES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,10 +44,12 @@ def write(work: Work) -> None:
         ),
         *(describe.zombie(parse_stat(a), parse_status(b)) for a, b in frozen.zombies.values()),
     ]
-    for number, taken in enumerate(frozen.snapshots, 1):
-        ids = describe.object_ids(number)
+    for taken in frozen.snapshots:
+        shared = frozen.sharing.ids(taken.pid)
+        ids = describe.object_ids(shared)
         images += describe.task_images(taken, ids, taken.vmas(), chains, work.groups)
-        images.append((f"fdinfo-{number}", work.files.fdinfo(taken.pid)))
+        if frozen.sharing.first(FILES, taken.pid) == taken.pid:
+            images.append((f"fdinfo-{shared[FILES]}", work.files.fdinfo(taken.pid)))
     images.append(("cgroup", [work.groups.image()]))
     for name, messages in (*images, *work.pages.images(), *work.files.images().items()):
         writer.write(name, messages)
@@ -81,5 +84,5 @@ def _judge(work: Work) -> None:
         found.extend(describe.unknown_state(taken))
         found.extend(group_obstacles(taken.facts, work.groups))
     tree = _model(work.options.tree, work.frozen)
-    found.extend(session_obstacles(tree, work.options))
+    found.extend(birth_obstacles(tree, work.frozen.sharing, work.options))
     refuse(found)

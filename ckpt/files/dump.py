@@ -4,7 +4,7 @@
         files.preflight(pid)                 running tree: nothing is touched or duplicated
         files.before_freeze(run_id)
         ... freeze ...
-        files.collect(pid, pidfd)            for each live task
+        files.collect(pid, pidfd, holder)    for each live task
         files.file_for_mapping(...), files.file_for_path_link(...)
         files.resolve()                      identities, ids, data in flight
         files.refusals                       binding: not empty means no dump
@@ -66,6 +66,7 @@ class FilesDump:
         self._tables: dict[int, list[Claimed]] = {}
         self._described = self._view.described
         self._types: dict[int, int] = {}
+        self._holders: dict[int, int] = {}
 
     @property
     def refusals(self) -> list[Refusal]:
@@ -103,9 +104,13 @@ class FilesDump:
                 if mapping.has_file and (refusal := self._mapped.obstacle(proc, mapping))
             ]
 
-    def collect(self, pid: int, pidfd: int) -> None:
-        """Look at every descriptor of a frozen task. `pidfd` must stay open until `resolve`."""
+    def collect(self, pid: int, pidfd: int, holder: int | None = None) -> None:
+        """Look at every descriptor of a frozen task. `pidfd` must stay open until `resolve`.
+        `holder`: the first of those with whom it shares its table, for whom alone it is noted."""
         self._view.pidfds[pid] = pidfd
+        self._holders[pid] = pid if holder is None else holder
+        if self._holders[pid] != pid:
+            return
         with ProcDir(pid) as proc:
             table = self._claimed(look_at_all(proc, pidfd))
             self._refusals.extend(self._terminal(proc))
@@ -123,7 +128,7 @@ class FilesDump:
                 self._types[ids[index]] = int(kind.type)
                 kind.hold(d, ids[index])
             self._described.append((d, ids[first[index]]))
-        self._refusals.extend(owner.strangers(self._described, self._tables))
+        self._refusals.extend(owner.strangers(self._described, self._holders))
         for kind in self._kinds:
             self._refusals.extend(kind.settle())
 
@@ -151,7 +156,7 @@ class FilesDump:
         return len(self._types)
 
     def fdinfo(self, pid: int) -> list[Any]:
-        """fdinfo_entry messages of one task, ascending by number."""
+        """fdinfo_entry messages of one table, by its holder, ascending by number."""
         fdinfo_entry: Any = message_class("fdinfo.fdinfo_entry")
         return [
             fdinfo_entry(id=file_id, flags=int(d.cloexec), type=self._types[file_id], fd=d.fd)
@@ -168,7 +173,7 @@ class FilesDump:
             self._view.report.warn(f"--external {name}: the tree has no such thing")
         for kind in self._kinds:
             images.update(kind.images())
-        held = [lock.message() for lock in locks.held(self._described)]
+        held = [lock.message() for lock in locks.held(self._described, self._holders)]
         if held:
             images["filelocks"] = held
         return images

@@ -28,7 +28,7 @@ from ckpt.files.kind import Obstacle
 from ckpt.procfs.locks import EOF
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ckpt.files.descriptor import Descriptor
     from ckpt.procfs.locks import Lock
@@ -79,8 +79,11 @@ class HeldLock(NamedTuple):
         )
 
 
-def held(described: Iterable[tuple[Descriptor, int]]) -> Iterator[HeldLock]:
-    """The locks of descriptors, each with the id of its description, every lock once."""
+def held(
+    described: Iterable[tuple[Descriptor, int]], holders: Mapping[int, int]
+) -> Iterator[HeldLock]:
+    """The locks of descriptors, each with the id of its description, every lock once. `holders`:
+    for each task the one whose descriptors stand for those of all who share its table."""
     seen: set[tuple[int, int, Lock]] = set()
     for d, file_id in described:
         for lock in d.locks:
@@ -90,7 +93,8 @@ def held(described: Iterable[tuple[Descriptor, int]]) -> Iterator[HeldLock]:
             if key not in seen:
                 seen.add(key)
                 length = 0 if lock.end == EOF else lock.end - lock.start + 1
-                yield HeldLock(kind, _TYPES[lock.access], d.pid, d.fd, lock.start, length)
+                taker = lock.pid if holders.get(lock.pid) == d.pid else d.pid
+                yield HeldLock(kind, _TYPES[lock.access], taker, d.fd, lock.start, length)
 
 
 def _bare(lock: Lock) -> Any:

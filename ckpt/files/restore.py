@@ -82,7 +82,8 @@ def _kind_name(number: int) -> str:
 class FilesRestore:
     """All descriptors, locks and memfds of one image set. See the module.
 
-    `tables`: the number of its fdinfo image (files_id) for each live pid.
+    `tables`: the number of its fdinfo image (files_id) for each live pid. Of those who share one,
+    the first holds it: to the others no descriptor has to be given.
     """
 
     def __init__(
@@ -101,7 +102,9 @@ class FilesRestore:
         self._opened: dict[tuple[int, int], int] = {}
         self._owners: dict[int, Owner] = {}
         self._take_files()
-        self._tables = {pid: self._table(pid, table) for pid, table in tables.items()}
+        holders: dict[int, int] = {}
+        self._holders = {pid: holders.setdefault(table, pid) for pid, table in tables.items()}
+        self._tables = {pid: self._table(pid, table) for table, pid in holders.items()}
         self._view.tables = {
             pid: {p.fd: p.file_id for p in table} for pid, table in self._tables.items()
         }
@@ -336,7 +339,8 @@ class FilesRestore:
         locks = SavedLocks(self._view.messages("filelocks"))
         if locks and not options.file_locks:
             raise RestoreError("the tree held file locks", hint="--file-locks")
-        fds = {pid: {p.fd for p in table} for pid, table in self._tables.items()}
+        of_holder = {pid: {p.fd for p in table} for pid, table in self._tables.items()}
+        fds = {pid: of_holder[holder] for pid, holder in self._holders.items()}
         wanted = [(pid, lock.fd) for pid, held in locks.records.items() for lock in held]
         others = ((pid, fd) for pid, fd, _ in (*locks.flocks, *locks.leases))
         for pid, fd in [*wanted, *others]:

@@ -58,14 +58,16 @@ def seed_path() -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The parts of one window."""
+    """The parts of one window. `room`: a data area that is only a part of what is behind the code,
+    for one of several who use the window."""
 
     window: Range
     code_len: int
+    room: Range | None = None
 
     @property
     def data(self) -> int:
-        return self.window.start + self.code_len
+        return self.window.start + self.code_len if self.room is None else self.room.start
 
     @property
     def stack_top(self) -> int:
@@ -74,7 +76,7 @@ class Layout:
     @property
     def batches(self) -> Range:
         """Where batches are written."""
-        return Range(self.stack_top, self.window.end)
+        return Range(self.stack_top, (self.room or self.window).end)
 
     def session(
         self, *, sock: int, exit_on_eof: bool, leave_to: int = 0, batch: int = 0, stack_top: int = 0

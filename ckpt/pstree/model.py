@@ -6,6 +6,7 @@ namespace that the tree lives in.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
@@ -21,7 +22,8 @@ class State(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One process. `threads` holds the other threads' ids, without the leader's."""
+    """One process. `threads` holds the other threads' ids, without the leader's; `exit_signal` is
+    what its parent gets at its end."""
 
     pid: int
     ppid: int
@@ -29,6 +31,7 @@ class Task:
     sid: int
     state: State
     threads: tuple[int, ...] = ()
+    exit_signal: int = signal.SIGCHLD
 
     @property
     def leads_session(self) -> bool:
@@ -79,6 +82,9 @@ class Tree:
 
     def __getitem__(self, pid: int) -> Task:
         return self._tasks[pid]
+
+    def get(self, pid: int | None) -> Task | None:
+        return None if pid is None else self._tasks.get(pid)
 
     def children(self, pid: int) -> list[Task]:
         return [self._tasks[child] for child in self._children.get(pid, ())]

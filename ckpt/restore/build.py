@@ -5,6 +5,9 @@ process, or leaves this scope by an error, takes all of them along.
 
 Order: a task's private memory is complete before its children are cloned, so that they share its
 pages; sessions are founded between early and late births (ckpt.pstree.birth).
+
+Who shares the creator's memory finds it complete, and works in a room of its own in the window
+(ckpt.restore.plan). Who shares its descriptor table has its command socket beside the creator's.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from ckpt.mem import apply
 from ckpt.mem.vma import Status
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
+from ckpt.pstree.sharing import CLONE_FILES
 from ckpt.tracee import vm
 from ckpt.units import PAGE, TASK_SIZE, Range
 
@@ -55,13 +59,15 @@ _KERNEL_MAPPINGS = {
 @dataclass(slots=True)
 class Built:
     """A task under construction. `kernel` is where its vdso mappings are now, in order; `sock` the
-    number of its end of the command socket."""
+    number of its end of the command socket; `table` are those of all who have its descriptor table,
+    one set for all of them, by pid."""
 
     pid: int
     session: Session
     pidfd: int
     kernel: list[tuple[Range, Status]]
     sock: int
+    table: dict[int, int]
 
 
 @dataclass(slots=True)
@@ -125,9 +131,9 @@ class Site:
         if got < 0:
             ours.close()
             raise _not_born(pid, -got)
-        layout = self.plan.window.layout
-        session = Session(pid, ours, layout)
-        self.tasks[pid] = Built(pid, session, os.pidfd_open(pid), [], lib.CKPT_SEED_SOCK)
+        sock = int(lib.CKPT_SEED_SOCK)
+        session = Session(pid, ours, self.plan.window.of(pid))
+        self.tasks[pid] = Built(pid, session, os.pidfd_open(pid), [], sock, {pid: sock})
         self._enter_seed(pid, ours)
         session.hello()
         batch = Batch()
@@ -136,7 +142,7 @@ class Site:
         self._empty(self.tasks[pid])
 
     def _enter_seed(self, pid: int, sock: socket.socket) -> None:
-        layout = self.plan.window.layout
+        layout = self.plan.window.of(pid)
         window = layout.window
         sock.send(_SEED_WINDOW.pack(window.start, len(window), layout.code_len))
         raw = sock.recv(_REPLY.size)
@@ -178,6 +184,7 @@ class Site:
         built = self.tasks[birth.pid]
         if birth.pid in self.loaded.tasks and not birth.helper:
             self.born(birth.pid)
+        if birth.pid in self.plan.memory:
             self._memory(built)
         for child in birth.early:
             self._clone(birth, child)
@@ -217,23 +224,27 @@ class Site:
         apply.settle(built.session, plan)
 
     def _clone(self, parent: Birth, child: Birth) -> None:
-        self.clone(parent.pid, child.pid, for_parent=child.for_parent)
+        self.clone(parent.pid, child.pid, for_parent=child.for_parent, shared=child.shared)
 
-    def clone(self, creator: int, pid: int, *, for_parent: bool = False) -> Built:
-        """Let `creator` clone the task `pid`, as a child of its own or of its parent."""
+    def clone(self, creator: int, pid: int, *, for_parent: bool = False, shared: int = 0) -> Built:
+        """Let `creator` clone the task `pid`, as a child of its own or of its parent, with the
+        flags `shared` of clone(2)."""
         maker = self.tasks[creator]
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        layout = self.plan.window.layout
+        layout = self.plan.window.of(pid)
         batch = Batch()
         slot = batch.receive_fds(SOCK, 1)[0]
         template = batch.put(layout.session(sock=-1, exit_on_eof=True))
         batch.copy(template + 48, slot.at, 4)
         wanted = batch.put(struct.pack("<i", pid))
-        flags = _CLONE_PARENT if for_parent else 0
-        exit_signal = 0 if for_parent else signal.SIGCHLD
+        flags = shared | (_CLONE_PARENT if for_parent else 0)
+        task = self.plan.tree.get(pid)
+        exit_signal = signal.SIGCHLD if task is None else task.exit_signal
+        exit_signal = 0 if for_parent else exit_signal
         args = batch.struct("<11Q", flags, 0, 0, 0, exit_signal, 0, 0, 0, wanted, 1, 0)
         batch.clone(args, _CLONE_ARGS.size, template, layout.data, want=pid, note=f"pid {pid}")
-        batch.call("close", slot)
+        if not shared & CLONE_FILES:
+            batch.call("close", slot)
         try:
             outcome = maker.session.run(batch, fds=[theirs.fileno()])
         except KernelError as error:
@@ -243,12 +254,16 @@ class Site:
             theirs.close()
         session = Session(pid, ours, layout)
         number = int.from_bytes(outcome.read(slot.at, 4), "little", signed=True)
-        built = Built(pid, session, os.pidfd_open(pid), list(maker.kernel), number)
+        table = maker.table if shared & CLONE_FILES else {}
+        built = Built(pid, session, os.pidfd_open(pid), list(maker.kernel), number, table)
         self.tasks[pid] = built
         session.hello()
-        inherited = Batch()
-        inherited.call("close", maker.sock, note="the creator's command socket")
-        session.run(inherited)
+        if table is not maker.table:
+            inherited = Batch()
+            for sock in maker.table.values():
+                inherited.call("close", sock, note="a command socket of the creator's table")
+            session.run(inherited)
+        table[pid] = number
         return built
 
 

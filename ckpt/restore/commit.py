@@ -51,8 +51,10 @@ def take_over(site: Site) -> None:
     ops.interrupt_and_wait(tids, _STOP_TIMEOUT_S)
     window = site.plan.window.layout.window
     for image in images:
-        install_rest(image, site.plan.window.layout)
-        _unmap_window(image.task.pid, window.start, len(window))
+        install_rest(image, site.plan.window.of(image.task.pid))
+    for pid in site.plan.memory:
+        _unmap_window(pid, window.start, len(window))
+    for image in images:
         _set_state(image)
 
 

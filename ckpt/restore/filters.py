@@ -47,7 +47,7 @@ def install_by_leader(built: Built, image: TaskImage) -> None:
 
 
 def install_rest(image: TaskImage, layout: Layout) -> None:
-    """Step 3: `layout` is that of the window, which is still there; nobody uses its batches."""
+    """Step 3: `layout` is the task's window, which is still there; nobody uses its batches."""
     common = _common(image) if image.chains else ()
     call = layout.window.start + blob().syscall
     for tid, chain in image.chains.items():

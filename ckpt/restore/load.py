@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import mmap
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from ckpt.mem.build import Memory, Pages
 from ckpt.mem.extents import Extents
 from ckpt.mem.resolve import resolve
 from ckpt.pstree.model import State, Task, Tree
+from ckpt.pstree.sharing import ALONE, KINDS, VM, Ids, Sharing
 from ckpt.task import sched, seccomp, signals, timers
 from ckpt.units import PAGE, Range
 
@@ -40,7 +42,6 @@ class TaskImage:
     task: Task
     core: Any
     threads: dict[int, Any]
-    ids: Any
     mm: Any
     fs: Any
     memory: Memory
@@ -57,6 +58,7 @@ class Loaded:
     tasks: dict[int, TaskImage]
     dead: dict[int, Any]
     clocks_ns: tuple[int, int] | None
+    sharing: Sharing = ALONE
     _files: list[tuple[int, int]] = field(init=False)
     _ids: dict[tuple[int, int], int] = field(init=False)
     _mapped: dict[int, mmap.mmap] = field(default_factory=dict)
@@ -109,9 +111,9 @@ def load(directory: str, *, verify: bool) -> Iterator[Loaded]:
         scope.callback(gc.enable)
         entries = images.read("pstree")
         cores = {entry.pid: images.read_one(f"core-{entry.pid}") for entry in entries}
-        tree = _tree(entries, cores)
+        tree = _tree(images, entries, cores)
         clocks = images.read_one("timens-0") if images.exists("timens-0") else None
-        loaded = Loaded(chain, tree, {}, {}, _clocks(clocks))
+        loaded = Loaded(chain, tree, {}, {}, _clocks(clocks), _sharing(images, tree))
         for task in tree:
             if task.dead:
                 loaded.dead[task.pid] = cores[task.pid]
@@ -130,7 +132,7 @@ def _wrong(name: str, why: str) -> ImageError:
     return ImageError("makes no sense", resource=f"{name}.img", why=why)
 
 
-def _tree(entries: list[Any], cores: dict[int, Any]) -> Tree:
+def _tree(images: ImageSet, entries: list[Any], cores: dict[int, Any]) -> Tree:
     tasks, roots = [], []
     for entry in entries:
         core = cores[entry.pid]
@@ -146,7 +148,8 @@ def _tree(entries: list[Any], cores: dict[int, Any]) -> Tree:
         if entry.ppid == 0:
             roots.append(entry.pid)
         others = tuple(tid for tid in entry.threads if tid != entry.pid)
-        tasks.append(Task(entry.pid, entry.ppid, entry.pgid, entry.sid, state, others))
+        exit_signal = _exit_signal(images, entry.pid)
+        tasks.append(Task(entry.pid, entry.ppid, entry.pgid, entry.sid, state, others, exit_signal))
     if len(roots) != 1:
         raise _wrong("pstree", f"{len(roots)} tasks have no parent")
     try:
@@ -158,6 +161,28 @@ def _tree(entries: list[Any], cores: dict[int, Any]) -> Tree:
     if tree.root.dead:
         raise _wrong("pstree", "the root of the tree is dead")
     return tree
+
+
+def _exit_signal(images: ImageSet, pid: int) -> int:
+    name = f"ckpt-thread-{pid}"
+    own = images.read_one(name) if images.exists(name) else None
+    if own is None or not own.HasField("exit_signal"):
+        return signal.SIGCHLD
+    if own.exit_signal > signals.NR_SIGNALS:
+        raise _wrong(name, f"exit signal {own.exit_signal}")
+    return int(own.exit_signal)
+
+
+def _sharing(images: ImageSet, tree: Tree) -> Sharing:
+    ids: dict[int, Ids] = {}
+    for task in tree:
+        if not task.dead:
+            entry = images.read_one(f"ids-{task.pid}")
+            ids[task.pid] = {kind: getattr(entry, kind.field) for kind in KINDS}
+    try:
+        return Sharing(ids)
+    except ValueError as error:
+        raise _wrong("ids", str(error)) from error
 
 
 def _clocks(entry: Any) -> tuple[int, int] | None:
@@ -186,6 +211,8 @@ def _task(loaded: Loaded, task: Task, core: Any) -> TaskImage:
     mm = images.read_one(f"mm-{task.pid}")
     if len(mm.mm_saved_auxv) > _AUXV_MAX or mm.aios:
         raise _wrong(f"mm-{task.pid}", "an auxiliary vector too long, or AIO rings")
+    first = loaded.sharing.first(VM, task.pid)
+    memory = _memory(loaded, task.pid, mm) if first == task.pid else loaded.tasks[first].memory
     own = {
         tid: images.read_one(f"ckpt-thread-{tid}")
         for tid in threads
@@ -195,10 +222,9 @@ def _task(loaded: Loaded, task: Task, core: Any) -> TaskImage:
         task=task,
         core=core,
         threads=threads,
-        ids=images.read_one(f"ids-{task.pid}"),
         mm=mm,
         fs=images.read_one(f"fs-{task.pid}"),
-        memory=_memory(loaded, task.pid, mm),
+        memory=memory,
         own=own,
         chains=_chains(images, threads),
     )

@@ -6,7 +6,7 @@ what --dry-run prints.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckpt.errors import ImageError
@@ -14,7 +14,8 @@ from ckpt.infect.blob import Layout, blob, layout_at
 from ckpt.mem.build import NOTHING, Memory, MemoryPlan, free_window, plan_memory
 from ckpt.pstree.birth import Birth, NoBirthError, Plan, plan_births
 from ckpt.pstree.model import Task, Tree
-from ckpt.units import PAGE, page_up
+from ckpt.pstree.sharing import CLONE_VM, KINDS, VM
+from ckpt.units import PAGE, Range, page_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,21 +24,31 @@ if TYPE_CHECKING:
 
 BATCHES_LEN = 1 << 20
 THREAD_SLOT = 4 * PAGE
+ROOM_LEN = page_up(BATCHES_LEN + 2 * PAGE)
 PARKING_LEN = 32 * PAGE
 """Where a task's vdso waits while its address space is made."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The parasite's window, the same in every task: code, session, batches, then a slot for each
-    thread, then the parking place of the vdso."""
+    """The parasite's window, the same in every task: code, rooms (session, stack, batches), then a
+    slot for each thread, then the parking place of the vdso. Who shares a memory with others has a
+    room and slots that are not theirs. `room_nr` and `slot_nr`: the first of each task."""
 
     layout: Layout
-    nr_slots: int
+    nr_rooms: int = 1
+    room_nr: dict[int, int] = field(default_factory=dict)
+    slot_nr: dict[int, int] = field(default_factory=dict)
 
-    def slot(self, index: int) -> int:
-        """Address of the slot of the `index`-th further thread."""
-        return self.layout.batches.start + BATCHES_LEN + index * THREAD_SLOT
+    def of(self, pid: int) -> Layout:
+        """The window as the task `pid` uses it (0: one that shares nothing)."""
+        start = self.layout.data + self.room_nr.get(pid, 0) * ROOM_LEN
+        return replace(self.layout, room=Range(start, start + ROOM_LEN))
+
+    def slot(self, pid: int, index: int) -> int:
+        """Address of the slot of the `index`-th further thread of a task."""
+        slots = self.layout.data + self.nr_rooms * ROOM_LEN
+        return slots + (self.slot_nr.get(pid, 0) + index) * THREAD_SLOT
 
     @property
     def parking(self) -> int:
@@ -46,7 +57,8 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class RestorePlan:
-    """`memory` is by pid of live tasks; `tree` has the sessions and groups as they will be."""
+    """`memory` is by pid of live tasks, one for those who share it; `tree` has the sessions and
+    groups as they will be."""
 
     tree: Tree
     births: Plan
@@ -73,6 +85,11 @@ class RestorePlan:
         )
         if task.dead:
             return
+        if birth.shared:
+            what = ", ".join(kind.what for kind in KINDS if birth.shared & kind.flag)
+            yield f"pid {birth.pid}: shares with pid {birth.creator}: {what}"
+        if birth.pid not in self.memory:
+            return
         m, image = self.memory[birth.pid], loaded.tasks[birth.pid]
         yield (
             f"pid {birth.pid}: {len(image.memory.vmas)} mappings ({len(m.map)} new), "
@@ -84,16 +101,18 @@ def make_plan(loaded: Loaded, outer: tuple[int, int], *, shell_job: bool) -> Res
     """The plan for a root born into the session and group `outer`. Raises ImageError."""
     tree = _joined(loaded.tree, outer) if shell_job else loaded.tree
     try:
-        births = plan_births(tree, outer[0] if shell_job else 0, outer[1] if shell_job else 0)
+        session, group = outer if shell_job else (0, 0)
+        births = plan_births(tree, session, group, loaded.sharing)
     except (NoBirthError, RecursionError) as error:
         raise ImageError(
-            "sessions that can't be restored",
+            "sessions or shared things that can't be restored",
             resource="pstree.img",
             why=str(error),
             hint="--shell-job restores a root into the session of ckpt restore",
         ) from error
-    nr_slots = max(len(task.threads) for task in tree)
-    data_len = page_up(BATCHES_LEN + 2 * PAGE) + nr_slots * THREAD_SLOT + PARKING_LEN + 2 * PAGE
+    rooms, slots, nr_slots = _places(loaded)
+    nr_rooms = 1 + max(rooms.values(), default=0)
+    data_len = nr_rooms * ROOM_LEN + nr_slots * THREAD_SLOT + PARKING_LEN
     try:
         at = free_window(
             (image.memory for image in loaded.tasks.values()), blob().code_len + data_len
@@ -102,7 +121,22 @@ def make_plan(loaded: Loaded, outer: tuple[int, int], *, shell_job: bool) -> Res
         raise ImageError(str(error), resource="mm-*.img") from error
     memory: dict[int, MemoryPlan] = {}
     _plan_memories(loaded, births.root, NOTHING, memory)
-    return RestorePlan(tree, births, memory, Window(layout_at(at, data_len), nr_slots))
+    window = Window(layout_at(at, data_len), nr_rooms, rooms, slots)
+    return RestorePlan(tree, births, memory, window)
+
+
+def _places(loaded: Loaded) -> tuple[dict[int, int], dict[int, int], int]:
+    """By task its room and its first slot, and how many slots there must be."""
+    rooms: dict[int, int] = {}
+    slots: dict[int, int] = {}
+    nr_slots = 0
+    for group in loaded.sharing.groups(VM):
+        used = 0
+        for number, pid in enumerate(group):
+            rooms[pid], slots[pid] = number, used
+            used += len(loaded.tree[pid].threads)
+        nr_slots = max(nr_slots, used)
+    return rooms, slots, nr_slots
 
 
 def _plan_memories(
@@ -111,7 +145,8 @@ def _plan_memories(
     own = creator
     if birth.pid in loaded.tasks and not birth.helper:
         own = loaded.tasks[birth.pid].memory
-        memory[birth.pid] = plan_memory(own, creator, loaded.differing)
+        if not birth.shared & CLONE_VM:
+            memory[birth.pid] = plan_memory(own, creator, loaded.differing)
     for child in (*birth.early, *birth.late):
         _plan_memories(loaded, child, own, memory)
 
@@ -133,6 +168,7 @@ def _joined(tree: Tree, outer: tuple[int, int]) -> Tree:
                 sids.get(t.sid, t.sid),
                 t.state,
                 t.threads,
+                t.exit_signal,
             )
             for t in tree
         ),

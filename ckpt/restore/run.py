@@ -35,6 +35,7 @@ from ckpt.mem.vma import Backing
 from ckpt.procfs import timens
 from ckpt.procfs.reader import ProcDir, read_system
 from ckpt.procfs.status import parse_status
+from ckpt.pstree.sharing import FILES
 from ckpt.restore import commit, filters, state
 from ckpt.restore.build import Site
 from ckpt.restore.cgroups import cgroups_of
@@ -175,7 +176,7 @@ def _carry_out(
         report.stage("state")
         for pid, image in loaded.tasks.items():
             built = site.tasks[pid]
-            state.restore_descriptors(built, files)
+            state.restore_descriptors(site, built, files)
             state.restore_context(site, built, image, files)
             restore_outside(image, report)
         for pid, image in loaded.tasks.items():
@@ -227,7 +228,7 @@ def _files(options: RestoreOptions, loaded: Loaded, report: Report) -> FilesRest
             build_ids=options.file_validation == "buildid",
             inherit={given.resource: given.lfd for given in options.inherit_fd},
         ),
-        {pid: image.ids.files_id for pid, image in loaded.tasks.items()},
+        {pid: loaded.sharing.ids(pid)[FILES] for pid in loaded.tasks},
         report,
     )
 

@@ -31,6 +31,7 @@ from ckpt.infect.lend import Lender
 from ckpt.mem import apply
 from ckpt.mem.locking import restore_lock_future
 from ckpt.mem.vma import MADV_MERGEABLE
+from ckpt.pstree.sharing import FILES
 from ckpt.restore import filters
 from ckpt.restore.plan import THREAD_SLOT
 from ckpt.task import creds, limits, mm, modes, sched, signals, thread, timers
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ckpt.files.restore import FilesRestore, Placement
+    from ckpt.mem.build import MemoryPlan
     from ckpt.report import Report
     from ckpt.restore.build import Built, Site
     from ckpt.restore.load import TaskImage
@@ -63,22 +65,39 @@ class Powers:
     permitted: int
 
 
-def restore_descriptors(built: Built, files: FilesRestore) -> None:
-    """Step 1. Received descriptors take the lowest free numbers, where others may belong: so they
-    are moved to a stretch of numbers that the task does not use before any is placed."""
-    placements = files.placements(built.pid)
-    own = _free_numbers(files.numbers(built.pid), 2 + int(lib.CKPT_MAX_FDS))
+def restore_descriptors(site: Site, built: Built, files: FilesRestore) -> None:
+    """Step 1, for all who share a table when it is the turn of the first of them.
+
+    Received descriptors take the lowest free numbers, where others may belong: so they are moved to
+    a stretch of numbers that the table does not use before any is placed. The command sockets of
+    all who have the table begin that stretch.
+    """
+    if site.loaded.sharing.first(FILES, built.pid) != built.pid:
+        return
+    socks = sorted(built.table.values())
     batch = Batch()
-    if built.sock:
-        batch.call("close_range", 0, built.sock - 1, 0)
-    batch.call("close_range", built.sock + 1, _TOP, 0)
-    if built.sock != own:
-        batch.call("fcntl", SOCK, _F_DUPFD_CLOEXEC, own, want=own, note="command socket")
-        batch.keep(SOCK, batch.put(struct.pack("<i", own)))
-        batch.call("close", built.sock)
+    for before, sock in zip((-1, *socks), (*socks, _TOP + 1), strict=True):
+        if sock - before > 1:
+            batch.call("close_range", before + 1, sock - 1, 0)
+    built.session.run(batch)
+    taken = files.numbers(built.pid) | (set(socks) if len(socks) > 1 else set())
+    first = _free_numbers(taken, 1 + len(socks) + int(lib.CKPT_MAX_FDS))
+    for own, pid in enumerate(built.table, first):
+        _move_socket(site.tasks[pid], own)
+        built.table[pid] = own
+    place(built, files, files.placements(built.pid))
+
+
+def _move_socket(built: Built, own: int) -> None:
+    """Give the command socket the number `own`, which is free."""
+    if built.sock == own:
+        return
+    batch = Batch()
+    batch.call("fcntl", SOCK, _F_DUPFD_CLOEXEC, own, want=own, note="command socket")
+    batch.keep(SOCK, batch.put(struct.pack("<i", own)))
+    batch.call("close", built.sock)
     built.session.run(batch)
     built.sock = own
-    place(built, files, placements)
 
 
 def place(built: Built, files: FilesRestore, placements: Iterable[Placement]) -> None:
@@ -126,7 +145,8 @@ def _free_numbers(numbers: set[int], length: int) -> int:
 
 
 def restore_context(site: Site, built: Built, image: TaskImage, files: FilesRestore) -> None:
-    """Steps 2 and 3."""
+    """Steps 2 and 3. What belongs to a memory that several share is left to the first of them."""
+    plan = site.plan.memory.get(built.pid)
     lender = Lender(built.session)
     root_lfd = files.directory_lfd(image.fs.root_id)
     if not os.path.samestat(os.fstat(root_lfd), Path("/").stat()):
@@ -140,28 +160,34 @@ def restore_context(site: Site, built: Built, image: TaskImage, files: FilesRest
         files.directory_lfd(image.fs.cwd_id),
         lambda batch, fd: _only(batch.call("fchdir", fd, note="working directory")),
     )
-    lender.add(
-        files.mapping_lfd(image.mm.exe_file_id, os.O_RDONLY),
-        lambda batch, fd: mm.restore(batch, image.mm, fd),
-    )
+    if plan is not None:
+        lender.add(
+            files.mapping_lfd(image.mm.exe_file_id, os.O_RDONLY),
+            lambda batch, fd: mm.restore(batch, image.mm, fd),
+        )
     lender.flush()
+    batch = Batch()
+    if plan is not None:
+        _finish_memory(batch, built, image, plan)
+    batch.call("umask", image.fs.umask)
+    batch.call("personality", image.core.tc.personality)
+    if image.core.tc.child_subreaper:
+        batch.call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signals.restore_actions(batch, image.core.tc)
+    built.session.run(batch)
+
+
+def _finish_memory(batch: Batch, built: Built, image: TaskImage, plan: MemoryPlan) -> None:
     own = image.own.get(built.pid)
     on_fault = frozenset(own.lock_on_fault) if own is not None else frozenset()
-    apply.finish(built.session, site.plan.memory[built.pid], on_fault)
-    batch = Batch()
+    apply.finish(built.session, plan, on_fault)
     if own is not None:
         modes.restore_merging(batch, own, _unmerged(image))
     if own is not None and own.sealed:
         starts = frozenset(own.sealed)
         apply.seal(batch, (v.range for v in image.memory.vmas if v.range.start in starts))
-    batch.call("umask", image.fs.umask)
-    batch.call("personality", image.core.tc.personality)
     if image.mm.thp_disabled:
         batch.call("prctl", mm.PR_SET_THP_DISABLE, 1, 0, 0, 0)
-    if image.core.tc.child_subreaper:
-        batch.call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    signals.restore_actions(batch, image.core.tc)
-    built.session.run(batch)
 
 
 def _unmerged(image: TaskImage) -> Iterator[Range]:
@@ -177,16 +203,16 @@ def _only(_: Result) -> None:
 
 def restore_threads(site: Site, built: Built, image: TaskImage, powers: Powers) -> None:
     """Step 4: clone the further threads; return when each has run its batch and parks."""
-    started = []
+    started, window = [], site.plan.window
     for index, tid in enumerate(image.task.threads):
-        slot = site.plan.window.slot(index)
+        slot = window.slot(built.pid, index)
         batch = Batch()
         _thread_state(batch, image, tid, powers)
         at = slot + _STACK_END
         raw = batch.encode(at, slot)
         if len(raw) > THREAD_SLOT - _STACK_END:
             raise RestoreError("its state is too large", pid=built.pid, resource=f"thread {tid}")
-        head = site.plan.window.layout.session(
+        head = window.layout.session(
             sock=-1, exit_on_eof=True, batch=at, stack_top=slot + _STACK_END
         )
         # The session's data area is the slot: the third word of its struct.

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ckpt.pstree.birth import Birth, NoBirthError, Plan, plan_births
 from ckpt.pstree.model import State, Task, Tree
+from ckpt.pstree.sharing import (
+    CLONE_FILES,
+    CLONE_SIGHAND,
+    CLONE_VM,
+    FILES,
+    FS,
+    SIGHAND,
+    VM,
+    Kind,
+    Sharing,
+    numbered,
+)
 
 OUTER = 50
+
+
+GROUPED = {FILES: [(101, 102)], VM: [(100, 103)], SIGHAND: [(100, 103)]}
 
 
 def task(pid: int, ppid: int, sid: int, pgid: int | None = None) -> Task:
@@ -20,7 +37,7 @@ def born(plan: Plan, tree: Tree) -> dict[int, tuple[int, int]]:
 
     def walk(birth: Birth, parent: int, session: int) -> None:
         for child in birth.early:
-            walk(child, birth.pid, session)
+            walk(child, parent if child.for_parent else birth.pid, session)
         own = birth.pid if birth.founds_session else session
         got[birth.pid] = (parent, own)
         for child in birth.late:
@@ -68,6 +85,64 @@ def test_impossible_session() -> None:
     )
     with pytest.raises(NoBirthError, match="pid 103 is in session 100"):
         plan_births(far, OUTER, 40)
+
+
+def sharing(tree: Tree, groups: dict[Kind, list[tuple[int, ...]]]) -> Sharing:
+    return numbered(groups, (t.pid for t in tree))
+
+
+def test_what_is_shared_comes_from_the_creator() -> None:
+    """Siblings give what their parent has not; the parent gives the rest."""
+    tree = Tree([task(100, 1, 100), *(task(pid, 100, 100) for pid in (101, 102, 103))], 100)
+    root = plan_births(tree, OUTER, 40, sharing(tree, GROUPED)).root
+    births = {birth.pid: birth for birth in root}
+    assert (births[102].creator, births[102].for_parent, births[102].shared) == (
+        101,
+        True,
+        CLONE_FILES,
+    )
+    assert (births[103].creator, births[103].shared) == (100, CLONE_VM | CLONE_SIGHAND)
+    assert births[101].shared == 0
+    assert born(plan_births(tree, OUTER, 40, sharing(tree, GROUPED)), tree)[102] == (100, 100)
+
+
+def test_shared_with_a_founder_of_a_session() -> None:
+    """The one that shares with it is in the old session, or has founded its own as well."""
+    for sid in (100, 102):
+        tree = Tree([task(100, 1, 100), task(101, 100, 101), task(102, 100, sid)], 100)
+        plan = plan_births(tree, OUTER, 40, sharing(tree, {FS: [(101, 102)]}))
+        assert born(plan, tree)[102] == (100, sid)
+
+
+@pytest.mark.parametrize(
+    ("groups", "why"),
+    [
+        ({FILES: [(100, 102)]}, "shared with pid 100"),
+        ({FILES: [(101, 103)], FS: [(102, 103)]}, "shared with pid 103"),
+    ],
+    ids=["over a generation", "two siblings"],
+)
+def test_shared_things_that_nobody_can_pass_on(
+    groups: dict[Kind, list[tuple[int, ...]]], why: str
+) -> None:
+    parents = {101: 100, 102: 101 if FS not in groups else 100, 103: 100}
+    tree = Tree([task(100, 1, 100), *(task(pid, p, 100) for pid, p in parents.items())], 100)
+    with pytest.raises(NoBirthError, match=why):
+        plan_births(tree, OUTER, 40, sharing(tree, groups))
+
+
+def test_exit_signals_of_siblings() -> None:
+    """Who is cloned by a sibling has the sibling's exit signal, and can have no other."""
+    tasks = [task(100, 1, 100), task(101, 100, 100), replace(task(102, 100, 100), exit_signal=0)]
+    tree = Tree(tasks, 100)
+    with pytest.raises(NoBirthError, match="born with that of pid 101"):
+        plan_births(tree, OUTER, 40, sharing(tree, {FILES: [(101, 102)]}))
+    plan_births(tree, OUTER, 40)
+
+
+def test_signal_actions_without_memory() -> None:
+    with pytest.raises(ValueError, match="pid 100 and pid 101 share signal actions"):
+        numbered({SIGHAND: [(100, 101)]}, (100, 101))
 
 
 def test_not_a_tree() -> None:

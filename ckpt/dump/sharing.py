@@ -1,0 +1,64 @@
+"""Who shares what in a tree, as kcmp(2) tells of tasks that run or stand.
+
+Refused: threads that share less than their process, and a memory or descriptor table that the root
+shares with its parent, which is not dumped.
+
+Not seen: that a task shares something with another one outside of the tree.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ckpt._native import lib
+from ckpt.errors import Refusal
+from ckpt.pstree.sharing import FILES, FS, KINDS, VM, Sharing, numbered
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from ckpt.dump.facts import Facts
+
+
+def sharing_of(pids: Sequence[int]) -> Sharing:
+    """What the live tasks `pids` share; who comes first in them comes first in it."""
+    return numbered({kind: _groups(pids, kind.kcmp) for kind in KINDS}, pids)
+
+
+def obstacles(facts: Iterable[Facts], root: int) -> Iterator[Refusal]:
+    """What of their sharing could not be brought back."""
+    for task in facts:
+        if task.pid == root:
+            yield from _with_parent(root, task.stat.ppid)
+        for tid in task.threads:
+            for kind in (FILES, FS):
+                if tid != task.pid and lib.ckpt_kcmp(task.pid, tid, kind.kcmp, 0, 0) > 0:
+                    why = f"it has a {kind.what} of its own; not restored yet"
+                    yield Refusal(task.pid, f"thread {tid}", why)
+
+
+def _with_parent(root: int, parent: int) -> Iterator[Refusal]:
+    for kind in (VM, FILES) if parent else ():
+        if lib.ckpt_kcmp(root, parent, kind.kcmp, 0, 0) == 0:
+            why = f"shared with pid {parent} (clone(2)), which is not in the tree"
+            yield Refusal(root, kind.what, why, f"dump the tree of pid {parent}")
+
+
+def _groups(pids: Iterable[int], kcmp: int) -> list[list[int]]:
+    """Those who share one, by the kernel's order of what they use."""
+    ordered: list[list[int]] = []
+    for pid in pids:
+        low, high = 0, len(ordered)
+        while low < high:
+            middle = (low + high) // 2
+            order = lib.ckpt_kcmp(pid, ordered[middle][0], kcmp, 0, 0)
+            if order == 0:
+                ordered[middle].append(pid)
+                break
+            if order == 1:
+                high = middle
+            else:
+                low = middle + 1
+        else:
+            ordered.insert(low, [pid])
+    return ordered
