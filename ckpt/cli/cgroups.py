@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ckpt.cli import values
 from ckpt.cli.features import CHECK
-from ckpt.cli.increment import DUMPS
+from ckpt.cli.increment import DUMPS, SNAPSHOT
 from ckpt.cli.option import Option
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def spec_of_file(name: str) -> Spec:
         raise ValueError(f"it can't be read: {error.strerror}") from error
 
 
-JUDGED = (*DUMPS, *CHECK)
+JUDGED = (*DUMPS, *CHECK, *SNAPSHOT)
 ALL = (*JUDGED, "restore")
 
 CGROUPS = (

@@ -9,6 +9,7 @@ DUMPS = ("dump", "pre-dump")
 CHAINED = (*DUMPS, "page-server")
 
 TRACK = ("track",)
+SNAPSHOT = ("snapshot",)
 
 INCREMENT = (
     Option(
@@ -19,8 +20,8 @@ INCREMENT = (
     ),
     Option(
         "track-mem",
-        "track what is written from now on (a pre-dump always does)",
-        verbs=DUMPS,
+        "track what is written from now on (a pre-dump always does); snapshot: after its end, too",
+        verbs=(*DUMPS, *SNAPSHOT),
         negatable=True,
     ),
     Option(
@@ -33,9 +34,9 @@ INCREMENT = (
     ),
     Option(
         "count",
-        "how many looks (default: until the tree ends)",
+        "how many looks, or generations (default: until the tree ends)",
         arg="N",
-        verbs=TRACK,
+        verbs=(*TRACK, *SNAPSHOT),
         parse=values.number,
         criu=False,
     ),
@@ -49,8 +50,33 @@ INCREMENT = (
         "track-mode",
         "how writes are tracked: async (by the kernel alone), sync (ckpt serves each first one)",
         arg="MODE",
-        verbs=(*DUMPS, *TRACK),
+        verbs=(*DUMPS, *TRACK, *SNAPSHOT),
         parse=values.track_mode,
+        criu=False,
+    ),
+    Option(
+        "every",
+        "time from one generation to the next, such as 10s, 500ms, 5m, 1h (default 10s)",
+        arg="TIME",
+        verbs=SNAPSHOT,
+        parse=values.duration,
+        criu=False,
+    ),
+    Option(
+        "keep",
+        "how many of the newest generations stay; older ones thin out (default 20)",
+        arg="N",
+        verbs=SNAPSHOT,
+        parse=values.keep,
+        criu=False,
+    ),
+    Option(
+        "at",
+        "the generation of a store: its number, or the newest one at a time such as 14:30, "
+        "2026-11-21T14:30:05, -5m (ago), or latest",
+        arg="N|TIME",
+        verbs=("restore",),
+        parse=values.generation,
         criu=False,
     ),
     Option(

@@ -16,20 +16,21 @@ from functools import partial
 from ckpt.cli import values
 from ckpt.cli.cgroups import CGROUPS
 from ckpt.cli.features import CHECK, FEATURES
-from ckpt.cli.increment import DUMPS, INCREMENT
+from ckpt.cli.increment import DUMPS, INCREMENT, SNAPSHOT
 from ckpt.cli.network import NETWORK, SERVER
 from ckpt.cli.option import Option, Status
 
 ALL = (
     *("dump", "pre-dump", "restore", "page-server", "check", "show", "diff", "dedup"),
     "cpuinfo",
-    *("track", "untrack"),
+    *("track", "untrack", "snapshot"),
 )
 DUMP = ("dump",)
 RESTORE = ("restore",)
 BOTH = ("dump", "restore")
-JUDGED = (*DUMPS, *CHECK)
+JUDGED = (*DUMPS, *CHECK, *SNAPSHOT)
 """Who says what a dump would be refused for."""
+MAKES = (*BOTH, *SNAPSHOT)
 
 _accepted = partial(Option, status=Status.ACCEPTED)
 _refused = partial(Option, status=Status.REFUSED)
@@ -83,7 +84,10 @@ COMMON = (
     Option(
         "json",
         "print the result as JSON",
-        verbs=(*DUMPS, "restore", *SERVER, "check", "show", "diff", "dedup", "track", "untrack"),
+        verbs=(
+            *(*DUMPS, "restore", *SERVER, "check", "show", "diff", "dedup", "track", "untrack"),
+            *SNAPSHOT,
+        ),
         criu=False,
     ),
     _accepted(
@@ -106,7 +110,7 @@ COMMON = (
         "action-script",
         "run FILE at every stage; CRTOOLS_SCRIPT_ACTION names it, see ckpt(1)",
         arg="FILE",
-        verbs=(*BOTH, *SERVER),
+        verbs=(*MAKES, *SERVER),
         repeat=True,
     ),
     _refused("stream", "images through criu-image-streamer", negatable=True, why="not there yet"),
@@ -118,7 +122,7 @@ TREE = (
         "pid of the root of the tree",
         short="t",
         arg="PID",
-        verbs=(*DUMPS, *CHECK),
+        verbs=JUDGED,
         parse=values.pid,
     ),
     Option(
@@ -138,7 +142,7 @@ TREE = (
         "timeout",
         "how long freezing the tree may take, in seconds (default 10; 0: no limit)",
         arg="SECONDS",
-        verbs=DUMP,
+        verbs=(*DUMP, *SNAPSHOT),
         parse=values.seconds,
     ),
     Option(
@@ -171,7 +175,7 @@ TREE = (
     Option(
         "no-checksums",
         "neither write nor verify checksums",
-        verbs=(*DUMPS, "restore", *SERVER, "diff"),
+        verbs=(*DUMPS, "restore", *SERVER, "diff", *SNAPSHOT),
         dest="checksums",
         value=False,
         criu=False,
@@ -188,7 +192,7 @@ TREE = (
         "(default fpu,ins; without a list: all)",
         arg="LIST",
         arg_optional=True,
-        verbs=(*BOTH, "cpuinfo"),
+        verbs=(*MAKES, "cpuinfo"),
         parse=values.cpu_cap,
     ),
     _accepted(
@@ -274,6 +278,7 @@ FILES = (
         "file-validation",
         "how a file is compared: filesize (default), or buildid where it has one",
         arg="METHOD",
+        verbs=MAKES,
         parse=values.file_validation,
     ),
     Option(
@@ -314,6 +319,7 @@ SOCKETS = (
         "how packets of connections are held off meanwhile: nftables (default) or skip; iptables "
         "is not there",
         arg="METHOD",
+        verbs=MAKES,
         parse=values.network_lock,
     ),
     Option(

@@ -5,6 +5,7 @@ of the root and returns 0 whatever the root's status was. `--exit-status` return
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckpt.cli.cgroups import restore_cgroups
@@ -25,7 +26,16 @@ def run(args: Args) -> int:
     # Only now: what the orchestrator imports takes longer than everything up to here.
     from ckpt.restore.run import restore
 
-    result = restore(options, args.report)
+    if args.at is None:
+        result = restore(options, args.report)
+    else:
+        from ckpt.store.generations import pick, steady
+
+        # Thinning leaves the store as it is until all of it is loaded.
+        with steady(args.images_dir):
+            chosen = pick(args.images_dir, args.at)
+            args.report.info(f"generation {chosen.number} of {chosen.instant:%Y-%m-%d %H:%M:%S}")
+            result = restore(replace(options, images_dir=chosen.path), args.report)
     if args.json:
         show(as_json(result))
     elif args.dry_run:

@@ -1,5 +1,5 @@
-"""`ckpt show DIR`: what an image set holds, as a tree, and the chain below it; with --json as one
-object.
+"""`ckpt show DIR`: what an image set holds, as a tree, and the chain below it, or the generations
+of a store; with --json as one object.
 
 Needs no privileges and not the machine of the dump. Names come out of the images, so everything
 that a terminal could take for a command is escaped.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckpt.cli.layers import layer_lines
@@ -18,6 +19,7 @@ from ckpt.errors import UsageError
 from ckpt.images.layers import layers_of
 from ckpt.images.reader import ImageSet
 from ckpt.images.summary import summarise
+from ckpt.images.types import INVENTORY, file_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,9 +31,14 @@ _COLUMNS = ("PID", "PGID", "SID", "STATE", "THR", "MAPPED", "PAGES", "FDS", "COM
 
 
 def run(args: Args) -> int:
-    """Print the set in the directory that `args` name."""
+    """Print the set or the store in the directory that `args` name."""
     if not args.operands:
         raise UsageError("names no directory", resource="show", hint="ckpt show DIR")
+    if is_store(args.operands[0]):
+        from ckpt.cli.store import show_store
+
+        show_store(args.operands[0], as_json=args.json)
+        return 0
     with ImageSet(args.operands[0]) as images:
         summary = summarise(images)
     layers, broken = layers_of(args.operands[0])
@@ -46,6 +53,16 @@ def run(args: Args) -> int:
     if lines := list(layer_lines(layers, broken)):
         show(*lines)
     return 0
+
+
+def is_store(directory: str) -> bool:
+    """Whether it is no image set, but a folder of generations."""
+    folder = Path(directory)
+    if (folder / file_name(INVENTORY)).exists() or not folder.is_dir():
+        return False
+    from ckpt.store.generations import generations
+
+    return bool(generations(folder))
 
 
 def plain_lines(summary: Summary) -> Iterator[str]:

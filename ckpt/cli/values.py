@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ckpt.restore.options import InheritFd
+    from ckpt.store.generations import Wanted
 
 EXTERNAL_KINDS = ("file", "tty", "pidfd", "unix")
 EXTERNAL_NOT_YET = {
@@ -22,6 +23,7 @@ EXTERNAL_NOT_YET = {
     "pid": "pid namespaces",
 }
 CPU_CAPS = ("fpu", "ins", "cpu")
+_MAX_KEEP = 200
 
 _INHERIT = re.compile(r"fd\[(\d{1,9})\]:(.+)", re.DOTALL)
 _EXTERNAL = re.compile(r"([a-z]+):?\[(.*)\](:.*)?", re.DOTALL)
@@ -75,6 +77,46 @@ def interval(text: str) -> float:
     if value < 0.001:
         raise ValueError("an interval is a number of seconds, at least 0.001")
     return value
+
+
+def duration(text: str) -> float:
+    """Seconds, from a number with ms, s, m or h behind it; seconds without one."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(ms|s|m|h|)", text, re.ASCII)
+    unit = {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600}
+    value = float(match[1]) * unit[match[2]] if match else 0.0
+    if value < 0.001:
+        raise ValueError("a time is a number with ms, s, m or h behind it, at least 1ms")
+    return value
+
+
+def keep(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= _MAX_KEEP:
+        raise ValueError(f"a number of generations is one from 1 to {_MAX_KEEP}")
+    return int(text)
+
+
+def generation(text: str) -> Wanted:
+    """A number, `latest`, or a time: in local time unless it says otherwise, or `-10m` for ago."""
+    import time
+    from datetime import datetime
+
+    from ckpt.store.generations import Wanted
+
+    if text == "latest":
+        return Wanted()
+    if text.isascii() and text.isdigit():
+        return Wanted(number=int(text))
+    if text.startswith("-"):
+        return Wanted(instant_ms=round((time.time() - duration(text[1:])) * 1000))
+    if re.fullmatch(r"\d\d:\d\d.*", text, re.ASCII):
+        text = f"{datetime.now().date()}T{text}"
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            "a generation is a number, latest, or a time like 14:30, 2026-11-21T14:30:05Z or -10m"
+        ) from None
+    return Wanted(instant_ms=round(instant.timestamp() * 1000))
 
 
 def milliseconds(text: str) -> float:

@@ -61,12 +61,24 @@ VERBS = {
             operands=1,
         ),
         Verb(
+            "snapshot",
+            "ckpt.cli.snapshot",
+            "keep a store of generations of a running process tree",
+            "PID [-D DIR] [--every TIME] [--keep N] [options]",
+            "  ckpt snapshot 4711 --every 10s --keep 20 -D store\n"
+            "  ckpt show store\n"
+            "  ckpt restore -D store --at -5m        # as it was five minutes ago",
+            operands=1,
+            folders=True,
+        ),
+        Verb(
             "restore",
             "ckpt.cli.restore",
             "make a process tree from images",
             "[-D DIR] [options]",
             "  ckpt restore -D images -d --pidfile pid\n"
-            "  ckpt restore -D images --dry-run      # show what would be done",
+            "  ckpt restore -D images --dry-run      # show what would be done\n"
+            "  ckpt restore -D store --at 14:30      # a generation of ckpt snapshot",
             folders=True,
         ),
         Verb(
@@ -91,9 +103,10 @@ VERBS = {
         Verb(
             "show",
             "ckpt.cli.show",
-            "show what an image set holds",
+            "show what an image set holds, or a store",
             "DIR [--json]",
-            "  ckpt show images\n  ckpt show images --json | jq .tasks",
+            "  ckpt show images\n  ckpt show images --json | jq .tasks\n"
+            "  ckpt show store                       # the generations of ckpt snapshot",
             operands=1,
         ),
         Verb(

@@ -19,7 +19,8 @@ _UINT32_MAX = (1 << 32) - 1
 @dataclass(slots=True)
 class DumpStats:
     """Times in microseconds. Frozen: from the first interrupt until the tree could go on (for a
-    tree that is killed: until all had been taken from it)."""
+    tree that is killed: until all had been taken from it). `instant_ms`: which instant the images
+    hold, by the wall clock, since 1970; 0 for a pre-dump, which holds none."""
 
     freezing_us: int = 0
     frozen_us: int = 0
@@ -29,6 +30,7 @@ class DumpStats:
     pages_written: int = 0
     pages_skipped_parent: int = 0
     shpages_written: int = 0
+    instant_ms: int = 0
 
     def count(self, runs: Iterable[Run]) -> None:
         """Add the pages of one pagemap."""

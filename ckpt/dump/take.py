@@ -54,6 +54,7 @@ _SIGPIPE = signal.SIGPIPE.to_bytes(4, "little")
 def take(tree: SeizedTree, work: Work) -> None:
     """Fill `work.frozen`, and the pages files."""
     frozen, files = work.frozen, work.files
+    work.stats.instant_ms = time.time_ns() // 1_000_000
     frozen.monotonic_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     frozen.boottime_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     alive = [task.pid for task in tree.tasks.values() if not task.zombie]

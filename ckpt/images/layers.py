@@ -57,14 +57,15 @@ def layers_of(directory: str | os.PathLike[str]) -> tuple[list[Layer], str]:
             try:
                 used = [sum(map(total, one.values())) for one in chain.used]
             except ImageError as error:
-                return [_layer(layer, None) for layer in chain.layers], str(error)
-            return [_layer(*one) for one in zip(chain.layers, used, strict=True)], ""
+                return [layer_of(layer, None) for layer in chain.layers], str(error)
+            return [layer_of(*one) for one in zip(chain.layers, used, strict=True)], ""
     except ImageError as error:
         with ImageSet(directory, verify=False) as newest:
-            return [_layer(newest, None)], str(error)
+            return [layer_of(newest, None)], str(error)
 
 
-def _layer(images: ImageSet, used: int | None) -> Layer:
+def layer_of(images: ImageSet, used: int | None = None) -> Layer:
+    """One set by itself. Raises ImageError for a damaged pagemap."""
     present = in_parent = 0
     for pagemap in _pagemaps(images):
         for run in pagemap.runs:

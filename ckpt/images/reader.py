@@ -33,6 +33,7 @@ from ckpt.images.types import (
     TYPES,
     Framing,
     file_name,
+    image_name,
     message_class,
     parse_file_name,
     parse_name,
@@ -124,6 +125,15 @@ class ImageSet:
         if len(records) != 1:
             raise ImageError(f"has {len(records)} messages, not one", resource=self._where(name))
         return records[0].message
+
+    def raw(self, name: str) -> bytes:
+        """The file of image `name` as it is, verified; not of one that holds pages."""
+        return self._read(name)
+
+    def images(self) -> list[str]:
+        """The names of all images of the set, pages too."""
+        found = (parse_file_name(file) for file in self._files)
+        return sorted(image_name(one.type.stem, one.number) for one in found if one)
 
     def read_payloads(self, name: str) -> list[tuple[Any, bytes]]:
         """The messages of image `name`, each with the raw bytes that belong to it."""

@@ -85,6 +85,14 @@ class ImageSetWriter:
             raise ImageError("is written twice", resource=file)
         self._images[file] = framing.encode(name, messages)
 
+    def take(self, name: str, data: bytes) -> None:
+        """Take image `name` as another set has it, whole. Raises ImageError if it was written
+        already."""
+        file = parse_name(name).file
+        if file in self._images:
+            raise ImageError("is written twice", resource=file)
+        self._images[file] = data
+
     def link_parent(self, path: str, run_id: str) -> None:
         """This set builds on the one at `path`, relative to the directory, whose run id is `run_id`
         (empty if it has none). Only notes it: `commit` makes the link.

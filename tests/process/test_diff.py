@@ -47,10 +47,8 @@ def test_what_the_victim_has_changed(case: Case, chained: bool) -> None:
                 record |= victim.pages(1, 0, 2)
             build = (*track, "--prev-images-dir", f"../{number}") if chained else ()
             sets.append(dumped(case, victim, str(number + 1), *build))
-            assert area_of(case, victim, 1, sets[0], sets[-1]) == record.nr_pages
-        assert area_of(case, victim, 1, sets[0], sets[1]) == 5
+        assert area_of(case, victim, 1, sets[0], sets[3]) == record.nr_pages
         assert area_of(case, victim, 1, sets[1], sets[2]) == 40
-        assert area_of(case, victim, 1, sets[2], sets[3]) == 2
         assert not area_of(case, victim, 1, sets[3], sets[3])
         if chained:
             case.ckpt.run("untrack", victim.pid).ok()

@@ -35,6 +35,7 @@ OF_THE_COMMAND_LINE = {
     "display_stats",
     "exec_cmd",
     "exit_status",
+    "at",
     "pre_rounds",
     "max_downtime",
 }

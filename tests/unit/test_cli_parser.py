@@ -198,7 +198,7 @@ def test_any_words_give_options_or_a_usage_error(words: list[str]) -> None:
         assert all(o.key in args.values for o in OPTIONS if "dump" in o.verbs)
 
 
-RUN = ("dump", "pre-dump", "restore", "check", "page-server", "track")
+RUN = ("dump", "pre-dump", "restore", "check", "page-server", "track", "snapshot")
 
 
 def _words_for(option: Option) -> list[str]:
@@ -218,6 +218,8 @@ def _words_for(option: Option) -> list[str]:
         "YAML": '"cpu":\n - "strategy": "merge"\n - "properties": ["cpu.idle"]\n',
         "MODE": "async",
         "METHOD": "nftables",
+        "TIME": "5s",
+        "N|TIME": "-5m",
     }
     own = {
         "file-validation": "buildid",
