@@ -87,8 +87,9 @@ class KernelError(CkptError):
 
 def shortage(error: BaseException) -> KernelError | None:
     """What Python says where this process gets no more memory or threads, as an error of ours; None
-    for any other. Python has no kind of its own for the latter."""
-    if isinstance(error, MemoryError):
+    for any other. For what fails in the loader or with a thread Python has no kind of its own."""
+    loader = isinstance(error, ImportError) and "failed to map segment" in str(error)
+    if isinstance(error, MemoryError) or loader:
         hint = "raise its limit (ulimit -v, memory.max of its cgroup)"
         return KernelError("ckpt itself gets no more memory", hint=hint)
     if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
@@ -103,7 +104,7 @@ def refused_by_kernel(what: str) -> Iterator[None]:
     it where ckpt itself gets no memory or thread any more."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:
+    except (MemoryError, RuntimeError, ImportError) as error:
         short = shortage(error)
         if short is None:
             raise

@@ -147,6 +147,35 @@ def test_an_error_of_the_kernel_that_nobody_foresaw(
     assert "Permission denied: '/x'" in capsys.readouterr().err
 
 
+NO_MORE = [
+    (MemoryError(), "memory (raise its limit (ulimit -v"),
+    (ImportError("libx.so: failed to map segment from shared object"), "memory (raise its limit"),
+    (RuntimeError("can't start new thread"), "threads (raise its limit (ulimit -u"),
+]
+
+
+@pytest.mark.parametrize(("error", "text"), NO_MORE, ids=["memory", "loader", "threads"])
+def test_no_memory_or_threads_for_ckpt_itself_is_no_defect(
+    error: Exception, text: str, fake: Orchestrators, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fake.error = error
+    assert main(DUMP) == errors.KernelError.exit_code
+    assert f"ckpt itself gets no more {text}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "text"), NO_MORE, ids=["memory", "loader", "threads"])
+def test_what_could_not_go_on_is_told_too(error: Exception, text: str) -> None:
+    with pytest.raises(errors.KernelError) as found, errors.refused_by_kernel("it can't go on"):
+        raise error
+    assert f"it can't go on: ckpt itself gets no more {text}" in str(found.value)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("other"), ImportError("no module")], ids=repr)
+def test_a_defect_stays_one(error: Exception) -> None:
+    with pytest.raises(type(error)), errors.refused_by_kernel("it can't go on"):
+        raise error
+
+
 def test_interrupt(fake: Orchestrators, capsys: pytest.CaptureFixture[str]) -> None:
     fake.error = KeyboardInterrupt()
     assert main(DUMP) == 130

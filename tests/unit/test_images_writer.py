@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -176,3 +177,26 @@ def test_without_sync_nothing_waits_for_the_disk(
 ) -> None:
     monkeypatch.setattr(os, "fsync", lambda _lfd: pytest.fail("waited"))
     write_set(tmp_path)
+
+
+def test_every_file_is_synced_where_there_is_no_room_for_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    synced: list[int] = []
+    fsync = os.fsync
+
+    def counting(lfd: int) -> None:
+        synced.append(os.fstat(lfd).st_ino)
+        fsync(lfd)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(os, "fsync", counting)
+    with minimal(tmp_path) as writer:
+        for number in range(1, 40):
+            os.write(writer.pages(number), bytes(PAGE))
+        writer.sync()
+        files = {path.stat().st_ino for path in tmp_path.glob(".pages-*")}
+    assert len(files) == 39 and files <= set(synced)
