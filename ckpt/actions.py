@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 class Event(StrEnum):
     PRE_DUMP = "pre-dump"
+    LIVE_INSTANT = "live-instant"
     POST_DUMP = "post-dump"
     PRE_RESTORE = "pre-restore"
     POST_RESTORE = "post-restore"

@@ -143,6 +143,13 @@ class ActionError(CkptError):
         return error
 
 
+class NotOneInstant(CkptError):
+    """A live snapshot has lost memory before it was copied. There is no set, the tree runs on, and
+    another attempt may do."""
+
+    exit_code = 12
+
+
 class HarmError(CkptError):
     """The target could not be put back as it was. The message says what is left."""
 

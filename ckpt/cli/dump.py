@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckpt.cli.connection import server_of, tls_of
 from ckpt.cli.judged import judged_by
 from ckpt.cli.output import show
 from ckpt.cli.stats import as_json, as_lines
-from ckpt.dump.options import DEFAULT_TIMEOUT_S, DumpOptions
+from ckpt.dump.options import DEFAULT_LIVE_MEMORY, DEFAULT_TIMEOUT_S, DumpOptions
 from ckpt.errors import UsageError
 from ckpt.kerndat.cpufeature import DEFAULT_CPU_CAP
 
@@ -34,9 +34,16 @@ def _dump(args: Args, options: DumpOptions) -> DumpStats:
         if args.max_downtime is not None:
             hint = "--pre-rounds auto --max-downtime MS"
             raise UsageError("needs --pre-rounds auto", resource="--max-downtime", hint=hint)
+        if options.live:
+            from ckpt.cli.live import dump_live
+
+            return dump_live(options, args.report)
         from ckpt.dump.run import dump
 
         return dump(options, args.report)
+    if options.live:
+        why = "a live dump needs no rounds: its pause does not grow with what is to be copied"
+        raise UsageError("does not go with --live", resource="--pre-rounds", why=why)
     if bool(args.pre_rounds) == (args.max_downtime is not None):
         why = "auto needs a --max-downtime, a number of rounds has none"
         raise UsageError("no such rounds", resource="--pre-rounds", why=why)
@@ -57,9 +64,10 @@ def options_of(args: Args) -> DumpOptions:
     """Raises UsageError for what no single option can know."""
     if args.tree is None:
         raise UsageError("the pid is missing", resource="dump", hint="ckpt dump -t PID")
+    live = _live_options(args)
     return DumpOptions(
         **judged_by(args),
-        leave_running=args.leave_running,
+        leave_running=args.leave_running or bool(args.live),
         leave_stopped=args.leave_stopped,
         file_validation=args.file_validation or "filesize",
         network_lock=args.network_lock or "nftables",
@@ -73,4 +81,24 @@ def options_of(args: Args) -> DumpOptions:
         page_server=server_of(args),
         tls=tls_of(args),
         action_script=args.action_script,
+        **live,
     )
+
+
+def _live_options(args: Args) -> dict[str, Any]:
+    """Those that have a value of their own only with --live."""
+    for name in ("live_memory", "max_slowdown"):
+        if getattr(args, name) is not None and not args.live:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError("needs --live", resource=option, hint=f"--live {option}=...")
+    for name in ("leave_stopped", "tcp_established", "prev_images_dir", "track_mem"):
+        if args.live and getattr(args, name):
+            raise UsageError("does not go with --live", resource=f"--{name.replace('_', '-')}")
+    if args.live and args.page_server:
+        why = "pages would come there in no order"
+        raise UsageError("does not go with --live", resource="--page-server", why=why)
+    return {
+        "live": args.live or "",
+        "live_memory": args.live_memory or DEFAULT_LIVE_MEMORY,
+        "max_slowdown": args.max_slowdown or 100,
+    }

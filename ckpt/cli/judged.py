@@ -31,6 +31,7 @@ def judged_by(args: Args) -> dict[str, Any]:
         "ghost_limit": DEFAULT_GHOST_LIMIT if args.ghost_limit is None else args.ghost_limit,
         "ext_unix_sk": args.ext_unix_sk,
         "tcp_established": args.tcp_established,
-        "tcp_close": args.tcp_close,
+        # Of a connection that goes on nothing can be restored but its end.
+        "tcp_close": args.tcp_close or bool(getattr(args, "live", "")),
         "cgroups": dump_cgroups(args),
     }

@@ -17,6 +17,7 @@ from ckpt.cli import values
 from ckpt.cli.cgroups import CGROUPS
 from ckpt.cli.features import CHECK, FEATURES
 from ckpt.cli.increment import DUMPS, INCREMENT, SNAPSHOT
+from ckpt.cli.live_options import LIVE
 from ckpt.cli.network import NETWORK, SERVER
 from ckpt.cli.option import Option, Status
 
@@ -368,6 +369,7 @@ NAMESPACES = (
 
 MEMORY = (
     *INCREMENT,
+    *LIVE,
     Option(
         "lazy-pages",
         "serve the set in the folder of images to a lazy restore",

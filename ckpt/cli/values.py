@@ -132,6 +132,27 @@ def track_mode(text: str) -> str:
     return text
 
 
+def live(text: str) -> str:
+    if not text:
+        return "auto"
+    if text not in ("wp", "fork", "auto"):
+        raise ValueError("an engine is wp, fork or auto")
+    return text
+
+
+def live_memory(text: str) -> int:
+    value = size(text)
+    if value < 4 << 20:
+        raise ValueError("buffers take at least 4M")
+    return value
+
+
+def percent(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 100:
+        raise ValueError("a percentage is a number from 1 to 100")
+    return int(text)
+
+
 def file_validation(text: str) -> str:
     if text not in ("filesize", "buildid"):
         raise ValueError("a method is filesize or buildid")

@@ -30,6 +30,7 @@ VERBS = {
             "write a running process tree into images",
             "-t PID [-D DIR] [options]",
             "  ckpt dump -t 4711 -D images -R        # and let it run on\n"
+            "  ckpt dump -t 4711 -D images --live    # the same, and it hardly stands\n"
             "  ckpt dump -t 4711 -D images --shell-job --file-locks -v4 -o dump.log",
             folders=True,
         ),

@@ -20,6 +20,9 @@ DEFAULT_TIMEOUT_S = 10.0
 DEFAULT_GHOST_LIMIT = 1 << 20
 """CRIU's: bytes of data of a file without a name."""
 
+DEFAULT_LIVE_MEMORY = 64 << 20
+"""Bytes of buffers of a live dump."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DumpOptions:
@@ -33,6 +36,9 @@ class DumpOptions:
     control groups are recorded. `prev_images_dir`, relative to `images_dir`, is the set to build
     on, empty for none. `page_server`: where pages go, None for files beside the images.
     `track_mode`: async, sync, or empty for what works best. `action_script`: see ckpt.actions.
+    `live` (with `leave_running`): wp, fork or auto, empty for a tree that stands until all is
+    copied; `live_memory`: bytes that it may take for buffers; `max_slowdown`: how much of the time
+    its sweep works, in per cent.
     """
 
     tree: int
@@ -64,6 +70,9 @@ class DumpOptions:
     page_server: ServerAddress | None = None
     tls: TlsOptions | None = None
     action_script: tuple[str, ...] = ()
+    live: str = ""
+    live_memory: int = DEFAULT_LIVE_MEMORY
+    max_slowdown: int = 100
 
     @property
     def survives(self) -> bool:

@@ -22,7 +22,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from ckpt.actions import Actions, Event
-from ckpt.dump import inside
+from ckpt.dump import inside, live
 from ckpt.dump.pages import pages_for
 from ckpt.dump.preflight import preflight, refuse, root_obstacles
 from ckpt.dump.take import FlagsChangedError, confirm, take
@@ -39,6 +39,9 @@ from ckpt.procfs.tree import look
 from ckpt.tracee.freeze import seize
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ckpt.dump.engine import LiveEngine
     from ckpt.dump.increment import Increment
     from ckpt.dump.options import DumpOptions
     from ckpt.dump.stats import DumpStats
@@ -47,8 +50,11 @@ if TYPE_CHECKING:
 
 
 @refused_by_kernel("the dump can't go on")
-def dump(options: DumpOptions, report: Report) -> DumpStats:
-    """Dump the tree at `options.tree` into `options.images_dir`.
+def dump(
+    options: DumpOptions, report: Report, new_engine: Callable[[], LiveEngine] | None = None
+) -> DumpStats:
+    """Dump the tree at `options.tree` into `options.images_dir`. `new_engine`: for a live dump,
+    makes an engine for one attempt.
 
     Raises RefusedError, TargetError, ImageError, KernelError, DeadlineError, ActionError; the tree
     then runs on as before, and the directory holds nothing new, but the set, where only a post-dump
@@ -57,10 +63,10 @@ def dump(options: DumpOptions, report: Report) -> DumpStats:
     actions = Actions(options.action_script, options.images_dir, report)
     actions.run(Event.PRE_DUMP, options.tree)
     try:
-        stats = _dump(options, report, actions, assume=True)
+        stats = _dump(options, report, actions, new_engine, assume=True)
     except FlagsChangedError as changed:
         report.info(f"a mapping changed meanwhile, once more: {changed}")
-        stats = _dump(options, report, actions, assume=False)
+        stats = _dump(options, report, actions, new_engine, assume=False)
     try:
         write_service(options.work_dir, "stats-dump", stats.message())
     except (ImageError, OSError) as error:
@@ -69,7 +75,14 @@ def dump(options: DumpOptions, report: Report) -> DumpStats:
     return stats
 
 
-def _dump(options: DumpOptions, report: Report, actions: Actions, *, assume: bool) -> DumpStats:
+def _dump(
+    options: DumpOptions,
+    report: Report,
+    actions: Actions,
+    new_engine: Callable[[], LiveEngine] | None,
+    *,
+    assume: bool,
+) -> DumpStats:
     """`assume`: flags of mappings may be taken from before the freeze, and confirmed after it."""
     report.stage("look")
     files = files_dump(options, report)
@@ -105,6 +118,10 @@ def _dump(options: DumpOptions, report: Report, actions: Actions, *, assume: boo
         files.before_freeze(work.run_id)
         # Made here, once, and not while the tree stands.
         inside.questions()
+        if new_engine is not None:
+            engine = new_engine()
+            scope.callback(engine.close)
+            live.prepare(work, engine, list(known))
         _stop_and_write(work, actions)
         if increment is not None:
             _settle(work, increment)
@@ -160,8 +177,10 @@ def _stop_and_write(work: Work, actions: Actions) -> None:
                 work.files.open_network()
             gc.enable()
         stats.frozen_us = (time.monotonic_ns() - tree.frozen_at_ns) // 1000
+        if work.engine is not None:
+            live.instant(work, work.engine, actions)
         # What a post-dump script copies of the file systems must be of the instant of the images.
-        standing = bool(actions) or not options.leave_running
+        standing = work.engine is None and (bool(actions) or not options.leave_running)
         if standing:
             confirm(work, standing=True)
             write(work)
@@ -169,10 +188,14 @@ def _stop_and_write(work: Work, actions: Actions) -> None:
         if not options.leave_running:
             _end(work, tree)
     if options.leave_running:
-        stats.frozen_us = (tree.thawed_at_ns - tree.frozen_at_ns) // 1000
+        stats.frozen_us = (tree.thawed_at_ns - tree.frozen_at_ns) // 1000 - stats.script_us
     if not standing:
         confirm(work, standing=False)
+        if work.engine is not None:
+            live.deliver(work, work.engine)
         write(work)
+        if work.engine is not None:
+            actions.run(Event.POST_DUMP, options.tree)
     stats.freezing_us = tree.freezing_ns // 1000
 
 

@@ -14,6 +14,7 @@ from ckpt.errors import Refusal
 from ckpt.files.mapped import PATH_LINKS
 from ckpt.infect.batch import number
 from ckpt.mem import vma
+from ckpt.mem.extents import Extents
 from ckpt.mem.transfer import NO_CONTENT, Content, content
 from ckpt.procfs.reader import read_at
 from ckpt.task import sched, seccomp
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from ckpt.dump.inside import Inside, TimersLeft
     from ckpt.files.dump import FilesDump
     from ckpt.files.mapped import MappedFile
-    from ckpt.mem.tracking.state import Answer
     from ckpt.mem.vma import Vma
     from ckpt.procfs.reader import ProcDir
     from ckpt.task.sched import Sched
@@ -42,7 +42,8 @@ _CAP_SYS_ADMIN = 21
 @dataclass(slots=True)
 class Snapshot:
     """A live task. `pages_id` names its pages file; `robust`, `cpus` and `threads` are by thread,
-    `files` by position of the mapping."""
+    `files` by position of the mapping. `later`: pages that a live engine writes into
+    `pages_lfd`, which is -1 where there are none."""
 
     task: SeizedTask
     facts: Facts
@@ -57,6 +58,8 @@ class Snapshot:
     scheds: dict[int, Sched] = field(default_factory=dict)
     filters: dict[int, Chain] = field(default_factory=dict)
 
+    pages_lfd: int = -1
+    later: Extents = field(default_factory=Extents.none)
     lock_future: int = 0
     timers: TimersLeft | None = None
     pending: dict[int, tuple[bytes, ...]] = field(default_factory=dict)
@@ -68,12 +71,11 @@ class Snapshot:
     def pid(self) -> int:
         return self.facts.pid
 
-    def find_pages(self, proc: ProcDir, answer: Answer | None) -> None:
-        """Look up what the image must hold, before the task is infected. `answer`: the keeper's, if
-        writes are tracked."""
+    def find_pages(self, proc: ProcDir, known: Extents | None) -> None:
+        """Look up what the image must hold, before the task is infected. `known`: its pages, if
+        somebody has looked for them already."""
         pagemap = proc.open("pagemap", os.O_RDONLY)
         try:
-            known = None if answer is None else answer.populated
             self.content = content(pagemap, self.facts.smaps, known)
         finally:
             os.close(pagemap)

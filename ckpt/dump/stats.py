@@ -11,6 +11,7 @@ from ckpt.images.pb.stats_pb2 import stats_entry
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ckpt.dump.engine import LiveFigures
     from ckpt.images.pagemap import Run
 
 _UINT32_MAX = (1 << 32) - 1
@@ -19,8 +20,10 @@ _UINT32_MAX = (1 << 32) - 1
 @dataclass(slots=True)
 class DumpStats:
     """Times in microseconds. Frozen: from the first interrupt until the tree could go on (for a
-    tree that is killed: until all had been taken from it). `instant_ms`: which instant the images
-    hold, by the wall clock, since 1970; 0 for a pre-dump, which holds none."""
+    tree that is killed: until all had been taken from it), without what live-instant scripts took,
+    which is `script_us`. `instant_ms`: which instant the images hold, by the wall clock, since
+    1970; 0 for a pre-dump, which holds none. Of a live dump: `frozen_pages` were copied while the
+    tree stood, `live` are the figures of its engine."""
 
     freezing_us: int = 0
     frozen_us: int = 0
@@ -31,6 +34,9 @@ class DumpStats:
     pages_skipped_parent: int = 0
     shpages_written: int = 0
     instant_ms: int = 0
+    frozen_pages: int = 0
+    script_us: int = 0
+    live: LiveFigures | None = None
 
     def count(self, runs: Iterable[Run]) -> None:
         """Add the pages of one pagemap."""

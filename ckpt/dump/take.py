@@ -16,7 +16,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from ckpt.dump import inside, sharing, snapshot
+from ckpt.dump import inside, live, sharing, snapshot
 from ckpt.dump.facts import NOTHING_KNOWN, look
 from ckpt.dump.preflight import refuse
 from ckpt.errors import Refusal, TargetError
@@ -127,22 +127,17 @@ def _find_pages(work: Work, procs: dict[int, ProcDir]) -> None:
     for taken in work.frozen.snapshots:
         if work.frozen.sharing.first(VM, taken.pid) != taken.pid:
             continue  # with those of the first
-        taken.find_pages(procs[taken.pid], answers.get(taken.pid))
+        answer = answers.get(taken.pid)
+        known = live.populated(work, taken) if answer is None else answer.populated
+        taken.find_pages(procs[taken.pid], known)
         if work.increment is not None:
             taken.content = taken.content.above(work.increment.kept(taken.pid, final=True))
+        if work.engine is not None:
+            live.cover(work, taken, work.engine)
 
 
 def _enter(taken: Snapshot, work: Work) -> None:
     """What needs a parasite: the task's own answers, and its pages."""
-    nr_done, nr_direct = 0, taken.content.direct.nr_pages
-    what = taken.content
-    pages_fd = work.pages.begin(f"pagemap-{taken.pid}", taken.pages_id, what.runs)
-
-    def progress(done: int) -> None:
-        nonlocal nr_done
-        nr_done += done
-        work.report.progress(nr_done, nr_direct * PAGE)
-
     before = time.monotonic_ns()
     taken.hold_filters_off()
     calls = _CALLS if taken.filters else None
@@ -154,15 +149,32 @@ def _enter(taken: Snapshot, work: Work) -> None:
         _ask_threads(taken, session)
         mem = proc.open("mem", os.O_RDONLY)
         try:
-            usable = session if session.can_pass_fds and not _sigpipe_pending(taken) else None
-            with pages_written(work.pages.where(taken.pages_id)):
-                Transfer(taken.pid, mem, pages_fd, usable, progress).run(what, taken.vdso)
-            work.pages.end()
+            if work.engine is None or taken.pages_lfd < 0:
+                _copy(taken, work, session, mem)
+            else:
+                live.copy_rest(work, taken, work.engine, session, mem)
         finally:
             os.close(mem)
         taken.timers = inside.ask_timers(session, taken.facts.timers, taken.inside)
     taken.take_pending()
     work.stats.memdump_us += (time.monotonic_ns() - before) // 1000
+
+
+def _copy(taken: Snapshot, work: Work, session: Session, mem: int) -> None:
+    """All pages, in the order of their addresses."""
+    what = taken.content
+    pages_fd = work.pages.begin(f"pagemap-{taken.pid}", taken.pages_id, what.runs)
+    nr_done = 0
+
+    def progress(done: int) -> None:
+        nonlocal nr_done
+        nr_done += done
+        work.report.progress(nr_done, what.direct.nr_pages * PAGE)
+
+    usable = session if session.can_pass_fds and not _sigpipe_pending(taken) else None
+    with pages_written(work.pages.where(taken.pages_id)):
+        Transfer(taken.pid, mem, pages_fd, usable, progress).run(what, taken.vdso)
+    work.pages.end()
 
 
 def _sigpipe_pending(taken: Snapshot) -> bool:

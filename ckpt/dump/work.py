@@ -14,6 +14,7 @@ from ckpt.pstree.sharing import ALONE
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ckpt.dump.engine import LiveEngine
     from ckpt.dump.facts import Known
     from ckpt.dump.increment import Increment
     from ckpt.dump.options import DumpOptions
@@ -41,7 +42,7 @@ class Frozen:
 class Work:
     """`increment` is None where nothing is tracked, nor shall be; `tracked` are the tasks whose
     writes are. `known`: what the frozen window may assume of tasks. `run_id` is the new set's
-    identity; `uptime_us` is 0 where nothing is tracked."""
+    identity; `uptime_us` is 0 where nothing is tracked. `engine`: of a live dump."""
 
     options: DumpOptions
     report: Report
@@ -54,6 +55,7 @@ class Work:
     known: Mapping[int, Known]
     run_id: str
     uptime_us: int
+    engine: LiveEngine | None = None
     shared: SharedMemory = field(default_factory=SharedMemory)
     stats: DumpStats = field(default_factory=DumpStats)
     frozen: Frozen = field(default_factory=Frozen)

@@ -60,6 +60,10 @@ class Content:
         """The pages that a set with this content can resolve, itself or through its parent."""
         return self.direct | self.hidden | self.parent
 
+    def placed(self) -> Extents:
+        """All pages that the pages file holds, by address and so in their order there."""
+        return self.direct | self.hidden | Extents.of(self.vdso)
+
     @property
     def indirect(self) -> list[tuple[int, int]]:
         """What doesn't come from the task itself, by address."""
@@ -191,6 +195,29 @@ class Transfer:
         batch.call("close", number)
         batch.keep(LENT_FD, batch.put(b"\xff" * 4))
         self.session.run(batch)
+
+
+def copy_placed(
+    mem: int, what: Content, pages: Extents, vdso: Mapping[int, bytes], pages_fd: int
+) -> None:
+    """Copy `pages` of `what`, and its vdso, into a pages file that is not written in one go: each
+    to the place that its number among all gives it. Raises OSError."""
+    everything = what.placed()
+    done = lib.ckpt_copy_placed(
+        mem, everything.array, everything.nr, pages.array, pages.nr, pages_fd
+    )
+    check(done, "memory")
+    for start, data in vdso.items():
+        below = everything & Extents.of([(0, start)])
+        write_at(pages_fd, data, below.nr_pages * PAGE)
+
+
+def write_at(fd: int, data: bytes, offset: int) -> None:
+    """Write all of `data` at `offset` of a file."""
+    left = memoryview(data)
+    while left:
+        done = os.pwrite(fd, left, offset)
+        left, offset = left[done:], offset + done
 
 
 def write_all(fd: int, data: bytes) -> None:

@@ -87,6 +87,7 @@ KINDS = [
     (errors.DeadlineError("took too long"), 8),
     (errors.HarmError("is not as it was", pid=5), 9),
     (errors.ActionError("has failed"), 11),
+    (errors.NotOneInstant("x"), 12),
 ]
 
 

@@ -214,6 +214,7 @@ def _words_for(option: Option) -> list[str]:
         "INODES": "4711,4712",
         "PORT": "4711",
         "MS": "50",
+        "PERCENT": "50",
         "[CTRL:]DIR": "/a",
         "YAML": '"cpu":\n - "strategy": "merge"\n - "properties": ["cpu.idle"]\n',
         "MODE": "async",
@@ -223,6 +224,8 @@ def _words_for(option: Option) -> list[str]:
     }
     own = {
         "file-validation": "buildid",
+        "live": "wp",
+        "live-memory": "4M",
         "pre-dump-mode": "read",
         "manage-cgroups": "full",
         "cgroup-props-file": os.devnull,

@@ -181,8 +181,9 @@ def test_our_own_mappings() -> None:
 
 
 def test_five_thousand_mappings_take_milliseconds() -> None:
-    """No assertion on the clock can be exact here: 20 us each is ten times what it takes."""
+    """No assertion on the clock can be exact here: 200 us each is a hundred times what it takes.
+    A quadratic parser takes more than that."""
     text = "".join(block(f"{n:x}000-{n:x}800 rw-p 00000000 00:00 0 ") for n in range(1, 5001))
     before = time.process_time()
     assert len(parse_smaps(text.encode())) == 5000
-    assert time.process_time() - before < 0.1
+    assert time.process_time() - before < 1

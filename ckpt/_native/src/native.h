@@ -47,6 +47,8 @@
 #include "compare.h"
 #include "answer.h"
 #include "lazy.h"
+#include "armed.h"
+#include "live.h"
 
 /* Result of a libc call in this room's convention. */
 static inline long ckpt_result(long result)

@@ -42,6 +42,7 @@ struct pm_scan_arg {
 #define PAGE_IS_PRESENT     (1 << 3)
 #define PAGE_IS_SWAPPED     (1 << 4)
 #define PAGE_IS_PFNZERO     (1 << 5)
+#define PAGE_IS_HUGE        (1 << 6)
 #endif
 #ifndef PAGE_IS_GUARD
 #define PAGE_IS_GUARD (1 << 8)

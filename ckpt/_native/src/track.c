@@ -92,9 +92,9 @@ static long protect(int uffd, uint64_t start, uint64_t end, int *attempts)
         uint64_t middle;
         long err;
 
-        do
-                err = uffd_protect(uffd, start, end - start, 1);
-        while (err == -EAGAIN);
+        /* EAGAIN: the mm is being changed, by a thread that waits until its event is read. */
+        while ((err = uffd_protect(uffd, start, end - start, 1)) == -EAGAIN)
+                usleep(50);
         if (err != -ENOENT && err != -EINVAL)
                 return err;
         if (--*attempts < 0 || end - start <= PAGE)

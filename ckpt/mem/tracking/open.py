@@ -31,10 +31,13 @@ _WHAT = "no userfaultfd for tracking its memory"
 _SYNC = api.Feature.PAGEFAULT_FLAG_WP
 _ASYNC = _SYNC | api.Feature.WP_ASYNC | api.Feature.WP_UNPOPULATED
 _MORE = api.Feature.WP_HUGETLBFS_SHMEM
+_EVENTS = api.Feature.EVENT_REMOVE | api.Feature.EVENT_UNMAP | api.Feature.EVENT_REMAP
 
 
-def open_uffd(session: Session, task: SeizedTask, mode: Mode) -> int:
-    """The descriptor, close-on-exec and non-blocking, ready for write protection in `mode`.
+def open_uffd(session: Session, task: SeizedTask, mode: Mode, *, events: bool = False) -> int:
+    """The descriptor, close-on-exec and non-blocking, ready for write protection in `mode`. With
+    `events` it tells of memory that is given back or moved, and whoever does that waits until the
+    event is read.
 
     Raises KernelError (no room in the task's descriptor table, not permitted, not in this kernel)
     or TargetError. The session's lent descriptor must not be in use. The target's descriptor table
@@ -51,7 +54,7 @@ def open_uffd(session: Session, task: SeizedTask, mode: Mode) -> int:
         why = os.strerror(-lfd)
         raise TargetError("its userfaultfd can't be had", pid=task.pid, why=why)
     try:
-        _start(lfd, mode, task.pid)
+        _start(lfd, mode, task.pid, events=events)
     except BaseException:
         os.close(lfd)
         raise
@@ -111,10 +114,10 @@ def _close_there(session: Session, number: int) -> None:
     session.run(batch)
 
 
-def _start(lfd: int, mode: Mode, pid: int) -> None:
+def _start(lfd: int, mode: Mode, pid: int, *, events: bool) -> None:
     with refused_by_kernel(_WHAT):
         offered = api.features()
-        wanted = _ASYNC if mode is Mode.ASYNC else _SYNC
+        wanted = (_ASYNC if mode is Mode.ASYNC else _SYNC) | (_EVENTS if events else 0)
         if wanted & ~offered:
             lacking = ", ".join(str(f.name) for f in wanted & ~offered)
             raise KernelError(_WHAT, pid=pid, why=f"the kernel lacks {lacking}")

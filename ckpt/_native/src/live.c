@@ -1,0 +1,365 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "livestate.h"
+
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+
+#define NR_STEPS 16 /* of the sweep, without a look at the clock */
+#define NAP_NS   50000000
+
+static int64_t now_ns(void)
+{
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+struct ckpt_live *ckpt_live_new(uint64_t room)
+{
+        struct ckpt_live *live = calloc(1, sizeof(*live));
+        pthread_mutexattr_t inherit;
+
+        if (!live)
+                return NULL;
+        live->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        live->over = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        if (live->wake < 0 || live->over < 0) {
+                close(live->wake);
+                close(live->over);
+                free(live);
+                return NULL;
+        }
+        pthread_mutexattr_init(&inherit);
+        pthread_mutexattr_setprotocol(&inherit, PTHREAD_PRIO_INHERIT);
+        pthread_mutex_init(&live->lock, &inherit);
+        pthread_mutexattr_destroy(&inherit);
+        pthread_cond_init(&live->begun, NULL);
+        buffers_init(&live->buffers, room, live->wake);
+        return live;
+}
+
+void ckpt_live_free(struct ckpt_live *live)
+{
+        for (uint64_t i = 0; i < live->nr; i++) {
+                placement_free(&live->mms[i]->place);
+                free(live->mms[i]->done);
+                free(live->mms[i]);
+        }
+        free(live->mms);
+        buffers_destroy(&live->buffers);
+        pthread_cond_destroy(&live->begun);
+        pthread_mutex_destroy(&live->lock);
+        close(live->wake);
+        close(live->over);
+        free(live);
+}
+
+static void wake(struct ckpt_live *live)
+{
+        eventfd_write(live->wake, 1);
+}
+
+long ckpt_live_add(struct ckpt_live *live, int pid, int uffd, int mem, int pagemap, int fdinfo)
+{
+        struct live_mm *mm = calloc(1, sizeof(*mm)), **mms;
+        long index = -ENOMEM;
+
+        if (!mm)
+                return -ENOMEM;
+        *mm = (struct live_mm){
+            .pid = pid, .uffd = uffd, .mem = mem, .pagemap = pagemap, .fdinfo = fdinfo, .run = 1};
+        pthread_mutex_lock(&live->lock);
+        mms = realloc(live->mms, (live->nr + 1) * sizeof(*mms));
+        if (mms) {
+                live->mms = mms;
+                index = (long)live->nr;
+                mms[live->nr++] = mm;
+        }
+        pthread_mutex_unlock(&live->lock);
+        if (index < 0)
+                free(mm);
+        wake(live);
+        return index;
+}
+
+/* Mark pages as done, or as not. */
+static long mark(struct live_mm *mm, const struct ckpt_extent *ranges, uint64_t nr, int done)
+{
+        for (uint64_t i = 0; i < nr; i++) {
+                uint64_t left, first = placement_find(&mm->place, ranges[i].start, &left);
+                uint64_t pages = (ranges[i].end - ranges[i].start) / PAGE;
+
+                if (first == NOWHERE || pages > left)
+                        return -ERANGE;
+                for (uint64_t page = first; page < first + pages; page++) {
+                        uint64_t bit = 1ULL << page % 64, *word = &mm->done[page / 64];
+
+                        mm->nr_left += !done - !(*word & bit);
+                        *word = done ? *word | bit : *word & ~bit;
+                }
+        }
+        return 0;
+}
+
+long ckpt_live_cover(struct ckpt_live *live, long index, const struct ckpt_extent *all,
+                     uint64_t nr_all, const struct ckpt_extent *covered, uint64_t nr_covered,
+                     int pages)
+{
+        struct live_mm *mm = live->mms[index];
+        long err;
+
+        pthread_mutex_lock(&live->lock);
+        err = placement_make(&mm->place, all, nr_all);
+        mm->done = malloc(mm->place.nr_pages / 8 + 8);
+        if (!err && !mm->done)
+                err = -ENOMEM;
+        if (!err) {
+                memset(mm->done, 0xff, mm->place.nr_pages / 8 + 8);
+                err = mark(mm, covered, nr_covered, 0);
+        }
+        if (!err) {
+                mm->pages = pages;
+                mm->covered = 1;
+                live->figures.covered_pages += mm->nr_left;
+        }
+        pthread_mutex_unlock(&live->lock);
+        return err;
+}
+
+long ckpt_live_leave_out(struct ckpt_live *live, long index, const struct ckpt_extent *pages,
+                         uint64_t nr)
+{
+        struct live_mm *mm = live->mms[index];
+        uint64_t before;
+        long err;
+
+        pthread_mutex_lock(&live->lock);
+        before = mm->nr_left;
+        err = mark(mm, pages, nr, 1);
+        live->figures.covered_pages -= before - mm->nr_left;
+        pthread_mutex_unlock(&live->lock);
+        return err;
+}
+
+void ckpt_live_begin(struct ckpt_live *live, unsigned percent)
+{
+        pthread_mutex_lock(&live->lock);
+        live->percent = percent < 1 ? 1 : percent > 100 ? 100 : percent;
+        pthread_cond_broadcast(&live->begun);
+        pthread_mutex_unlock(&live->lock);
+        wake(live);
+}
+
+void live_lost(struct ckpt_live *live, const struct live_mm *mm, uint64_t addr)
+{
+        if (!live->figures.lost_pid) {
+                live->figures.lost_pid = mm->pid;
+                live->figures.lost_addr = addr;
+        }
+        /* What remains is to let everybody go on. */
+        for (uint64_t i = 0; i < live->nr; i++)
+                live->mms[i]->covered = 0;
+        eventfd_write(live->over, 1);
+}
+
+/* -ESRCH is no error of ours, but of the snapshot if there was something left. */
+static long judge(struct ckpt_live *live, struct live_mm *mm, long err)
+{
+        if (err != -ESRCH)
+                return err;
+        mm->gone = 1;
+        if (mm->covered && mm->nr_left)
+                live_lost(live, mm, 0);
+        return 0;
+}
+
+static void rest(struct ckpt_live *live, int64_t worked_ns)
+{
+        int64_t rest_ns = worked_ns * (100 - live->percent) / live->percent;
+
+        while (rest_ns > 0 && !atomic_load(&live->stopped)) {
+                int64_t nap_ns = rest_ns < NAP_NS ? rest_ns : NAP_NS;
+                struct timespec nap = {.tv_nsec = nap_ns};
+
+                nanosleep(&nap, NULL);
+                rest_ns -= nap_ns;
+        }
+}
+
+/* One step in one address space: 1; 0: nothing is left; or -errno. */
+static long sweep_some(struct ckpt_live *live, struct live_mm *mm)
+{
+        struct buffer *to = buffers_take(&live->buffers, 0);
+        long done = -ENOBUFS;
+
+        pthread_mutex_lock(&live->lock);
+        if (to && mm->gone) {
+                buffers_return(&live->buffers, to);
+                done = 0;
+        } else if (to) {
+                done = live_sweep_step(live, mm, to);
+        }
+        done = judge(live, mm, done);
+        pthread_mutex_unlock(&live->lock);
+        return done;
+}
+
+void ckpt_live_sweep(struct ckpt_live *live)
+{
+        int64_t begun_ns;
+
+        pthread_mutex_lock(&live->lock);
+        while (!live->percent && !atomic_load(&live->stopped))
+                pthread_cond_wait(&live->begun, &live->lock);
+        pthread_mutex_unlock(&live->lock);
+        begun_ns = now_ns();
+        for (uint64_t i = 0, steps = 0; i < live->nr && !atomic_load(&live->stopped); steps++) {
+                long done = sweep_some(live, live->mms[i]);
+
+                if (done < 0)
+                        break; /* what was not copied is not done: the result will tell */
+                if (!done)
+                        i++;
+                if (steps % NR_STEPS)
+                        continue;
+                rest(live, now_ns() - begun_ns);
+                begun_ns = now_ns();
+        }
+        wake(live);
+}
+
+/* With the lock: listen to every address space. */
+static long listen_to_all(struct ckpt_live *live)
+{
+        long err = 0;
+
+        for (uint64_t i = 0; !err && i < live->nr; i++) {
+                struct live_mm *mm = live->mms[i];
+
+                if (!mm->gone)
+                        err = judge(live, mm, live_listen(live, mm));
+        }
+        return err;
+}
+
+static void wait_for_some(struct ckpt_live *live, struct pollfd *waits, uint64_t nr)
+{
+        eventfd_t count;
+
+        pthread_mutex_unlock(&live->lock);
+        poll(waits, nr, -1);
+        pthread_mutex_lock(&live->lock);
+        eventfd_read(live->wake, &count);
+}
+
+static struct pollfd *what_to_wait_for(struct ckpt_live *live, struct pollfd *waits)
+{
+        waits = realloc(waits, (live->nr + 1) * sizeof(*waits));
+        for (uint64_t i = 0; waits && i < live->nr; i++)
+                waits[i] = (struct pollfd){.fd = live->mms[i]->gone ? -1 : live->mms[i]->uffd,
+                                           .events = POLLIN};
+        if (waits)
+                waits[live->nr] = (struct pollfd){.fd = live->wake, .events = POLLIN};
+        return waits;
+}
+
+static int is_over(struct ckpt_live *live)
+{
+        for (uint64_t i = 0; i < live->nr; i++)
+                if (live->mms[i]->covered && live->mms[i]->nr_left)
+                        return 0;
+        return live->percent != 0;
+}
+
+/* Threads of the target wait for this one. Without the right to it, it does as others do. */
+static void hurry(int on)
+{
+        struct sched_param first = {.sched_priority = on};
+
+        sched_setscheduler(0, on ? SCHED_FIFO | SCHED_RESET_ON_FORK : SCHED_OTHER, &first);
+}
+
+void ckpt_live_serve(struct ckpt_live *live)
+{
+        struct pollfd *waits = NULL;
+        long err = 0;
+
+        hurry(1);
+        pthread_mutex_lock(&live->lock);
+        while (!err && !atomic_load(&live->stopped)) {
+                struct pollfd *next = what_to_wait_for(live, waits);
+
+                if (!next) {
+                        err = -ENOMEM;
+                        break;
+                }
+                waits = next;
+                wait_for_some(live, waits, live->nr + 1);
+                err = listen_to_all(live);
+                if (!err && is_over(live) && buffers_written(&live->buffers))
+                        eventfd_write(live->over, 1);
+        }
+        if (err)
+                live->figures.error = (int32_t)err;
+        eventfd_write(live->over, 1);
+        pthread_mutex_unlock(&live->lock);
+        hurry(0);
+        free(waits);
+}
+
+void ckpt_live_write(struct ckpt_live *live)
+{
+        buffers_write(&live->buffers);
+}
+
+void ckpt_live_stop(struct ckpt_live *live)
+{
+        pthread_mutex_lock(&live->lock);
+        atomic_store(&live->stopped, 1);
+        pthread_cond_broadcast(&live->begun);
+        pthread_mutex_unlock(&live->lock);
+        buffers_end(&live->buffers);
+        wake(live);
+}
+
+void ckpt_live_save(struct ckpt_live *live, long index, uint64_t start, uint64_t end)
+{
+        struct live_mm *mm = live->mms[index];
+        long err;
+
+        pthread_mutex_lock(&live->lock);
+        err = judge(live, mm, live_save(live, mm, start, end));
+        if (err && !live->figures.error)
+                live->figures.error = (int32_t)err;
+        pthread_mutex_unlock(&live->lock);
+        wake(live);
+}
+
+long ckpt_live_result(struct ckpt_live *live, struct ckpt_live_figures *figures)
+{
+        long written = buffers_written(&live->buffers), result = 0;
+
+        pthread_mutex_lock(&live->lock);
+        live->figures.peak_bytes = live->buffers.peak;
+        *figures = live->figures;
+        if (live->figures.lost_pid)
+                result = -ENODATA;
+        else if (written < 0)
+                result = written;
+        else if (live->figures.error)
+                result = live->figures.error;
+        else if (is_over(live) && written)
+                result = 1;
+        pthread_mutex_unlock(&live->lock);
+        return result;
+}
+
+int ckpt_live_done(const struct ckpt_live *live)
+{
+        return live->over;
+}

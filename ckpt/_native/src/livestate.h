@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * What the parts of the live snapshot share: live.c (life and order), livemm.c (one address space:
+ * copying and unprotecting), liveevents.c (what its userfaultfd tells). Not for Python.
+ *
+ * All of it is under `lock`, which is held for one step of work at a time, and inherits priority:
+ * the server of faults has a high one.
+ */
+#ifndef CKPT_LIVESTATE_H
+#define CKPT_LIVESTATE_H
+
+#include "buffers.h"
+#include "placement.h"
+
+#include <stdatomic.h>
+
+#define PAGE      4096ULL
+#define HUGE_PAGE (1ULL << 21)
+#define STEP      64 /* pages that are copied without a look at faults */
+
+struct live_mm {
+        int pid;
+        int uffd;
+        int mem;
+        int pagemap;
+        int fdinfo;
+        int pages;   /* the pages file */
+        int covered; /* nothing loses its protection before it was copied */
+        int gone;    /* exec, or the end */
+        struct placement place;
+        uint64_t *done; /* a bit for each page of `place` */
+        uint64_t nr_left;
+        uint64_t cursor;          /* the sweep has been everywhere below this page */
+        struct ckpt_extent clear; /* copied by the sweep, not yet unprotected */
+        uint64_t next;            /* where the last run of notes ended */
+        uint64_t run;             /* its length in pages */
+};
+
+struct ckpt_live {
+        pthread_mutex_t lock;
+        struct buffers buffers;
+        struct live_mm **mms;
+        uint64_t nr;
+        unsigned percent; /* 0: no sweep yet */
+        pthread_cond_t begun;
+        int wake; /* eventfds */
+        int over;
+        atomic_int stopped;
+        struct ckpt_live_figures figures;
+};
+
+/* The snapshot can't be whole any more. */
+void live_lost(struct ckpt_live *live, const struct live_mm *mm, uint64_t addr);
+
+/* livemm.c. All of these return 0 or -errno of what can't be gone on with; -ESRCH: the address
+ * space is gone. */
+
+/* Copy what is left of `nr` pages from number `first` on, which have no gap between them and whose
+ * first one is now at `addr`. */
+long live_copy(struct ckpt_live *live, struct live_mm *mm, uint64_t first, uint64_t nr,
+               uint64_t addr);
+
+/* Copy what is left of [start, end), counted in `saved_pages`. */
+long live_save(struct ckpt_live *live, struct live_mm *mm, uint64_t start, uint64_t end);
+
+/* Whether anything of [start, end) is left; the address of the first. */
+int live_has_left(const struct live_mm *mm, uint64_t start, uint64_t end, uint64_t *addr);
+
+/* Take the protection of a range; who waits there goes on. */
+long live_unprotect(struct ckpt_live *live, struct live_mm *mm, uint64_t start, uint64_t end);
+
+/* One step of the sweep, which fills `to` and submits it: 1; or 0, and nothing is left. */
+long live_sweep_step(struct ckpt_live *live, struct live_mm *mm, struct buffer *to);
+
+/* A thread waits to write to `addr`. */
+long live_fault(struct ckpt_live *live, struct live_mm *mm, uint64_t addr);
+
+/* liveevents.c: all that the userfaultfd has to tell now. */
+long live_listen(struct ckpt_live *live, struct live_mm *mm);
+
+#endif

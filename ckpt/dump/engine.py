@@ -1,0 +1,69 @@
+"""What a live dump asks of whoever brings the memory of its instant into the images.
+
+Order, for one dump:
+
+1. `prepare`, after the preflight, while the tree runs.
+2. For each task, while all stand: `find`, then `cover`; later, while the task is infected, `enter`.
+   Both return pages that the engine will write by itself, at the places that the pagemap gives
+   them: the n-th page of all by address is the n-th of the file. Everything else the dump copies
+   while the tree stands.
+3. `begin`, as the last thing before the tree runs again.
+4. `deliver` returns when every page has been written that was taken over.
+5. `close`, whatever happened.
+
+The engines are in ckpt.live, which imports nothing from here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from ckpt.infect.session import Session
+    from ckpt.mem.extents import Extents
+    from ckpt.mem.transfer import Content
+    from ckpt.procfs.maps import Mapping
+    from ckpt.report import Report
+
+
+class LiveFigures(Protocol):
+    """See ckpt.live.figures."""
+
+    @property
+    def peak_bytes(self) -> int: ...
+
+
+class LiveEngine(Protocol):
+    """`name` is that of the option's value."""
+
+    name: str
+
+    def prepare(self, pids: Sequence[int], report: Report) -> None:
+        """Whatever takes its time. Raises what makes a live dump impossible; a single task that is
+        not fit for it is left to the dump, with a warning."""
+
+    def prepared(self) -> Collection[int]:
+        """The tasks whose mappings bear a mark of the engine's userfaultfd."""
+
+    def find(self, pid: int, mappings: Sequence[Mapping]) -> Extents | None:
+        """The private pages with content of their own; None: the dump has to look itself."""
+
+    def cover(self, pid: int, content: Content, pages_lfd: int) -> Extents:
+        """Take over pages of `content` from outside of the task."""
+
+    def enter(self, pid: int, session: Session, content: Content, pages_lfd: int) -> Extents:
+        """Take over pages of `content` by what is done in the task itself."""
+
+    def begin(self) -> None:
+        """The tree is about to run again."""
+
+    def deliver(self, report: Report) -> None:
+        """Raises NotOneInstant, ImageError, KernelError: then there is no whole set."""
+
+    def figures(self) -> LiveFigures:
+        """A dataclass of numbers for the statistics: after `deliver`, before `close`."""
+
+    def close(self) -> None:
+        """Nothing of the engine is left in the tree. Harmless a second time."""

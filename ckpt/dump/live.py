@@ -1,0 +1,87 @@
+"""A dump's side of a live engine: what it takes over, and what is left to copy at once.
+
+The pages file of a live dump is written in no order: every page has its place by its number among
+all pages of the task, and two hands write there, the engine's and ours.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ckpt.actions import Event
+from ckpt.dump.facts import look
+from ckpt.dump.preflight import refuse
+from ckpt.errors import Refusal, TargetError
+from ckpt.images.directory import pages_written
+from ckpt.mem.transfer import copy_placed
+from ckpt.procfs.reader import ProcDir
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ckpt.actions import Actions
+    from ckpt.dump.engine import LiveEngine
+    from ckpt.dump.snapshot import Snapshot
+    from ckpt.dump.work import Work
+    from ckpt.infect.session import Session
+    from ckpt.mem.extents import Extents
+
+
+def prepare(work: Work, engine: LiveEngine, pids: Sequence[int]) -> None:
+    """Have the engine prepare; what is known of mappings is looked at again after that, so that
+    the frozen window has as little as possible to read. Raises RefusedError for a tracked tree."""
+    if work.tracked:
+        why = "its writes are tracked, by another userfaultfd"
+        refuse([Refusal(work.options.tree, "the tree", why, "ckpt untrack PID")])
+    work.engine = engine
+    engine.prepare(pids, work.report)
+    known = {}
+    for pid, before in work.known.items():
+        try:
+            with ProcDir(pid) as proc:
+                known[pid] = look(proc, before).known
+        except TargetError:
+            continue  # it has ended
+    work.known = known
+    work.tracked |= frozenset(engine.prepared())
+
+
+def populated(work: Work, taken: Snapshot) -> Extents | None:
+    """The engine's knowledge of a task's pages."""
+    if work.engine is None:
+        return None
+    return work.engine.find(taken.pid, [smap.mapping for smap in taken.facts.smaps])
+
+
+def cover(work: Work, taken: Snapshot, engine: LiveEngine) -> None:
+    """Have the engine take over what it can from outside of the task."""
+    what = taken.content
+    taken.pages_lfd = work.pages.begin(f"pagemap-{taken.pid}", taken.pages_id, what.runs)
+    taken.later = engine.cover(taken.pid, what, taken.pages_lfd)
+
+
+def copy_rest(work: Work, taken: Snapshot, engine: LiveEngine, session: Session, mem: int) -> None:
+    """Copy what the engine has not taken over. `mem` is /proc/PID/mem."""
+    what = taken.content
+    taken.later |= engine.enter(taken.pid, session, what, taken.pages_lfd)
+    rest = (what.direct | what.hidden) - taken.later
+    with pages_written(work.pages.where(taken.pages_id)):
+        copy_placed(mem, what, rest, taken.vdso, taken.pages_lfd)
+    work.stats.frozen_pages += rest.nr_pages
+
+
+def instant(work: Work, engine: LiveEngine, actions: Actions) -> None:
+    """The last thing before the tree runs: the user's own copies, of files."""
+    before = time.monotonic_ns()
+    actions.run(Event.LIVE_INSTANT, work.options.tree)
+    work.stats.script_us = (time.monotonic_ns() - before) // 1000
+    engine.begin()
+
+
+def deliver(work: Work, engine: LiveEngine) -> None:
+    """Wait for the engine's pages. Raises as LiveEngine.deliver does."""
+    with pages_written(str(work.options.images_dir)):
+        engine.deliver(work.report)
+    work.stats.live = engine.figures()
+    engine.close()

@@ -1,0 +1,1 @@
+"""Live snapshots: memory of one instant, written while the tree runs on."""

@@ -1,0 +1,22 @@
+"""What a live snapshot has cost, whichever engine made it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """`nr_rounds`: how many times memory was armed while the tree ran. `faults`: of the tree on
+    memory that was not copied yet, and `fault_pages` what was copied for them; `saved_pages` were
+    about to be given back. `peak_bytes`: most memory that the snapshot took beside the tree's, of
+    ckpt itself or of copies that the tree had to make."""
+
+    engine: str
+    nr_rounds: int
+    nr_faults: int
+    fault_pages: int
+    swept_pages: int
+    saved_pages: int
+    peak_bytes: int
+    sweep_us: int

@@ -1,0 +1,124 @@
+"""The threads of a live snapshot, and what they share (ckpt/_native/src/live.h).
+
+One serves the faults of the target, one sweeps, one writes what was copied. All run in C without
+the GIL. While anything is protected the first must live: threads of the target
+wait for it. Should our process end, the kernel takes all protection away.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckpt._native import check, ffi, lib
+from ckpt.errors import KernelError, NotOneInstant
+
+if TYPE_CHECKING:
+    from ckpt.live.space import Space
+    from ckpt.mem.extents import Extents
+
+_LOOK_MS = 200
+"""A handler of a signal runs in the main thread only when that comes back from C."""
+_ENODATA = -61
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the server has counted; pages, unless the name says otherwise."""
+
+    nr_noted: int
+    nr_unmappings: int
+    nr_faults: int
+    fault_pages: int
+    swept_pages: int
+    saved_pages: int
+    covered_pages: int
+    peak_bytes: int
+
+
+class Server:
+    """Spaces are added as they are armed, and covered while their task stands. `close` ends the
+    threads; after that nothing that is protected may be left."""
+
+    def __init__(self, room: int) -> None:
+        """`room`: bytes of buffers. Raises KernelError."""
+        self._live = lib.ckpt_live_new(room)
+        if self._live == ffi.NULL:
+            raise KernelError("a live snapshot can't begin", why="no memory or no descriptor left")
+        self._figures = ffi.new("struct ckpt_live_figures *")
+        works = (lib.ckpt_live_serve, lib.ckpt_live_sweep, lib.ckpt_live_write)
+        self._threads = [
+            threading.Thread(target=work, args=(self._live,), name="live", daemon=True)
+            for work in works
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def add(self, space: Space) -> int:
+        """Serve its faults from now on."""
+        index = lib.ckpt_live_add(
+            self._live, space.pid, space.uffd, space.mem, space.pagemap, space.fdinfo
+        )
+        return check(index, "live snapshot")
+
+    def cover(self, index: int, everything: Extents, covered: Extents, pages_lfd: int) -> None:
+        """Nothing of `covered` loses its protection any more before it was copied to the place in
+        `pages_lfd` that its number among the pages of `everything` gives it."""
+        result = lib.ckpt_live_cover(
+            self._live,
+            index,
+            everything.array,
+            everything.nr,
+            covered.array,
+            covered.nr,
+            pages_lfd,
+        )
+        check(result, "live snapshot")
+
+    def leave_out(self, index: int, pages: Extents) -> None:
+        """These of what is covered somebody else copies, before their owner runs."""
+        result = lib.ckpt_live_leave_out(self._live, index, pages.array, pages.nr)
+        check(result, "live snapshot")
+
+    def sweep(self, percent: int) -> None:
+        """Copy what nobody writes to, for at most `percent` of the time."""
+        lib.ckpt_live_begin(self._live, percent)
+
+    def wait(self) -> None:
+        """Until everything is copied and written. Raises NotOneInstant, OSError of a write."""
+        poll = select.poll()
+        poll.register(lib.ckpt_live_done(self._live), select.POLLIN)
+        while not self._is_whole():
+            if poll.poll(_LOOK_MS):
+                os.eventfd_read(lib.ckpt_live_done(self._live))
+
+    def figures(self) -> Figures:
+        """What was counted so far."""
+        lib.ckpt_live_result(self._live, self._figures)
+        return Figures(*(int(getattr(self._figures, name)) for name in Figures.__slots__))
+
+    def close(self) -> None:
+        """End the threads. Harmless a second time."""
+        if self._live == ffi.NULL:
+            return
+        lib.ckpt_live_stop(self._live)
+        for thread in self._threads:
+            thread.join()
+        lib.ckpt_live_free(self._live)
+        self._live = ffi.NULL
+
+    def _is_whole(self) -> bool:
+        result = lib.ckpt_live_result(self._live, self._figures)
+        if result == _ENODATA:
+            addr = int(self._figures.lost_addr)
+            raise NotOneInstant(
+                "the snapshot is not of one instant",
+                pid=int(self._figures.lost_pid),
+                resource=f"page {addr:x}" if addr else "",
+                why="memory was given back before it was copied",
+                hint="once more, or --live=fork",
+            )
+        return bool(check(result, "pages of the live snapshot"))

@@ -1,0 +1,104 @@
+"""One address space under write protection, for the length of a live snapshot.
+
+Invariants:
+
+- What is `armed` is found by looking: a page counts as protected only if its page table says so at
+  the moment that matters, whatever was registered or protected before.
+- Pages of files, the zero page and holes are never protected.
+- `close` takes everything back; the kernel does it if we are killed.
+
+Source: userfaultfd(2), Documentation/admin-guide/mm/pagemap.rst.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ckpt._native import check, ffi, lib
+from ckpt.infect.inject import infect
+from ckpt.mem.extents import Extents, scan
+from ckpt.mem.tracking.engine import Mode
+from ckpt.mem.tracking.open import open_pagemap, open_uffd
+from ckpt.mem.vma import trackable
+from ckpt.procfs.maps import parse_maps
+from ckpt.procfs.reader import ProcDir
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ckpt.procfs.maps import Mapping
+    from ckpt.tracee.stopped import SeizedTask
+
+
+def anonymous(mappings: Iterable[Mapping]) -> Iterator[tuple[int, int]]:
+    """The ranges of private memory without a file."""
+    return trackable(m for m in mappings if not m.has_file)
+
+
+@dataclass(slots=True)
+class Space:
+    """All descriptors are ours; the task keeps none."""
+
+    pid: int
+    uffd: int
+    mem: int
+    pagemap: int
+    fdinfo: int
+    index: int = -1
+    armed: Extents = field(default_factory=Extents.none)
+
+    @classmethod
+    def of(cls, task: SeizedTask) -> Space:
+        """A task that stands; it is infected for a moment. Raises what an infection does,
+        KernelError (no userfaultfd), TargetError."""
+        lfds: list[int] = []
+        try:
+            with infect(task) as session:
+                lfds.append(open_uffd(session, task, Mode.SYNC, events=True))
+            lfds.append(os.open(f"/proc/{task.pid}/mem", os.O_RDONLY | os.O_CLOEXEC))
+            lfds.append(open_pagemap(task.pid))
+            told = f"/proc/self/fdinfo/{lfds[0]}"
+            lfds.append(os.open(told, os.O_RDONLY | os.O_CLOEXEC))
+        except BaseException:
+            for lfd in lfds:
+                os.close(lfd)
+            raise
+        uffd, mem, pagemap, fdinfo = lfds
+        return cls(task.pid, uffd, mem, pagemap, fdinfo)
+
+    def mappings(self) -> Extents:
+        """What can be protected, one range for each mapping; the task may run."""
+        with ProcDir(self.pid) as proc:
+            return Extents.of(anonymous(parse_maps(proc.read("maps"), running=True)))
+
+    def register(self, ranges: Extents) -> None:
+        """Have what can be protected of `ranges`, one for each mapping."""
+        out = ffi.new("struct ckpt_extent **")
+        nr = check(lib.ckpt_register_wp(self.uffd, ranges.array, ranges.nr, out), "userfaultfd")
+        refused = Extents.filled(nr, out)
+        self.armed = (self.armed | ranges) - refused
+
+    def unprotected(self, ranges: Extents) -> Extents:
+        """What of `ranges` is not protected, whether or not a page is there."""
+        out = ffi.new("struct ckpt_extent **")
+        nr = check(lib.ckpt_find_unprotected(self.pagemap, ranges.array, ranges.nr, out), "pagemap")
+        return Extents.filled(nr, out)
+
+    def content(self, ranges: Iterable[tuple[int, int]]) -> Extents:
+        """The pages of the task's own."""
+        return scan(self.pagemap, ranges)
+
+    def protect(self, pages: Extents) -> None:
+        """Protect what can be of `pages`; look at the result with `unprotected`."""
+        check(lib.ckpt_protect_wp(self.uffd, pages.array, pages.nr), "userfaultfd")
+
+    def release(self) -> None:
+        """Take registrations back in small steps, while faults are still served. What this leaves
+        goes with the descriptor."""
+        lib.ckpt_unregister_wp(self.uffd, self.armed.array, self.armed.nr)
+
+    def close(self) -> None:
+        for lfd in (self.uffd, self.mem, self.pagemap, self.fdinfo):
+            os.close(lfd)

@@ -1,0 +1,220 @@
+"""Copy before write: the engine `--live=wp`.
+
+1. Each task is stopped by itself, for a millisecond, to make a userfaultfd in it. Its memory is
+   then protected while it runs; a fault in this phase only takes the protection of the page.
+2. What was written meanwhile is protected again, until that is little.
+3. The tree stands. What has been written since the last round is found from the page tables,
+   protected, and looked at again: what is not protected then is left to the dump, which copies it
+   while the tree stands. Among that are the private pages of files and whatever the kernel does
+   not let us register.
+4. The tree runs. A page is copied out before it loses its protection: for the thread that wants to
+   write to it, or when the sweep comes to it.
+5. Registrations are taken back, piece by piece.
+
+The server of the faults runs through all of it: a thread inside of a kernel's copy to user memory
+can't stand before it was served.
+
+Not guaranteed: a task born between 1 and 3 is copied while it stands. So is shared memory.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ckpt._native import lib
+from ckpt.errors import CkptError, KernelError, Refusal, RefusedError, TargetError
+from ckpt.infect.predecessor import settle
+from ckpt.kerndat import tracking
+from ckpt.live.figures import Figures
+from ckpt.live.server import Server
+from ckpt.live.space import Space, anonymous
+from ckpt.mem.extents import Extents
+from ckpt.mem.tracking.contexts import has_io_contexts
+from ckpt.mem.vma import trackable
+from ckpt.tracee.freeze import seize
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from ckpt.infect.session import Session
+    from ckpt.mem.transfer import Content
+    from ckpt.procfs.maps import Mapping
+    from ckpt.report import Report
+
+SEIZE_S = 10.0
+_KCMP_VM = 1
+MOST_ROUNDS = 8
+_LITTLE = 256
+"""Pages: to protect so many again takes less time than to find them."""
+
+_PAYS = 0.5
+"""A round that leaves more than this part of what the one before has left is the last one."""
+
+
+class WriteProtect:
+    """One snapshot. `room`: bytes of buffers; `percent`: how much of the time the sweep works."""
+
+    name = "wp"
+
+    def __init__(self, *, room: int, percent: int = 100) -> None:
+        self._server: Server | None = None
+        self._room = room
+        self._percent = percent
+        self._spaces: dict[int, Space] = {}
+        self._written: dict[int, Extents] = {}
+        self._anonymous: dict[int, Extents] = {}
+        self._nr_rounds = 0
+        self._nr_unmappings = 0
+        self._begun_ns = self._ended_ns = 0
+
+    def prepare(self, pids: Sequence[int], report: Report) -> None:
+        """Arm what the tasks have, while they run. Raises RefusedError (AIO, io_uring), KernelError
+        (no write protection here)."""
+        for probe in (tracking.uffd_wp, tracking.pagemap_scan):
+            found = probe.run()
+            if not found.supported:
+                why = f"{probe.name}: {found.detail or 'missing'}"
+                raise KernelError("no write protection", why=why, hint="--live=fork")
+        _refuse_pinned(pids)
+        self._server = Server(self._room)
+        for pid in pids:
+            if any(lib.ckpt_kcmp(pid, other, _KCMP_VM, 0, 0) == 0 for other in self._spaces):
+                continue  # it shares its memory with that one
+            try:
+                self._arm(pid, self._server)
+            except (TargetError, RefusedError, KernelError) as error:
+                report.warn(f"pid {pid}: copied while it stands: {error}")
+        self._arm_again(report)
+
+    def prepared(self) -> Collection[int]:
+        return self._spaces.keys()
+
+    def find(self, pid: int, mappings: Sequence[Mapping]) -> Extents | None:
+        """Two passes: what is not protected, a fast one, and the pages there."""
+        space = self._spaces.get(pid)
+        if space is None:
+            return None
+        ranges = Extents.of(trackable(mappings))
+        unprotected = space.unprotected(ranges)
+        written = self._written[pid] = space.content(unprotected)
+        self._anonymous[pid] = Extents.of(anonymous(mappings))
+        return (ranges - unprotected) | written
+
+    def cover(self, pid: int, content: Content, pages_lfd: int) -> Extents:
+        """All that can be protected."""
+        space = self._spaces.get(pid)
+        if space is None:
+            return Extents.none()
+        assert self._server is not None
+        wanted = content.direct | content.hidden
+        # Before anything is protected: whoever else writes to it now must be served by copying.
+        self._server.cover(space.index, content.placed(), wanted, pages_lfd)
+        written = self._written.pop(pid)
+        self._register_new(space)
+        space.protect(written)
+        rest = space.unprotected(written) & wanted
+        self._server.leave_out(space.index, rest)
+        return wanted - rest
+
+    def enter(self, pid: int, session: Session, content: Content, pages_lfd: int) -> Extents:
+        """Nothing: all was taken over from outside."""
+        del pid, session, content, pages_lfd
+        return Extents.none()
+
+    def begin(self) -> None:
+        self._begun_ns = time.monotonic_ns()
+        if self._server is not None:
+            self._server.sweep(self._percent)
+
+    def deliver(self, report: Report) -> None:
+        """Raises NotOneInstant, and OSError where pages can't be written."""
+        report.stage("live")
+        if self._server is not None:
+            self._server.wait()
+            self._ended_ns = time.monotonic_ns()
+            for space in self._spaces.values():
+                space.release()
+
+    def figures(self) -> Figures:
+        """Before `close`."""
+        assert self._server is not None
+        counted = self._server.figures()
+        return Figures(
+            engine=self.name,
+            nr_rounds=self._nr_rounds,
+            nr_faults=counted.nr_faults,
+            fault_pages=counted.fault_pages,
+            swept_pages=counted.swept_pages,
+            saved_pages=counted.saved_pages,
+            peak_bytes=counted.peak_bytes,
+            sweep_us=(self._ended_ns - self._begun_ns) // 1000,
+        )
+
+    def close(self) -> None:
+        """Whatever is still protected loses its protection with the descriptors."""
+        if self._server is not None:
+            self._server.close()
+        while self._spaces:
+            self._spaces.popitem()[1].close()
+
+    def _arm(self, pid: int, server: Server) -> None:
+        with seize(pid, deadline_s=SEIZE_S, children=False) as seized:
+            task = seized.tasks.get(pid)
+            if task is None or task.zombie:
+                raise TargetError("it has ended", pid=pid)
+            settle(task)
+            space = Space.of(task)
+        try:
+            space.index = server.add(space)
+        except BaseException:
+            space.close()
+            raise
+        self._spaces[pid] = space
+
+    def _arm_again(self, report: Report) -> None:
+        assert self._server is not None
+        before = 0
+        for self._nr_rounds in range(1, MOST_ROUNDS + 1):
+            self._nr_unmappings = self._server.figures().nr_unmappings
+            written = sum(self._round(space) for space in self._spaces.values())
+            report.info(f"round {self._nr_rounds}: {written} pages protected")
+            if written <= _LITTLE or (before and written > before * _PAYS):
+                return
+            before = written
+
+    def _register_new(self, space: Space) -> None:
+        """Mappings made since the last round; all, if some were taken away meanwhile."""
+        assert self._server is not None
+        ranges = self._anonymous.pop(space.pid)
+        nr_unmappings = self._server.figures().nr_unmappings
+        if nr_unmappings == self._nr_unmappings:
+            ranges = ranges - space.armed
+        if ranges:
+            space.register(ranges)
+
+    def _round(self, space: Space) -> int:
+        """Protect what is not; how many pages that were. A task that has ended has none."""
+        try:
+            ranges = space.mappings()
+            space.register(ranges)
+            # What was refused has no protection to lose.
+            written = space.content(space.unprotected(ranges & space.armed))
+            space.protect(written)
+        except (TargetError, ProcessLookupError):
+            return 0
+        return written.nr_pages
+
+
+def _refuse_pinned(pids: Sequence[int]) -> None:
+    """Devices that write into pinned pages do not ask for write protection."""
+    found = []
+    for pid in pids:
+        try:
+            if has_io_contexts(pid):
+                why = "AIO, io_uring or pinned memory: written without any fault"
+                found.append(Refusal(pid, "the task", why, "--live=fork, or a dump that stops it"))
+        except CkptError:
+            continue  # it has ended
+    if found:
+        raise RefusedError(found)

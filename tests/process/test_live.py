@@ -1,0 +1,122 @@
+"""Live dumps: the image is of one instant, the tree runs on, and nothing is left in it.
+
+Oracles: the victim's own books (tests/victims/live), which no torn image would balance.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support import visible
+from tests.support.case import Case
+from tests.support.ckptcmd import Result
+from tests.support.programs import program
+from tests.support.victim import Victim
+
+NR_SNAPSHOTS = 3
+
+
+def _snapshot(case: Case, victim: Victim, number: int, *options: str) -> Path:
+    images = case.folder / f"live{number}"
+    case.ckpt.dump(victim.pid, images, "--live=wp", *options).ok()
+    return images
+
+
+def _kill(victim: Victim) -> None:
+    pids = victim.tree
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.await_gone(pids)
+
+
+def _check_each(case: Case, victim: Victim, sets: list[Path]) -> None:
+    """Restore one after the other in the place of the original, which has been killed."""
+    size = (victim.folder / "out").stat().st_size
+    for images in sets:
+        os.truncate(victim.folder / "out", size)
+        case.ckpt.restore(images).ok()
+        victim.finish()
+
+
+def test_one_instant(case: Case) -> None:
+    """Snapshots at moments that nobody has chosen; the original's own books stay right, too."""
+    victim = case.start(program("live/accounts", "KEEP"))
+    before = visible.look(victim.pid)
+    sets = [_snapshot(case, victim, number) for number in range(NR_SNAPSHOTS)]
+    visible.assert_same(before, visible.look(victim.pid), ["*"])
+    _kill(victim)
+    _check_each(case, victim, sets)
+
+
+def test_original_goes_on(case: Case) -> None:
+    victim = case.start(program("live/accounts", "KEEP"))
+    _snapshot(case, victim, 1)
+    victim.finish()
+
+
+def _figures(result: Result) -> dict[str, object]:
+    return dict(json.loads(result.stdout))
+
+
+@pytest.mark.parametrize("option", ["--max-slowdown=20", "--live-memory=4M"])
+def test_bounds(case: Case, option: str) -> None:
+    """A slow sweep and few buffers cost time, and never a page."""
+    victim = case.start(program("live/accounts", "KEEP"))
+    images = case.folder / "live"
+    images.mkdir()
+    result = case.ckpt.run(
+        "dump", "-t", victim.pid, "-D", images, "--live=wp", "--json", option
+    ).ok()
+    live = _figures(result)["live"]
+    assert isinstance(live, dict)
+    if option.startswith("--live-memory"):
+        assert live["peak_bytes"] <= 4 << 20
+    _kill(victim)
+    _check_each(case, victim, [images])
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--leave-stopped", "--tcp-established", "--track-mem", "--pre-rounds=2"],
+)
+def test_what_does_not_go_with_it(case: Case, option: str) -> None:
+    victim = case.start(program("live/accounts", "KEEP"))
+    case.ckpt.dump(victim.pid, case.images, "--live", option).failed(2, "--live")
+    assert not list(case.images.glob("*.img"))
+    victim.finish()
+
+
+def test_tracked_tree_is_refused(case: Case) -> None:
+    victim = case.start(program("live/accounts", "KEEP"))
+    first = case.folder / "pre"
+    first.mkdir()
+    case.ckpt.run("pre-dump", "-t", victim.pid, "-D", first).ok()
+    case.ckpt.dump(victim.pid, case.images, "--live").failed(3, "tracked", "untrack")
+    case.ckpt.run("untrack", victim.pid).ok()
+    victim.finish()
+
+
+def test_instant_script(case: Case) -> None:
+    """It is run while the tree stands; its failure leaves no set, and the tree runs on."""
+    victim = case.start(program("live/accounts", "KEEP"))
+    script = case.folder / "script"
+    script.write_text(
+        "#!/bin/sh\n"
+        '[ "$CRTOOLS_SCRIPT_ACTION" = live-instant ] || exit 0\n'
+        f"cut -d' ' -f3 /proc/$CRTOOLS_INIT_PID/stat > {case.folder}/state\n"
+        f"exit $(cat {case.folder}/status)\n"
+    )
+    script.chmod(0o755)
+    (case.folder / "status").write_text("1")
+    wanted = f"--action-script={script}"
+    case.ckpt.dump(victim.pid, case.images, "--live", wanted).failed(11, "live-instant")
+    assert (case.folder / "state").read_text().strip() == "t"
+    assert not list(case.images.glob("*"))
+    (case.folder / "status").write_text("0")
+    case.ckpt.dump(victim.pid, case.images, "--live", wanted).ok()
+    _kill(victim)
+    _check_each(case, victim, [case.images])
