@@ -32,6 +32,7 @@ from ckpt.files import locks, owner
 from ckpt.files.descriptor import Descriptor, look_at_all, still_there
 from ckpt.files.dumping import DumpView, FileOptions
 from ckpt.files.identity import same_files
+from ckpt.files.inflight import InFlight
 from ckpt.files.mapped import PATH_LINKS, MappedFile, MappedFiles
 from ckpt.files.memfd import Contents, MemfdDump
 from ckpt.files.refused import unclaimed_obstacle
@@ -119,15 +120,26 @@ class FilesDump:
 
     def resolve(self) -> None:
         """Give every description its id and ask duplicates for what only they tell."""
-        claimed = [(d, kind) for table in self._tables.values() for d, kind in table if kind]
+        flights = InFlight(self._view)
+        own = [claimed for table in self._tables.values() for claimed in table]
+        flying = flights.collect(own, self._claimed)
+        claimed = [(d, kind) for d, kind in (*own, *flying) if kind]
         first = same_files([d for d, _ in claimed])
         ids: dict[int, int] = {}
+        alone: list[Claimed] = [(d, kind) for d, kind in flying if not kind]
+        nr_own = sum(kind is not None for _, kind in own)
         for index, (d, kind) in enumerate(claimed):
             if first[index] == index:
                 ids[index] = self._view.next_id()
                 self._types[ids[index]] = int(kind.type)
                 kind.hold(d, ids[index])
-            self._described.append((d, ids[first[index]]))
+                if index >= nr_own:
+                    alone.append((d, kind))
+            if index < nr_own:
+                self._described.append((d, ids[first[index]]))
+            else:
+                self._view.flying[d.fd] = ids[first[index]]
+        self._refusals.extend(flights.obstacles(alone))
         self._refusals.extend(owner.strangers(self._described, self._holders))
         for kind in self._kinds:
             self._refusals.extend(kind.settle())

@@ -72,7 +72,8 @@ class FileOptions:
 
 class DumpView:
     """State that the kinds of one dump share. `pidfds` stay their owner's. `described` is every
-    descriptor with the id of its description, complete when `settle` is called."""
+    descriptor with the id of its description, and `flying` the id of each duplicate of what is in
+    flight; both are complete when `settle` is called."""
 
     def __init__(self, options: FileOptions, report: Report | None = None) -> None:
         self.options = options
@@ -80,6 +81,7 @@ class DumpView:
         self.pidfds: dict[int, int] = {}
         self.kinds: dict[type[DumpKind], DumpKind] = {}
         self.described: list[tuple[Descriptor, int]] = []
+        self.flying: dict[int, int] = {}
         self._duplicates: dict[tuple[int, int], int] = {}
         self._own: list[int] = []
         self._last_id = 0

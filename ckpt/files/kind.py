@@ -61,6 +61,15 @@ class FdType(IntEnum):
     PIDFD = 20
 
 
+FLYING_ALONE = frozenset(
+    {
+        *(FdType.REG, FdType.PIPE, FdType.FIFO, FdType.MEMFD, FdType.EVENTFD, FdType.SIGNALFD),
+        *(FdType.TIMERFD, FdType.INETSK, FdType.UNIXSK, FdType.NETLINKSK, FdType.PACKETSK),
+    }
+)
+"""What may be in flight to a UNIX socket while no task has it: that needs no task to be made."""
+
+
 class Opener(Enum):
     """Who opens a description on restore."""
 
@@ -165,6 +174,11 @@ class RestoreKind(ABC):
         """When this description can be opened; known after `check_tree`."""
         del file_id
         return self.stage
+
+    def refers_to(self, file_id: int) -> Iterable[int]:
+        """Descriptions that this one holds, though maybe no task does."""
+        del file_id
+        return ()
 
     def prepare(self, wanted: Iterable[int]) -> None:
         """Check what must agree; `wanted` are the descriptions that tasks have."""

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from ckpt.errors import ImageError, RestoreError
 from ckpt.files import owner
 from ckpt.files.epoll import EpollRestore, Watch
-from ckpt.files.kind import FdType, Opener, Stage
+from ckpt.files.kind import FLYING_ALONE, FdType, Opener, Stage
 from ckpt.files.locks import RecordLock, SavedLocks, flock_operation
 from ckpt.files.memfd import Contents, MemfdRestore
 from ckpt.files.openflags import O_LARGEFILE
@@ -98,7 +98,7 @@ class FilesRestore:
         self._view.kinds = {type(kind): kind for kind in self._kinds}
         self._by_id: dict[int, RestoreKind] = {}
         self._unknown: dict[int, int] = {}
-        self._lfds: dict[int, int] = {}
+        self._lfds = self._view.lfds
         self._opened: dict[tuple[int, int], int] = {}
         self._owners: dict[int, Owner] = {}
         self._take_files()
@@ -108,7 +108,7 @@ class FilesRestore:
         self._view.tables = {
             pid: {p.fd: p.file_id for p in table} for pid, table in self._tables.items()
         }
-        wanted = {p.file_id for table in self._tables.values() for p in table}
+        wanted = self._with_flying({p.file_id for table in self._tables.values() for p in table})
         self._wanted = {
             kind: sorted(i for i in wanted if self._by_id[i] is kind) for kind in self._kinds
         }
@@ -269,7 +269,8 @@ class FilesRestore:
     def close(self) -> None:
         """Close everything of ours. May be called twice."""
         lfds = (*self._lfds.values(), *self._opened.values())
-        self._lfds, self._opened = {}, {}
+        self._lfds.clear()
+        self._opened = {}
         for lfd in lfds:
             os.close(lfd)
         for kind in self._kinds:
@@ -334,6 +335,21 @@ class FilesRestore:
             raise ImageError(f"is file {file_id:#x}, which files.img has not", resource=where)
         if int(kind.type) != number:
             raise ImageError(f"is of kind {_kind_name(number)}, not {kind.field}", resource=where)
+
+    def _with_flying(self, wanted: set[int]) -> set[int]:
+        """All of `wanted`, what is in flight to them, and to that."""
+        todo = list(wanted)
+        while todo:
+            holder = todo.pop()
+            for file_id in self._by_id[holder].refers_to(holder):
+                kind = self._by_id.get(file_id)
+                where = f"what is in flight to file {holder:#x}"
+                if kind is None or (file_id not in wanted and kind.type not in FLYING_ALONE):
+                    raise ImageError(f"is file {file_id:#x}, which can't be", resource=where)
+                if file_id not in wanted:
+                    wanted.add(file_id)
+                    todo.append(file_id)
+        return wanted
 
     def _checked_locks(self, options: RestoreFileOptions) -> SavedLocks:
         locks = SavedLocks(self._view.messages("filelocks"))

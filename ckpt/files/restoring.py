@@ -54,7 +54,8 @@ class RestoreView:
 
     `owners`: uid and gid that a pipe is given to, by file id, so that a task without privileges may
     open /dev/stdout. `tables`: the file id of each descriptor of each live pid, complete when
-    `prepare` is called. `tasks`: from Stage.TASKS on, unless there are none."""
+    `prepare` is called. `tasks`: from Stage.TASKS on, unless there are none. `lfds`: ours, of every
+    description that is open already."""
 
     def __init__(
         self, images: ImageSet, options: RestoreFileOptions, report: Report | None = None
@@ -70,6 +71,7 @@ class RestoreView:
         self.owners: dict[int, tuple[int, int]] = {}
         self.tables: dict[int, dict[int, int]] = {}
         self.tasks: Tasks | None = None
+        self.lfds: dict[int, int] = {}
 
     def kind(self, wanted: type[K]) -> K:
         """This restore's instance of a kind."""

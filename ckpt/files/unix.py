@@ -84,6 +84,8 @@ class UnixDump(DumpKind):
     def __init__(self, view: DumpView) -> None:
         super().__init__(view)
         self._met: dict[int, Descriptor] = {}
+        self._any_flying = False
+        self._queues: dict[int, list[Queued]] = {}
         self._held: list[tuple[Descriptor, int]] = []
         self._sockets: list[_Socket] = []
         self._outside: dict[int, UnixInfo] = {}
@@ -92,13 +94,7 @@ class UnixDump(DumpKind):
         return is_unix(d)
 
     def obstacle(self, d: Descriptor) -> Obstacle | None:
-        flying = parse_fdinfo(d.info).values("scm_fds") if d.info else []
-        if flying and int(flying[0]):
-            return Obstacle(
-                f"a UNIX socket with {int(flying[0])} descriptors in flight to it (SCM_RIGHTS) is "
-                "not restored yet",
-                "dump it when they were received",
-            )
+        self._any_flying |= bool(_nr_flying(d))
         info = unixdiag.ask([d.ino]).get(d.ino)
         if info is None:
             return Obstacle("it is of another network namespace, which is not restored yet")
@@ -108,13 +104,31 @@ class UnixDump(DumpKind):
         return None
 
     def between(self) -> Iterable[Refusal]:
-        told = unixdiag.ask(self._met) if self._met else {}
+        # A peer that is in flight itself nobody sees while the tree runs.
+        told = unixdiag.ask(self._met) if self._met and not self._any_flying else {}
         waiting = {ino: info for info in told.values() for ino in info.pending}
         outside = self._peers_outside(told)
         for ino, info in told.items():
             if found := _apart(info, told, waiting, outside):
                 d = self._met[ino]
                 yield Refusal(d.pid, str(d), *found)
+
+    def in_flight(self, d: Descriptor) -> list[int]:
+        """Duplicates of what is in flight to this socket, which the view closes; once for each."""
+        if d.ino in self._queues or not _nr_flying(d):
+            return []
+        lfd = self.view.duplicate(d)
+        with borrowed(lfd) as sock:
+            listens = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+            kind = sock.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE)
+        if listens or sockopts.obstacle(lfd):
+            return []  # `settle` refuses it
+        try:
+            queue = sockqueue.peek(lfd, kind)
+        except (OSError, ValueError):
+            return []  # as above
+        self._queues[d.ino] = queue
+        return [self.view.keep(right) for queued in queue for right in queued.rights]
 
     def hold(self, d: Descriptor, file_id: int) -> None:
         self._held.append((d, file_id))
@@ -168,7 +182,11 @@ class UnixDump(DumpKind):
             return "a UNIX socket with data for one that nobody has accepted is not restored yet"
         name = unixnames.find(lfd, info.name) if info.name else None
         connected = info.peer is not None or info.type == socket.SOCK_DGRAM
-        queue = sockqueue.peek(lfd, info.type) if connected else []
+        queue = self._queues.get(d.ino)
+        if queue is None:
+            queue = sockqueue.peek(lfd, info.type) if connected else []
+            if [self.view.keep(right) for queued in queue for right in queued.rights]:
+                return "descriptors were sent to it just now; try once more"
         if queue and info.peer is None and name is None:
             return "it is not connected, but data is in flight to it; not restored yet"
         shows = info.type != socket.SOCK_DGRAM or info.peer is not None
@@ -231,7 +249,8 @@ class UnixDump(DumpKind):
                 message.senders.extend(q.address for q in s.queue)
             if message.ListFields()[1:]:
                 ours.append(message)
-        queues = [m for s in self._sockets for m in sockqueue.messages(s.id, s.queue)]
+        flying = self.view.flying
+        queues = [m for s in self._sockets for m in sockqueue.messages(s.id, s.queue, flying)]
         found = {"ckpt-unix": ours, "sk-queues": queues}
         return {name: messages for name, messages in found.items() if messages}
 
@@ -270,6 +289,12 @@ def _apart(
     if other.peer != info.ino and not other.name:
         return "it is connected to a nameless socket that is not to it; not restored yet", ""
     return None
+
+
+def _nr_flying(d: Descriptor) -> int:
+    """How many descriptors are in flight to it."""
+    told = parse_fdinfo(d.info).values("scm_fds") if b"scm_fds" in d.info else []
+    return int(told[0]) if told else 0
 
 
 def _unread(lfd: int) -> int:

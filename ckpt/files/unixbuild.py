@@ -1,21 +1,18 @@
 """How the UNIX sockets of a tree are made, all at once.
 
 1. Pairs without a name: one socketpair(2) for a connection. Of one whose other end is closed, that
-   end is made as well, sends what is in flight, and is closed.
+   end is made as well, for as long as it takes to send what is in flight.
 2. Those that connect or stand alone are made and bound.
 3. Connections by name, listener by listener, those first whose name was removed: it is bound and
    listens, accepts who was accepted, and leaves waiting who was not; then its name is removed. A
    listener that nobody has any more is made for as long as that takes.
-4. Datagrams are sent to those that have a name, by who had sent them, before anybody connects.
+4. What is in flight is sent (ckpt.files.unixfill).
 5. Datagram sockets connect.
 6. Of every one: halves that are shut down, options, flags. Some options change how data is sent,
    and a socket that is shut down sends none.
 
 Who calls socketpair, listen and connect is who the other end shows as its peer
-(ckpt.files.sockmaking). A reset (ECONNRESET) that the target has yet to see comes of closing the
-other end with data unread in it.
-
-Not kept: the address that a datagram came from, where that socket is not in the tree.
+(ckpt.files.sockmaking).
 """
 
 from __future__ import annotations
@@ -23,33 +20,24 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import RestoreError
 from ckpt.files import sockopts, sockqueue
 from ckpt.files.openflags import SETTABLE
 from ckpt.files.sockmaking import Maker, connect_as, listen_as, made_pair
-from ckpt.files.sockqueue import Queued, borrowed
+from ckpt.files.sockqueue import borrowed
 from ckpt.files.unixdiag import ESTABLISHED, LISTEN
-from ckpt.files.unixnames import Binder, Name, file_of
-from ckpt.units import PAGE
+from ckpt.files.unixfill import Checked, Filler
+from ckpt.files.unixnames import Binder
 
 if TYPE_CHECKING:
     from ckpt.files.restoring import RestoreView
+    from ckpt.files.sockqueue import Queued
+    from ckpt.files.unixnames import Name
 
 STREAMS = (socket.SOCK_STREAM, socket.SOCK_SEQPACKET)
 _READ, _WRITE = 1, 2
-
-
-class Checked(NamedTuple):
-    """One socket of the images, checked."""
-
-    id: int
-    message: Any
-    flags: int
-    signum: int
-    name: Name | None
-    where: str
 
 
 class Builder:
@@ -67,11 +55,11 @@ class Builder:
         self.open: dict[int, int] = {}
         self.binder = Binder()
         self._sockets = sockets
-        self._queues = queues
         self._ours = ours
         self._outside = outside
         self._by_ino = {s.message.ino: s for s in sockets.values()}
         self._now: Checked | None = None
+        self._filler = Filler(view, queues, ours, self.open)
 
     def build(self) -> None:
         """Raises RestoreError; all names that were made are removed again then."""
@@ -79,6 +67,7 @@ class Builder:
             self._build()
         except BaseException as error:
             self.binder.undo()
+            self._filler.close()
             for lfd in self.open.values():
                 os.close(lfd)
             self.open.clear()
@@ -110,7 +99,7 @@ class Builder:
             if s.id not in self.open and s.id not in accepted and s.message.state != LISTEN:
                 self._make_alone(s)
         self._connect_by_name(links)
-        self._fill_named()
+        self._filler.fill(self._each())
         self._connect_datagrams()
         for s in self._each():
             self._complete(s)
@@ -123,7 +112,8 @@ class Builder:
         hint = ""
         if sockqueue.no_room(error):
             hint = "raise /proc/sys/net/core/wmem_max or run with CAP_NET_ADMIN"
-        where = self._now.where if self._now else "UNIX sockets"
+        now = self._filler.now or self._now
+        where = now.where if now else "UNIX sockets"
         why = os.strerror(error.errno or 0)
         return RestoreError("can't be made", resource=where, why=why, hint=hint)
 
@@ -165,38 +155,18 @@ class Builder:
         for end in (s, peer):
             if end.name:
                 self.binder.bind(self.open[end.id], end.name)
-        self._send(s, other)
-        self._send(peer, one)
+        self._filler.later(s, other)
+        self._filler.later(peer, one)
 
     def _make_widow(self, s: Checked) -> None:
         """One whose peer is closed."""
         lfd, other = made_pair(self.view, s.message.type, self._maker(s))
         self.open[s.id] = lfd
-        self._bereave(s, other)
-
-    def _bereave(self, s: Checked, other: int) -> None:
-        try:
-            self._send(s, other)
-            if s.id in self._ours and self._ours[s.id].reset:
-                with borrowed(self.open[s.id]) as sock:
-                    sock.send(b"\0")
-        finally:
-            os.close(other)
+        self._filler.from_the_dead(s, other)
 
     def _stand_in(self, s: Checked) -> Checked:
         """For the closed end of a connection whose other end has the name."""
         return s._replace(id=-1, name=None)
-
-    def _send(self, receiver: Checked, lfd: int) -> None:
-        queue = self._queues.get(receiver.id)
-        if not queue:
-            return
-        self._now = receiver
-        with borrowed(lfd) as sock:
-            before = sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
-            sockopts.make_room(sock, sum(len(q.data) + PAGE for q in queue))
-            sockqueue.send_again(self.view, lfd, queue, receiver.where)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, before // 2)
 
     # ---- with names
 
@@ -269,10 +239,10 @@ class Builder:
                 os.close(client_lfd)
             raise
         if stand_in:
-            self._bereave(server, client_lfd)
+            self._filler.from_the_dead(server, client_lfd)
             return
-        self._send(client, self.open[server.id])
-        self._send(server, client_lfd)
+        self._filler.later(client, self.open[server.id])
+        self._filler.later(server, client_lfd)
 
     def _leave_waiting(self, listener: Checked) -> None:
         waiting = [s for s in self._each() if s.message.peer == listener.message.ino]
@@ -283,48 +253,6 @@ class Builder:
             connect_as(self.view, maker, self.open[s.id], listener.name)
 
     # ---- datagrams
-
-    def _fill_named(self) -> None:
-        for s in self._each():
-            peer = self._by_ino.get(s.message.peer)
-            if s.message.type != socket.SOCK_DGRAM or not s.name or s.id not in self._queues:
-                continue
-            if peer and self._is_pair(s, peer):
-                continue
-            self._now = s
-            ours = self._ours.get(s.id)
-            senders = list(ours.senders) if ours else []
-            senders += [b""] * (len(self._queues[s.id]) - len(senders))
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as nobody:
-                for queued, raw in zip(self._queues[s.id], senders, strict=False):
-                    self._send_datagram(s, queued, raw[2:], nobody.fileno())
-
-    def _send_datagram(self, receiver: Checked, queued: Queued, sender: bytes, lfd: int) -> None:
-        """By whoever has the name `sender`, or else by `lfd`."""
-        assert receiver.name is not None
-        named = (o.id for o in self._each() if sender and o.name and o.name.raw == sender)
-        by = next((i for i in named if i in self.open), None)
-        if sender and by is None:
-            self.view.report.warn(
-                f"{receiver.where}: a datagram in flight to it came from a socket that is not in "
-                "the tree; it comes without that address now"
-            )
-        if receiver.name.file is None:
-            sockqueue.send_again(
-                self.view,
-                self.open[by] if by is not None else lfd,
-                [queued],
-                receiver.where,
-                receiver.name.given,
-            )
-            return
-        file = file_of(self.open[receiver.id])
-        try:
-            to = b"/proc/self/fd/%d" % file
-            from_lfd = self.open[by] if by is not None else lfd
-            sockqueue.send_again(self.view, from_lfd, [queued], receiver.where, to)
-        finally:
-            os.close(file)
 
     def _connect_datagrams(self) -> None:
         """Who connects to a socket does it before that connects to another, which ends its taking

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import os
 import socket
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import ImageError, RestoreError
 from ckpt.files import sockopts, sockqueue, unixnames
 from ckpt.files.kind import FdType, Opener, RestoreKind, Stage
 from ckpt.files.openflags import checked
-from ckpt.files.unixbuild import STREAMS, Builder, Checked
+from ckpt.files.unixbuild import STREAMS, Builder
 from ckpt.files.unixdiag import CLOSE, ESTABLISHED, LISTEN
+from ckpt.files.unixfill import Checked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,11 +47,14 @@ class UnixRestore(RestoreKind):
         super().__init__(view)
         self._sockets: dict[int, Checked] = {}
         self._by_ino: dict[int, int] = {}
-        self._queues: dict[int, list[Queued]] = {}
         self._ours: dict[int, Any] = {}
         self._outside: dict[int, Name] = {}
         self._wanted: list[int] = []
         self._builder: Builder | None = None
+
+    @cached_property
+    def _queues(self) -> dict[int, list[Queued]]:
+        return sockqueue.read_queues(self.view)
 
     def take(self, file_id: int, message: Any) -> None:
         where = f"UNIX socket {file_id:#x} of files.img"
@@ -77,8 +82,10 @@ class UnixRestore(RestoreKind):
         name = unixnames.read(message, where)
         self._sockets[file_id] = Checked(file_id, message, flags, signum, name, where)
 
+    def refers_to(self, file_id: int) -> Iterable[int]:
+        return [right for queued in self._queues.get(file_id, ()) for right in queued.rights]
+
     def prepare(self, wanted: Iterable[int]) -> None:
-        self._queues = sockqueue.read_queues(self.view)
         for m in self.view.messages("ckpt-unix"):
             if m.pid >= _PID_MAX:
                 raise ImageError(f"shows pid {m.pid}", resource="ckpt-unix.img")

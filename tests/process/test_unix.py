@@ -122,3 +122,20 @@ def test_a_datagram_socket_with_a_peer_outside(case: Case) -> None:
         case.dump_and_restore(victim, ["--external", f"unix[{inode}]"], [], [])
         victim.finish()
         assert log.recv(100) == b"after"
+
+
+def test_descriptors_in_flight_are_where_crit_expects_them(case: Case) -> None:
+    require(shutil.which("crit"), "crit (Debian's package criu) is not installed")
+    victim = case.start(program("files/unix_rights"))
+    case.ckpt.dump(victim.pid, case.images, "--leave-running").ok()
+    known = {entry["id"]: entry["type"] for entry in decoded(case.images / "files.img")}
+    packets = decoded(case.images / "sk-queues.img")
+    carried = [scm for one in packets for scm in one.get("scm", [])]
+    rights = [right for scm in carried for right in scm["rights"]]
+    assert {scm["type"] for scm in carried} == {1}
+    assert len(rights) == 13 + 3 * 253 and set(rights) <= set(known)
+    assert {"REG", "PIPE", "EVENTFD", "INETSK", "UNIXSK"} == {known[right] for right in rights}
+    # Of a stream they come with the byte that they were sent with.
+    lengths = [(one["length"], len(one.get("scm", []))) for one in packets]
+    assert lengths[:5] == [(3, 0), (1, 1), (4, 0), (7, 1), (3, 1)]
+    victim.finish()

@@ -52,6 +52,21 @@ REFUSED = {
         "s.bind('../socket')",
         "does not lead to",
     ),
+    "epoll in flight": (
+        "(pair := socket.socketpair())[1].fileno(); "
+        "socket.send_fds(pair[0], [b'x'], [__import__('select').epoll().fileno()])",
+        "anon_inode:[eventpoll] is in flight to it (SCM_RIGHTS): nobody else has it open",
+    ),
+    "a lock in flight": (
+        "(pair := socket.socketpair())[1].fileno(); f = os.open(F, os.O_RDWR | os.O_CREAT); "
+        "fcntl.flock(f, fcntl.LOCK_EX); socket.send_fds(pair[0], [b'x'], [f]); os.close(f)",
+        "it has a lock or an owner, and nobody else has it open",
+    ),
+    "a namespace in flight": (
+        "(pair := socket.socketpair())[1].fileno(); f = os.open('/proc/self/ns/net', 0); "
+        "socket.send_fds(pair[0], [b'x'], [f]); os.close(f)",
+        "in flight to it (SCM_RIGHTS): a network namespace",
+    ),
     "netlink of a protocol": (
         "(s := socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 9)).fileno(); s.bind((0, 0))",
         "a netlink socket of protocol 9",

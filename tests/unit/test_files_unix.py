@@ -60,6 +60,8 @@ def unix_pair(**fields: Any) -> Images:
     return {"files": [unix(peer=2), unix(2, **{"peer": 1, **fields})], "fdinfo-1": table}
 
 
+EPOLL = new("fdinfo.file_entry", type=7, id=2, epfd={"id": 2, "flags": 2, "fown": FOWN})
+
 HOSTILE: dict[str, tuple[Images, str]] = {
     "a socket's type": ({"files": [unix(type=3)]}, "type 3"),
     "a socket's state": ({"files": [unix(state=2)]}, "state 2"),
@@ -87,8 +89,20 @@ HOSTILE: dict[str, tuple[Images, str]] = {
         "no peer",
     ),
     "a packet with descriptors": (
-        {"files": [unix()], "sk-queues": [packet(scm=[{"type": 1, "rights": [1]}])]},
-        "carries descriptors",
+        {"files": [unix()], "sk-queues": [packet(scm=[{"type": 1, "rights": [9]}])]},
+        "file 0x9, which can't be",
+    ),
+    "a packet with what no task has": (
+        {"files": [unix(), EPOLL], "sk-queues": [packet(scm=[{"type": 1, "rights": [2]}])]},
+        "file 0x2, which can't be",
+    ),
+    "a packet with more": (
+        {"files": [unix()], "sk-queues": [packet(scm=[{"type": 2, "rights": [1]}])]},
+        "no packet",
+    ),
+    "a packet with many": (
+        {"files": [unix()], "sk-queues": [packet(scm=[{"type": 1, "rights": [1] * 254}])]},
+        "no packet",
     ),
     "a huge peer": ({"files": [unix()], "ckpt-unix": [unix_peer(pid=1 << 30)]}, "shows pid"),
     "a peer of many groups": (

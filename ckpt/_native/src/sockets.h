@@ -5,8 +5,11 @@
 
 #define CKPT_ADDRESS_MAX 112
 
+#define CKPT_RIGHTS_MAX 253
+
 /* One message: `len` bytes at `at` of the buffer. `has_cred`: the socket has SO_PASSCRED, and these
- * are the sender's. `address`: a sockaddr_un of `address_len` bytes, what recvfrom(2) would say. */
+ * are the sender's. `address`: a sockaddr_un of `address_len` bytes, what recvfrom(2) would say.
+ * `nr_rights`: how many descriptors come with its first byte. */
 struct ckpt_message {
         uint64_t at;
         uint64_t len;
@@ -15,17 +18,30 @@ struct ckpt_message {
         uint32_t uid;
         uint32_t gid;
         uint32_t address_len;
+        uint32_t nr_rights;
         uint8_t address[112];
 };
 
-/* Copy every message in the queue of `fd` to `buffer` and `messages`, and leave all there.
- * `wanted`: the bytes that are in it, behind which nothing is read any more, or -1: until it is
+/* Where a queue is copied to. Nothing is read behind `wanted` bytes, or -1: it is read until it is
  * empty. An error that is pending would be taken away by reading behind the end, of a datagram
- * socket by reading at all.
+ * socket by reading at all. `rights`: duplicates of all descriptors in flight, in order, which are
+ * the caller's; `nr_rights` of the `max_rights` that there is room for. */
+struct ckpt_queue {
+        uint8_t *buffer;
+        uint64_t size;
+        struct ckpt_message *messages;
+        uint64_t nr;
+        int64_t wanted;
+        int32_t *rights;
+        uint32_t max_rights;
+        uint32_t nr_rights;
+};
+
+/* Copy every message in the queue of `fd`, and leave all there. Returns their number.
  *
  * The way is SO_PEEK_OFF, which belongs to the socket and must be as it was afterwards, even if
  * this process is killed: the work is done by a short-lived process that shares our memory and
- * descriptors. A queue that does not fit: -ENOBUFS. Descriptors in flight are left out, which a
- * caller must exclude. Returns the number of messages. */
-long ckpt_peek_queue(int fd, uint8_t *buffer, uint64_t size, struct ckpt_message *messages,
-                     uint64_t nr, int64_t wanted);
+ * descriptors. Of a stream, what was sent without descriptors is no message together with what was
+ * sent with some: these come with their own first byte. A queue that does not fit: -ENOBUFS; after
+ * an error no duplicate is left. */
+long ckpt_peek_queue(int fd, struct ckpt_queue *queue);
