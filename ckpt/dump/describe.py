@@ -215,6 +215,8 @@ def _own(s: Snapshot, tid: int) -> ckpt_thread_entry:
     if s.slack.get(tid):
         entry.timerslack_ns = scalars.parse_timerslack_ns(s.slack[tid])
     if tid == s.pid:
+        if not s.facts.stat.tty_nr:
+            entry.no_terminal = True
         entry.lock_on_fault.extend(m.start for m in s.facts.smaps if "lf" in m.flags)
         entry.sealed.extend(m.start for m in s.facts.smaps if "sl" in m.flags)
         if s.facts.stat.exit_signal != signal.SIGCHLD:

@@ -65,6 +65,7 @@ def preflight(
         except TargetError:
             if task.pid == options.tree:
                 raise
+    found.extend(files.preflight_together())
     return Preflight(found, known)
 
 

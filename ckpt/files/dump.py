@@ -2,6 +2,7 @@
 
     with FilesDump(options, report) as files:
         files.preflight(pid)                 running tree: nothing is touched or duplicated
+        files.preflight_together()           when all tasks were looked at
         files.before_freeze(run_id)
         ... freeze ...
         files.collect(pid, pidfd, holder)    for each live task
@@ -27,7 +28,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
-from ckpt.errors import Refusal
+from ckpt.errors import Refusal, TargetError
 from ckpt.files import locks, owner
 from ckpt.files.descriptor import Descriptor, look_at_all, still_there
 from ckpt.files.dumping import DumpView, FileOptions
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from ckpt.files.kind import DumpKind, Obstacle
     from ckpt.files.links import MadeLinks
     from ckpt.procfs.maps import Mapping
+    from ckpt.procfs.stat import Stat
     from ckpt.report import Report
 
 Claimed = tuple[Descriptor, "DumpKind | None"]
@@ -65,6 +67,7 @@ class FilesDump:
         self._mapped = MappedFiles(self._view)
         self._refusals: list[Refusal] = []
         self._tables: dict[int, list[Claimed]] = {}
+        self._seen: dict[int, tuple[list[Claimed], Stat]] = {}
         self._described = self._view.described
         self._types: dict[int, int] = {}
         self._holders: dict[int, int] = {}
@@ -83,13 +86,24 @@ class FilesDump:
         with ProcDir(pid) as proc:
             found = [r for name in PATH_LINKS if (r := self._mapped.link_obstacle(proc, name))]
             table = self._claimed(look_at_all(proc, None))
-            found += self._terminal(proc)
+            self._seen[pid] = table, parse_stat(proc.read("stat"))
             # What is judged is asked one after the other, and a running task closes and opens.
             return found + [
                 _refusal(d, obstacle)
                 for d, obstacle in self._obstacles(table)
                 if still_there(proc, d)
             ]
+
+    def preflight_together(self) -> list[Refusal]:
+        """What is in the way of all the processes together that `preflight` has looked at."""
+        seen, self._seen = self._seen, {}
+        stats = {pid: stat for pid, (_, stat) in seen.items()}
+        found: list[Refusal] = []
+        for kind in self._kinds:
+            own = [d for table, _ in seen.values() for d, claimant in table if claimant is kind]
+            if any(True for _ in kind.together(own, stats)):
+                found.extend(kind.together([d for d in own if _is_still_there(d)], stats))
+        return found
 
     def between(self) -> list[Refusal]:
         """After all preflights: what stands in the way between descriptors, as far as that can be
@@ -114,7 +128,7 @@ class FilesDump:
             return
         with ProcDir(pid) as proc:
             table = self._claimed(look_at_all(proc, pidfd))
-            self._refusals.extend(self._terminal(proc))
+            self._view.stats[pid] = parse_stat(proc.read("stat"))
         self._refusals.extend(_refusal(d, obstacle) for d, obstacle in self._obstacles(table))
         self._tables[pid] = table
 
@@ -259,20 +273,14 @@ class FilesDump:
         # After the locks: a lease has an owner, too, and has the better name.
         return owner.obstacle(d) or kind.obstacle(d)
 
-    def _terminal(self, proc: ProcDir) -> list[Refusal]:
-        """A leader of a session is given its controlling terminal by nobody yet."""
-        seen = parse_stat(proc.read("stat"))
-        if not seen.tty_nr or seen.session != proc.pid:
-            return []
-        return [
-            Refusal(
-                proc.pid,
-                f"session {seen.session}",
-                "its leader is in the tree and has a controlling terminal; not restored yet",
-                "dump the job without its shell, or start it with setsid",
-            )
-        ]
-
 
 def _refusal(d: Descriptor, obstacle: Obstacle) -> Refusal:
     return Refusal(d.pid, str(d), obstacle.why, obstacle.hint)
+
+
+def _is_still_there(d: Descriptor) -> bool:
+    try:
+        with ProcDir(d.pid) as proc:
+            return still_there(proc, d)
+    except TargetError:
+        return False

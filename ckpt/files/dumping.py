@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ckpt.files.descriptor import Descriptor
     from ckpt.files.kind import DumpKind
+    from ckpt.procfs.stat import Stat
 
 K = TypeVar("K", bound="DumpKind")
 
@@ -73,7 +74,8 @@ class FileOptions:
 class DumpView:
     """State that the kinds of one dump share. `pidfds` stay their owner's. `described` is every
     descriptor with the id of its description, and `flying` the id of each duplicate of what is in
-    flight; both are complete when `settle` is called."""
+    flight; both are complete when `settle` is called. `stats`: what /proc/PID/stat says of each
+    task."""
 
     def __init__(self, options: FileOptions, report: Report | None = None) -> None:
         self.options = options
@@ -82,6 +84,7 @@ class DumpView:
         self.kinds: dict[type[DumpKind], DumpKind] = {}
         self.described: list[tuple[Descriptor, int]] = []
         self.flying: dict[int, int] = {}
+        self.stats: dict[int, Stat] = {}
         self._duplicates: dict[tuple[int, int], int] = {}
         self._own: list[int] = []
         self._last_id = 0

@@ -4,7 +4,8 @@ A new kind is one module with a DumpKind and a RestoreKind, and one line in ckpt
 
 Dump, in this order, one instance of each kind for a whole dump:
 
-1. `claims` and `obstacle` look at a descriptor from outside; a preflight does no more.
+1. `claims` and `obstacle` look at a descriptor from outside, `together` at all of the tree; a
+   preflight does no more.
 2. `hold`, once for each open file description, target frozen: remember it under its id.
 3. `settle`, when all are held: ask duplicates what only a standing target tells.
 4. `entries` and `images`: messages, made when the target runs again; no duplicate exists any more.
@@ -31,12 +32,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ckpt.images.types import message_class
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from ckpt.errors import Refusal
     from ckpt.files.descriptor import Descriptor
     from ckpt.files.dumping import DumpView
     from ckpt.files.restoring import RestoreView
+    from ckpt.procfs.stat import Stat
 
 
 class FdType(IntEnum):
@@ -112,6 +114,14 @@ class DumpKind(ABC):
     def between(self) -> Iterable[Refusal]:
         """What stands in the way between all that `obstacle` has seen of a running tree. It may
         be wrong by the time of a dump, so only a survey asks."""
+        return ()
+
+    def together(
+        self, descriptors: Sequence[Descriptor], stats: Mapping[int, Stat]
+    ) -> Iterable[Refusal]:
+        """What is in the way of this kind's descriptors of the whole tree together, or of its
+        tasks; the target may be running. `stats`: of each task, by pid."""
+        del descriptors, stats
         return ()
 
     @abstractmethod

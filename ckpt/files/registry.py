@@ -19,7 +19,8 @@ from ckpt.files.pipe import PipeDump, PipeRestore
 from ckpt.files.regular import RegularDump, RegularRestore
 from ckpt.files.signalfd import SignalfdDump, SignalfdRestore
 from ckpt.files.timerfd import TimerfdDump, TimerfdRestore
-from ckpt.files.tty import TtyDump, TtyRestore
+from ckpt.files.tty import TtyDump
+from ckpt.files.ttyrestore import TtyRestore
 from ckpt.files.unix import UnixDump
 from ckpt.files.unixrestore import UnixRestore
 

@@ -36,6 +36,7 @@ from ckpt.files.openflags import O_LARGEFILE
 from ckpt.files.registry import RESTORE_KINDS
 from ckpt.files.regular import RegularRestore
 from ckpt.files.restoring import RestoreFileOptions, RestoreView
+from ckpt.files.ttyrestore import TtyRestore
 from ckpt.images.types import message_class
 
 if TYPE_CHECKING:
@@ -224,6 +225,15 @@ class FilesRestore:
         """Let loose what was held back until nothing else can fail. May be called after `close`."""
         for kind in self._kinds:
             kind.release()
+
+    def terminal_of(self, session: int) -> int | None:
+        """Our descriptor of the controlling terminal of a session of the tree, from `open_all`
+        until `finish`; None if it has none."""
+        return self._view.kind(TtyRestore).terminal_of(session)
+
+    def foreground_of(self, session: int) -> int:
+        """The group in the foreground of that terminal; 0 if none is."""
+        return self._view.kind(TtyRestore).foreground_of(session)
 
     def watches(self, pid: int) -> Sequence[Watch]:
         """What the task has to add to epoll instances."""

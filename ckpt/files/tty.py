@@ -1,62 +1,63 @@
-"""Terminals outside the tree: a shell's, given to its job.
+"""Terminals on the way into the images: pseudo terminals with both ends in the tree, or with the
+master outside; /dev/tty; controlling terminals.
 
-Dump, only with `--shell-job`: the slave of a pseudo terminal whose master nobody in the tree has,
-and /dev/tty. `--external tty[RDEV:DEV]` (both hexadecimal) takes any terminal; a restore is given
-it by --inherit-fd under that name.
+- A *master* in the tree makes its terminal the tree's: settings, size, what is on its way through
+  it (ckpt.files.ttyqueue), session and foreground group are taken, and everything comes back.
+- A *slave* whose master is outside belongs to somebody else, mostly to the shell that started the
+  tree; only with `--shell-job`. Its settings are taken, as an editor needs them; what was typed
+  and not read stays in the old terminal. Not where the leader of its session is in the tree: who
+  restores could not give the tree his own terminal then.
+- A slave that was *hung up* (its master closed, its session ended) has nothing but its number.
+- */dev/tty* stands for the controlling terminal of who opened it, whichever it has now.
+- `--external tty[RDEV:DEV]` (both hexadecimal) takes any terminal; a restore is given it by
+  --inherit-fd under that name.
 
-Restore with `--shell-job`: the terminal that ckpt itself has as standard input, output or error
-(the first that is one) stands for every such terminal. The first description whose flags ours has
-is a duplicate of it, for a job shares its shell's description; others are opened from it anew. The
-terminal gets the settings (termios) that the program had made, as an editor needs them. The size of
-the window is left alone: it belongs to the terminal that is there now.
+Everything but the queues is asked of duplicates. Refused: consoles, serial lines, pseudo terminals
+of another devpts, a master in packet mode that has not read the last change of state.
 
-Not kept: input that was typed and not read, which stays in the old terminal. Refused: masters of
-pseudo terminals, consoles, serial lines, and terminals that were hung up.
+Not found out: whether somebody outside the tree holds a slave, too, of a master in the tree. Not
+kept: what was written for a slave that nobody in the tree has open.
 
-Source: tty_ioctl(4), pty(7); CRIU's criu/tty.c for the ids of tty-info.img.
+Source: tty_ioctl(4), pty(7), ioctl_tty(2); CRIU's criu/tty.c for ids and meaning of tty-info.img.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
-import signal
+import re
 import stat
-import struct
 import termios
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ckpt.errors import ImageError, Refusal, RestoreError
-from ckpt.files.kind import DumpKind, FdType, Obstacle, RestoreKind
-from ckpt.files.openflags import checked, open_as, shown
+from ckpt.errors import Refusal
+from ckpt.files import ttystate
+from ckpt.files.kind import DumpKind, FdType, Obstacle
+from ckpt.files.openflags import open_as
+from ckpt.files.ptmx import PTS
 from ckpt.files.regular import RegularDump
-from ckpt.images.types import message_class
+from ckpt.files.ttyimage import CTTY, DEV_TTY, EXT_TTY, PTMX, PTS_MAJORS, PTY, Info
+from ckpt.files.ttyqueue import Pair, Queues, may_hold, take_and_put_back
+from ckpt.procfs.tty import pts_index
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ckpt.files.descriptor import Descriptor
     from ckpt.files.dumping import DumpView
-    from ckpt.files.restoring import RestoreView
+    from ckpt.procfs.stat import Stat
 
-_PTS_MAJORS = range(136, 144)
-_DEV_TTY = os.makedev(5, 0)
-_MAJORS = frozenset({4, 204, *_PTS_MAJORS})
-_CONTROLLING = frozenset({_DEV_TTY, os.makedev(5, 1)})
-_PTY, _CTTY, _EXT_TTY = 1, 4, 5
-_CTTY_INDEX, _EXT_INDEX = 1006, 1008
-_TERMIOS = struct.Struct("=4IB19s")
-_WINSIZE = struct.Struct("=4H")
-_NR_CC = 19
-_TIOCGLCKTRMIOS, _TIOCGEXCL = 0x5456, 0x80045440
-
-
-def is_terminal(d: Descriptor) -> bool:
-    """By its device number. Masters of pseudo terminals are none here."""
-    if d.format != stat.S_IFCHR:
-        return False
-    return os.major(d.rdev) in _MAJORS or d.rdev in _CONTROLLING
+_MAJORS = frozenset({4, 204, *PTS_MAJORS})
+_KNOWN = frozenset({DEV_TTY, PTMX, os.makedev(5, 1)})
+_EXTERNAL_ID = 1008 << 1
+_FIRST_OWN_ID = 1 << 17
+_CTTY_IDS = (1006 << 1, *range(1010 << 1, 1024 << 1, 2))
+_INDEX = re.compile(rb"^tty-index:\s*([0-9]+)$", re.MULTILINE)
+_LEADER_REFUSED = (
+    "its leader is in the tree and has a controlling terminal whose other end is outside",
+    "dump a tree that holds what made the terminal, or the job without its shell",
+)
 
 
 def external_name(d: Descriptor) -> str:
@@ -64,17 +65,19 @@ def external_name(d: Descriptor) -> str:
     return f"tty[{d.rdev:x}:{d.dev:x}]"
 
 
-class _Info(NamedTuple):
-    type: int
-    number: int
-    rdev: int
-    dev: int
-    uid: int
-    gid: int
-    exclusive: bool
-    termios: bytes
-    locked: bytes
-    winsize: bytes
+def _pts_number(rdev: int) -> int:
+    return os.minor(rdev) + (os.major(rdev) - PTS_MAJORS.start << 20)
+
+
+def _seen_index(d: Descriptor) -> int | None:
+    """The number of a master's terminal, by its fdinfo; None where this kernel doesn't tell."""
+    found = _INDEX.search(d.info)
+    return int(found[1]) if found else None
+
+
+class _Held(NamedTuple):
+    d: Descriptor
+    file_id: int
 
 
 class TtyDump(DumpKind):
@@ -82,230 +85,239 @@ class TtyDump(DumpKind):
 
     def __init__(self, view: DumpView) -> None:
         super().__init__(view)
-        self._held: list[tuple[Descriptor, int]] = []
+        self._held: list[_Held] = []
         self._paths: dict[int, int] = {}
-        self._infos: dict[int, _Info] = {}
+        self._infos: list[Info] = []
+        self._info_of: dict[int, int] = {}
+        self._masters: dict[int, _Held] = {}
+        self._slaves: dict[int, list[_Held]] = {}
 
     def claims(self, d: Descriptor) -> bool:
-        return is_terminal(d) and not d.flags & os.O_PATH
+        if d.format != stat.S_IFCHR or d.flags & os.O_PATH:
+            return False
+        return os.major(d.rdev) in _MAJORS or d.rdev in _KNOWN
 
     def obstacle(self, d: Descriptor) -> Obstacle | None:
-        options = self.view.options
-        if external_name(d) in options.external:
+        if self._external(d) or d.rdev == DEV_TTY:
             return None
-        if os.major(d.rdev) not in _PTS_MAJORS and d.rdev != _DEV_TTY:
+        if d.rdev == PTMX:
+            same = d.named and d.link in ("/dev/ptmx", f"{PTS}/ptmx")
+        elif os.major(d.rdev) in PTS_MAJORS:
+            same = d.dev == os.stat(PTS).st_dev  # noqa: PTH116
+        else:
             name = f"a console or serial line ({os.major(d.rdev)}:{os.minor(d.rdev)})"
             hint = f"--external '{external_name(d)}' and, at restore, --inherit-fd"
             return Obstacle(f"{name} is not restored yet", hint)
-        if not options.shell_job:
-            return Obstacle(
-                "a terminal outside the tree",
-                f"--shell-job, or --external '{external_name(d)}' and, at restore, --inherit-fd",
-            )
-        return None
+        return None if same else Obstacle("a pseudo terminal of another devpts is not restored yet")
+
+    def together(
+        self, descriptors: Sequence[Descriptor], stats: Mapping[int, Stat]
+    ) -> Iterator[Refusal]:
+        """Before the freeze: which masters there are is seen, who opened /dev/tty is assumed."""
+        own = [d for d in descriptors if not self._external(d)]
+        masters = {_seen_index(d) for d in own if d.rdev == PTMX}
+        if None in masters:
+            return
+        for d in own:
+            if os.major(d.rdev) in PTS_MAJORS and not d.deleted:
+                index: int | None = _pts_number(d.rdev)
+            elif d.rdev == DEV_TTY and stats[d.pid].tty_nr:
+                index = pts_index(stats[d.pid].tty_nr)
+            else:
+                continue
+            if index not in masters:
+                yield from self._outside(d)
+        yield from _leaders(stats, masters)
+
+    def _outside(self, d: Descriptor) -> Iterator[Refusal]:
+        if not self.view.options.shell_job:
+            hint = f"--external '{external_name(d)}' and, at restore, --inherit-fd"
+            yield Refusal(d.pid, str(d), "a terminal outside the tree", f"--shell-job, or {hint}")
 
     def hold(self, d: Descriptor, file_id: int) -> None:
-        self._held.append((d, file_id))
-        if external_name(d) not in self.view.options.external:
-            self._paths[file_id] = self.view.kind(RegularDump).add_path(d)
+        self._held.append(_Held(d, file_id))
+        if not self._external(d):
+            # A slave that was hung up has lost its name.
+            self._paths[file_id] = self.view.kind(RegularDump).add_path(
+                d._replace(link=d.path, named=True)
+            )
 
     def settle(self) -> Iterable[Refusal]:
-        for d, _ in self._held:
-            number = self._number(d)
-            if number in self._infos:
-                continue
-            try:
-                self._infos[number] = self._ask(d, number)
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise
-                yield Refusal(d.pid, str(d), "a terminal that was hung up is not restored yet")
+        """Masters first: they tell which terminals are the tree's."""
+        stats = self.view.stats
+        for held in self._held:
+            if held.d.rdev == PTMX and not self._external(held.d):
+                index = ttystate.ask(self.view.duplicate(held.d), ttystate.TIOCGPTN)
+                self._masters[index] = held
+        for held in self._held:
+            if self._external(held.d):
+                info = Info(EXT_TTY, self._settings(held.d))
+                self._add(held, info, _EXTERNAL_ID)
+            elif held.d.rdev != PTMX:
+                yield from self._settle_slave(held, stats)
+        yield from _leaders(stats, self._masters)
+        for index in self._masters:
+            yield from self._settle_master(index)
+        self._take_queues()
 
-    def _number(self, d: Descriptor) -> int:
-        """CRIU's id: twice the index, which for pseudo terminals is N of /dev/pts/N."""
-        if external_name(d) in self.view.options.external:
-            return _EXT_INDEX << 1
-        if d.rdev == _DEV_TTY:
-            return _CTTY_INDEX << 1
-        return (os.minor(d.rdev) + (os.major(d.rdev) - _PTS_MAJORS.start << 20)) << 1
+    def _external(self, d: Descriptor) -> bool:
+        return external_name(d) in self.view.options.external
 
-    def _ask(self, d: Descriptor, number: int) -> _Info:
+    def _settle_slave(self, held: _Held, stats: Mapping[int, Stat]) -> Iterator[Refusal]:
+        d = held.d
         lfd = self.view.duplicate(d)
-        exclusive = struct.unpack("i", fcntl.ioctl(lfd, _TIOCGEXCL, b"\0" * 4))[0]
-        external = external_name(d) in self.view.options.external
-        return _Info(
-            _EXT_TTY if external else _CTTY if d.rdev == _DEV_TTY else _PTY,
-            *(number, d.rdev, d.dev, d.uid, d.gid, bool(exclusive)),
-            fcntl.ioctl(lfd, termios.TCGETS, b"\0" * 64)[: _TERMIOS.size],
-            fcntl.ioctl(lfd, _TIOCGLCKTRMIOS, b"\0" * 64)[: _TERMIOS.size],
-            fcntl.ioctl(lfd, termios.TIOCGWINSZ, b"\0" * _WINSIZE.size),
+        try:
+            device = ttystate.ask(lfd, ttystate.TIOCGDEV) & 0xFFFF_FFFF
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            yield from self._settle_hung_up(held)
+            return
+        index = pts_index(device)
+        if index is None:
+            yield Refusal(
+                d.pid, str(d), "a /dev/tty that is no pseudo terminal is not restored yet"
+            )
+            return
+        inside = index in self._masters
+        if not inside:
+            for same, file_id in self.view.described:
+                if file_id == held.file_id:
+                    yield from self._outside(same)
+        else:
+            self._slaves.setdefault(index, []).append(held)
+        if d.rdev != DEV_TTY:
+            self._add(
+                held, Info(PTY, self._settings(d), number=index), _pty_id(index, master=False)
+            )
+            return
+        sid = 0
+        if inside:
+            sid = next((s.session for s in stats.values() if pts_index(s.tty_nr) == index), 0)
+            if not sid:
+                why = "a /dev/tty of a terminal that is no controlling terminal any more"
+                yield Refusal(d.pid, str(d), why, "close it before the dump")
+        known = {info.id for info in self._infos if info.type == CTTY and info.sid != sid}
+        number = next((i for i in _CTTY_IDS if i not in known), _FIRST_OWN_ID + 2 * held.file_id)
+        self._add(held, Info(CTTY, self._settings(d), sid=sid), number)
+
+    def _settle_hung_up(self, held: _Held) -> Iterator[Refusal]:
+        d = held.d
+        if d.rdev == DEV_TTY:
+            why = "a /dev/tty that was hung up is not restored yet"
+            yield Refusal(d.pid, str(d), why, "close it before the dump")
+            return
+        # Not the id of its terminal, which may have been opened anew since.
+        self._add(
+            held, Info(PTY, None, number=_pts_number(d.rdev)), _FIRST_OWN_ID + 2 * held.file_id
         )
+
+    def _settle_master(self, index: int) -> Iterator[Refusal]:
+        held = self._masters[index]
+        lfd = self.view.duplicate(held.d)
+        if ttystate.has_news(lfd):
+            why = "it has not read a change of state yet (packet mode)"
+            yield Refusal(held.d.pid, str(held.d), why, "dump it once more")
+        slave = None
+        with suppress(OSError):
+            slave = os.stat(f"{PTS}/{index}")  # noqa: PTH116
+        info = Info(
+            PTY,
+            self._settings(held.d),
+            number=index,
+            sid=ttystate.ask_if(lfd, ttystate.TIOCGSID),
+            pgrp=ttystate.ask_if(lfd, termios.TIOCGPGRP),
+            locked=bool(ttystate.ask(lfd, ttystate.TIOCGPTLCK)),
+            packets=bool(ttystate.ask(lfd, ttystate.TIOCGPKT)),
+            left=ttystate.is_left(lfd),
+            node=(slave.st_uid, slave.st_gid, stat.S_IMODE(slave.st_mode)) if slave else None,
+        )
+        self._add(held, info, _pty_id(index, master=True))
+
+    def _settings(self, d: Descriptor) -> ttystate.Whole:
+        return ttystate.Whole.of(self.view.duplicate(d))
+
+    def _add(self, held: _Held, info: Info, number: int) -> None:
+        self._info_of[held.file_id] = number
+        if all(known.id != number for known in self._infos):
+            self._infos.append(info._replace(id=number, rdev=held.d.rdev, dev=held.d.dev))
+
+    def _take_queues(self) -> None:
+        """One child for all terminals, if any has to be looked into."""
+        slaves: dict[int, int] = {}
+        try:
+            for index in self._masters:
+                if (slave := self._open_slave(index)) >= 0:
+                    slaves[index] = slave
+            pairs = {
+                index: pair
+                for index, slave in slaves.items()
+                if may_hold(pair := Pair(self.view.duplicate(self._masters[index].d), slave))
+            }
+            if pairs:
+                found = take_and_put_back(list(pairs.values()))
+                self._note(dict(zip(pairs, found, strict=True)))
+        finally:
+            for slave in slaves.values():
+                os.close(slave)
+
+    def _open_slave(self, index: int) -> int:
+        """One of ours to read and write; -1 where there was none yet: the master would see that one
+        came and went."""
+        if index not in self._slaves and not ttystate.is_left(
+            self.view.duplicate(self._masters[index].d)
+        ):
+            return -1
+        try:
+            return open_as(f"{PTS}/{index}", os.O_RDWR | os.O_NONBLOCK)
+        except OSError as error:
+            why = os.strerror(error.errno or 0)
+            self.view.report.warn(f"{PTS}/{index}: what is on its way is not dumped: {why}")
+            return -1
+
+    def _note(self, queues: Mapping[int, Queues]) -> None:
+        known = {info.id for info in self._infos}
+        for at, info in enumerate(list(self._infos)):
+            if info.master and info.number in queues:
+                now = self._infos[at] = info._replace(**queues[info.number]._asdict())
+                if (now.lines or now.rest) and info.id & ~1 not in known:
+                    # The slave is open as /dev/tty only; its input belongs to somebody.
+                    rdev = os.makedev(PTS_MAJORS.start, info.number)
+                    self._infos.append(
+                        Info(PTY, info.whole, info.id & ~1, rdev, number=info.number)
+                    )
 
     def entries(self) -> Iterator[Any]:
         for d, file_id in self._held:
             entry = self.entry(file_id)
             tty = entry.tty
-            tty.id, tty.tty_info_id, tty.flags = file_id, self._number(d), d.flags
+            tty.id, tty.tty_info_id, tty.flags = file_id, self._info_of[file_id], d.flags
             tty.fown.CopyFrom(self.view.fown(d))
             if file_id in self._paths:
                 tty.regf_id = self._paths[file_id]
             yield entry
 
     def images(self) -> dict[str, Sequence[Any]]:
-        infos = [_info_message(info) for info in self._infos.values()]
-        return {"tty-info": infos} if infos else {}
+        if not self._infos:
+            return {}
+        images: dict[str, Sequence[Any]] = {"tty-info": [i.message() for i in self._infos]}
+        if data := [m for i in self._infos for m in i.data_messages()]:
+            images["tty-data"] = data
+        if own := [m for i in self._infos if (m := i.own_message()) is not None]:
+            images["ckpt-tty"] = own
+        return images
 
 
-def _info_message(info: _Info) -> Any:
-    info_class: Any = message_class("tty.tty_info_entry")
-    message = info_class(
-        id=info.number,
-        type=info.type,
-        locked=False,
-        exclusive=info.exclusive,
-        packet_mode=False,
-        sid=0,
-        pgrp=0,
-        rdev=info.rdev,
-        dev=info.dev,
-        uid=info.uid,
-        gid=info.gid,
-    )
-    for entry, packed in ((message.termios, info.termios), (message.termios_locked, info.locked)):
-        iflag, oflag, cflag, lflag, line, cc = _TERMIOS.unpack(packed)
-        entry.c_iflag, entry.c_oflag, entry.c_cflag, entry.c_lflag = iflag, oflag, cflag, lflag
-        entry.c_line, entry.c_ispeed, entry.c_ospeed = line, 0, 0
-        entry.c_cc.extend(cc)
-    row, col, xpixel, ypixel = _WINSIZE.unpack(info.winsize)
-    size = message.winsize
-    size.ws_row, size.ws_col, size.ws_xpixel, size.ws_ypixel = row, col, xpixel, ypixel
-    if info.type == _PTY:
-        message.pty.index = info.number >> 1
-    return message
+def _pty_id(index: int, *, master: bool) -> int:
+    """CRIU's id, twice the number and one more for a master, where CRIU allows the number; above
+    it has ids for other kinds."""
+    number = index if index <= 1000 else index + (_FIRST_OWN_ID << 4)
+    return (number << 1) + master
 
 
-class _File(NamedTuple):
-    info: int
-    flags: int
-    signum: int
-
-
-class TtyRestore(RestoreKind):
-    type = FdType.TTY
-    field = "tty"
-
-    def __init__(self, view: RestoreView) -> None:
-        super().__init__(view)
-        self._files: dict[int, _File] = {}
-        self._infos: dict[int, Any] = {}
-        self._set: set[int] = set()
-        self._shared: set[int] = set()
-
-    def take(self, file_id: int, message: Any) -> None:
-        where = f"terminal {file_id:#x} of files.img"
-        flags, signum = checked(message.flags, where), self.view.signum(message.fown, where)
-        self._files[file_id] = _File(message.tty_info_id, flags, signum)
-
-    def prepare(self, wanted: Iterable[int]) -> None:
-        for info in self.view.messages("tty-info"):
-            if info.id in self._infos:
-                raise ImageError("is there twice", resource=f"terminal {info.id} of tty-info.img")
-            self._infos[info.id] = info
-        for file_id in wanted:
-            where = f"terminal {file_id:#x} of files.img"
-            info = self._infos.get(self._files[file_id].info)
-            if info is None:
-                raise ImageError("has no entry in tty-info.img", resource=where)
-            self._check(info, where)
-
-    def _check(self, info: Any, where: str) -> None:
-        if info.type == _EXT_TTY:
-            name = f"tty[{info.rdev:x}:{info.dev:x}]"
-            if name not in self.view.inherit:
-                raise RestoreError(
-                    "is external, and nothing was given for it",
-                    resource=name,
-                    hint=f"--inherit-fd 'fd[N]:{name}' with N open in ckpt",
-                )
-            return
-        if info.type not in (_PTY, _CTTY) or (info.type == _PTY and info.id & 1):
-            raise RestoreError("is a kind that is not restored yet", resource=where)
-        if not self.view.shell_job:
-            raise RestoreError(
-                "the tree was dumped as a shell's job", resource=where, hint="--shell-job"
-            )
-        if info.HasField("termios") and (
-            len(info.termios.c_cc) < _NR_CC or any(c > 255 for c in info.termios.c_cc)
-        ):
-            raise ImageError("has settings that no terminal has", resource=where)
-
-    def text(self, file_id: int) -> str:
-        file = self._files[file_id]
-        return f"open our terminal {shown(file.flags)} for {self._name(self._infos[file.info])}"
-
-    def open(self, file_id: int) -> int:
-        file = self._files[file_id]
-        info = self._infos[file.info]
-        source = self._source(info)
-        try:
-            lfd = self._open(source, info, file.flags & ~os.O_NOFOLLOW)
-        except OSError as error:
-            why = os.strerror(error.errno or 0)
-            raise RestoreError("can't be opened", resource=self._name(info), why=why) from error
-        finally:
-            os.close(source)
-        try:
-            if file.info not in self._set and info.HasField("termios"):
-                self._set.add(file.info)
-                self._set_termios(lfd, info)
-            self.view.set_signum(lfd, file.signum)
-        except BaseException:
-            os.close(lfd)
-            raise
-        return lfd
-
-    def _open(self, source: int, info: Any, flags: int) -> int:
-        if info.type == _CTTY:
-            return open_as("/dev/tty", flags)
-        if fcntl.fcntl(source, fcntl.F_GETFL) == flags and info.id not in self._shared:
-            self._shared.add(info.id)
-            return fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 3)
-        return open_as(f"/proc/self/fd/{source}", flags)
-
-    def _name(self, info: Any) -> str:
-        if info.type == _EXT_TTY:
-            return f"tty[{info.rdev:x}:{info.dev:x}]"
-        return "/dev/tty" if info.type == _CTTY else f"/dev/pts/{info.id >> 1}"
-
-    def _source(self, info: Any) -> int:
-        """Our duplicate of the terminal that is to stand for this one."""
-        given = self.view.inherited(self._name(info))
-        if given is None:
-            given = self.view.inherited(self._name(info)[1:])
-        if given is not None:
-            return given
-        for lfd in (0, 1, 2):
-            if os.isatty(lfd):
-                return fcntl.fcntl(lfd, fcntl.F_DUPFD_CLOEXEC, 3)
-        raise RestoreError(
-            "there is no terminal to give to the tree",
-            resource=self._name(info),
-            why="none of our standard input, output and error is one",
-            hint="run ckpt restore in a terminal",
-        )
-
-    def _set_termios(self, lfd: int, info: Any) -> None:
-        entry = info.termios
-        packed = _TERMIOS.pack(
-            *(entry.c_iflag, entry.c_oflag, entry.c_cflag, entry.c_lflag, entry.c_line & 0xFF),
-            bytes(entry.c_cc[:_NR_CC]),
-        )
-        # In the background the kernel would stop us (SIGTTOU) instead of doing it.
-        old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
-        try:
-            fcntl.ioctl(lfd, termios.TCSETS, packed)
-        except OSError as error:
-            why = os.strerror(error.errno or 0)
-            self.view.report.warn(f"{self._name(info)}: its settings can't be restored: {why}")
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, old)
+def _leaders(stats: Mapping[int, Stat], masters: Iterable[int | None]) -> Iterator[Refusal]:
+    """Leaders of sessions whose controlling terminal nobody could give them again."""
+    known = set(masters)
+    for pid, seen in stats.items():
+        if seen.tty_nr and seen.session == pid and pts_index(seen.tty_nr) not in known:
+            yield Refusal(pid, f"session {pid}", *_LEADER_REFUSED)

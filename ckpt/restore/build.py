@@ -30,6 +30,7 @@ from ckpt.mem.vma import Status
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
 from ckpt.pstree.sharing import CLONE_FILES
+from ckpt.restore.terminals import take_terminal
 from ckpt.tracee import vm
 from ckpt.units import PAGE, TASK_SIZE, Range
 
@@ -79,6 +80,8 @@ class Site:
     lfd_of: Callable[[Vma], int]
     tasks: dict[int, Built] = field(default_factory=dict)
     root_sibling: bool = False
+    terminal_of: Callable[[int], int | None] = field(default=lambda _: None)
+    """Our descriptor of the controlling terminal of a session."""
     born: Callable[[int], None] = field(default=lambda _: None)
     """Called with the number of each task that will stay, before it gets memory."""
 
@@ -193,6 +196,9 @@ class Site:
             batch = Batch()
             batch.call("setsid", note="session")
             built.session.run(batch)
+            terminal = None if birth.helper else self.terminal_of(birth.pid)
+            if terminal is not None:
+                take_terminal(built, terminal)
         for child in birth.late:
             self._clone(birth, child)
             self._complete(child)

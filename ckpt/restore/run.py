@@ -4,7 +4,7 @@
 2. What the machine lacks is looked for: numbers that are taken, files that are missing.
 3. Every open file description is opened, once (ckpt.files).
 4. Control groups are made. The tasks are born, with memory, and join them; process groups are
-   made; the dead die (build, groups).
+   made; the dead die (build, groups). Sessions get their terminals (terminals).
 5. Each task gets its other state (state).
 6. Pages have been verified meanwhile: a rotten one fails the restore here.
 7. All are stopped, get their registers, and are let go (commit).
@@ -47,6 +47,7 @@ from ckpt.restore.outside import restore_outside
 from ckpt.restore.plan import make_plan
 from ckpt.restore.shared import SharedMemory, fill
 from ckpt.restore.stats import RestoreStats
+from ckpt.restore.terminals import set_foregrounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,22 +156,16 @@ def _carry_out(
         for contents in files.memfd_contents:
             stats.pages_restored += fill(loaded, contents.shmid, contents.lfd, contents.size)
 
-        def lfd_of(v: Vma) -> int:
-            if v.backing is Backing.SHMEM:
-                return shared.lfd(v.shmid)
-            return files.mapping_lfd(v.shmid, v.file_flags)
-
         report.stage("tasks")
         scope.enter_context(cgroups)
-        site = scope.enter_context(
-            Site(loaded, plan, lfd_of, root_sibling=options.restore_sibling, born=cgroups.join)
-        )
+        site = scope.enter_context(_site(options, loaded, plan, files, shared, cgroups))
         before = time.monotonic_ns()
         site.raise_all(_offsets(loaded))
         stats.forking_us = (time.monotonic_ns() - before) // 1000
         for image in loaded.tasks.values():
             _check_vdso(loaded, image)
         join_groups(site)
+        set_foregrounds(site, files, report)
         end_the_dead(site)
         powers = _powers()
         report.stage("state")
@@ -193,6 +188,29 @@ def _carry_out(
         cgroups.settle({pid: list(image.task.threads) for pid, image in loaded.tasks.items()})
         actions.run(Event.POST_RESTORE, plan.tree.root.pid)
         _resume(options, site, files, cgroups, actions)
+
+
+def _site(
+    options: RestoreOptions,
+    loaded: Loaded,
+    plan: RestorePlan,
+    files: FilesRestore,
+    shared: SharedMemory,
+    cgroups: GroupsRestore,
+) -> Site:
+    def lfd_of(v: Vma) -> int:
+        if v.backing is Backing.SHMEM:
+            return shared.lfd(v.shmid)
+        return files.mapping_lfd(v.shmid, v.file_flags)
+
+    return Site(
+        loaded,
+        plan,
+        lfd_of,
+        root_sibling=options.restore_sibling,
+        terminal_of=files.terminal_of,
+        born=cgroups.join,
+    )
 
 
 def _resume(

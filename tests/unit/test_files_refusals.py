@@ -107,7 +107,6 @@ REFUSED = {
         "a perf event",
     ),
     "namespace": ("os.open('/proc/self/ns/net', os.O_RDONLY)", "a network namespace"),
-    "pty master": ("os.openpty()[0]", "the master of a pseudo terminal (5:2)"),
     "kernel log": ("os.open('/dev/kmsg', os.O_RDONLY)", "the kernel's log (1:11)"),
     "deleted, large": (
         "os.open(F, os.O_RDWR | os.O_CREAT); os.write(fd, b'x' * (1 << 20) + b'y'); os.unlink(F)",
@@ -264,7 +263,8 @@ def test_a_session_with_its_terminal_is_refused() -> None:
         "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\nstand()"
     )
     with ds.Stander(code) as child, FilesDump(FileOptions(shell_job=True)) as files:
-        (refusal,) = files.preflight(child.pid)
+        assert not files.preflight(child.pid)
+        (refusal,) = files.preflight_together()
         assert refusal.resource == f"session {child.pid}" and "terminal" in refusal.why
     os.close(master)
     os.close(slave)
