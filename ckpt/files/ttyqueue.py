@@ -15,10 +15,10 @@ slave can't be written to.
 
 The switching must not let go a terminal whose output is stopped: IXON stays as it was, or is set.
 
-Not kept: in which portions it was written; that the next byte is quoted; what was typed beyond the
-4,095 bytes that fit is put back as it was typed, but late characters of it may be echoed. Not taken
-while the terminal's lines are edited by somebody else (EXTPROC). Who kills dump and child at once
-loses what it holds.
+Not kept: in which portions it was written; that an echo waits for stopped output to go on; that the
+next byte is quoted. What was typed beyond the 4,095 bytes that fit is put back as it was typed, but
+late characters of it may be echoed. Not taken while the terminal's lines are edited by somebody
+else (EXTPROC). Who kills dump and child at once loses what it holds.
 
 Source: drivers/tty/n_tty.c, drivers/tty/pty.c, drivers/tty/tty_buffer.c.
 """
@@ -48,7 +48,6 @@ FREE, BY_CHARACTER, BY_CALL = 0, 1, 2
 
 _STOP, _START, _QUOTE, _END = 0x13, 0x11, 0x16, 0x04
 _MEANT = frozenset((_STOP, _START, _QUOTE, _END, 0x0A, 0))
-_LINE_FLAGS = termios.ICANON | EXTPROC
 _PORTION, _LAST = 256, 3500
 _VALUES = 250
 _LONGEST = 4096
@@ -82,12 +81,12 @@ class Pair(NamedTuple):
 
 def may_hold(pair: Pair) -> bool:
     """Whether it has to be looked for by taking; False: nothing is there. No side effects."""
-    if _ready(pair.master):
-        return True
     settings = Settings.of(pair.slave)
-    if settings.canonical or settings.cc[termios.VMIN] != 1 or _ready(pair.slave):
+    if settings.lflag & EXTPROC:
+        return False
+    if settings.canonical or settings.cc[termios.VMIN] != 1:
         return True
-    return not _ready(pair.slave, select.POLLOUT)
+    return any(map(_ready, pair)) or not _ready(pair.slave, select.POLLOUT)
 
 
 def take_and_put_back(pairs: Sequence[Pair]) -> list[Queues]:
@@ -115,6 +114,9 @@ def take_and_put_back(pairs: Sequence[Pair]) -> list[Queues]:
 
 def put(pair: Pair, queues: Queues, settings: Settings) -> None:
     """Put it in, and give the terminal these settings. Nothing is in it yet. Raises OSError."""
+    if queues == Queues() and _ready(pair.slave, select.POLLOUT):
+        settings.set(pair.slave)
+        return
     typing = _Typing(pair, settings)
     typing.begin()
     if queues.stopped or not _ready(pair.slave, select.POLLOUT):
@@ -146,7 +148,7 @@ class _Typing:
         """Pass all bytes but these two; in reading by lines also the quote and the end of file."""
         cc = bytearray(ttystate.NR_CC)
         cc[termios.VSTOP], cc[termios.VSTART], cc[termios.VMIN] = stop, start, 1
-        lflag = self._settings.lflag & _LINE_FLAGS
+        lflag = self._settings.lflag & termios.ICANON
         if self._settings.canonical:
             cc[termios.VLNEXT], cc[termios.VEOF] = _QUOTE, _END
             lflag |= termios.IEXTEN
@@ -206,7 +208,6 @@ class _Typing:
 
 def _take(pair: Pair) -> tuple[Queues, Settings]:
     """Everything, out of a terminal whose packet mode is off; the settings that it had."""
-    output = _read_all(pair.master)
     settings = Settings.of(pair.slave)
     lines: list[bytes] = []
     if settings.canonical:
@@ -214,16 +215,19 @@ def _take(pair: Pair) -> tuple[Queues, Settings]:
             lines.append(os.read(pair.slave, _LONGEST))
     raw = settings._replace(
         iflag=settings.iflag & termios.IXON,
-        lflag=settings.lflag & EXTPROC,
+        lflag=0,
         cc=bytes(1 if i == termios.VMIN else 0 for i in range(ttystate.NR_CC)),
     )
     raw.set(pair.slave)
     rest = _read_all(pair.slave)
+    # Only now: what had not gone through before is echoed while input is read.
+    output = _read_all(pair.master)
     stopped = FREE
     if not _ready(pair.slave, select.POLLOUT):
         typing = _Typing(pair, settings)
         typing.begin()
         stopped = typing.resume()
+        output += _read_all(pair.master)
     return Queues(output, tuple(lines), rest, stopped), settings
 
 

@@ -50,7 +50,7 @@ class Settings(NamedTuple):
     @property
     def canonical(self) -> bool:
         """Whether input is read by lines."""
-        return bool(self.lflag & termios.ICANON) and not self.lflag & EXTPROC
+        return bool(self.lflag & termios.ICANON)
 
     @property
     def any(self) -> bool:
