@@ -177,6 +177,8 @@ def look(proc: ProcDir, known: Known = NOTHING_KNOWN) -> Facts:
     for name in _TASK_FILES:
         if name == "smaps" and raw["maps"] == known.maps:
             continue
+        if name == "auxv" and not raw["maps"] and parse_status(raw["status"]).kernel_thread:
+            continue
         data = proc.read_if(name) if name in _OPTIONAL else proc.read(name)
         if data is not None:
             raw[name] = data
