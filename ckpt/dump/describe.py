@@ -21,7 +21,7 @@ from ckpt.images.pb.timens_pb2 import timens_entry
 from ckpt.images.text import set_text
 from ckpt.infect import way
 from ckpt.kerndat.xsave import xsave_layout
-from ckpt.mem import vma
+from ckpt.mem import aio, vma
 from ckpt.ns.cgroup_dump import OWN_SET
 from ckpt.procfs import scalars
 from ckpt.procfs.timens import NS_PER_S
@@ -199,6 +199,7 @@ def _memory(s: Snapshot, vmas: list[Vma]) -> mm_entry:
     mm.fill(entry, s.facts.stat, s.facts.auxv, s.inside.brk)
     for v in vmas:
         v.fill(entry.vmas.add())
+    aio.fill(entry, vmas)
     for start, end in s.content.guards:
         vma.fill_guard(entry.vmas.add(), start, end)
     entry.exe_file_id = s.links["exe"]

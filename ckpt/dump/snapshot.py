@@ -13,7 +13,7 @@ from ckpt.dump.shared import object_id
 from ckpt.errors import Refusal
 from ckpt.files.mapped import PATH_LINKS
 from ckpt.infect.batch import number
-from ckpt.mem import vma
+from ckpt.mem import aio, vma
 from ckpt.mem.extents import Extents
 from ckpt.mem.transfer import NO_CONTENT, Content, content
 from ckpt.procfs.reader import read_at
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ckpt.files.dump import FilesDump
     from ckpt.files.mapped import MappedFile
     from ckpt.mem.vma import Vma
+    from ckpt.procfs.maps import Mapping
     from ckpt.procfs.reader import ProcDir
     from ckpt.task.sched import Sched
     from ckpt.task.seccomp import Chain
@@ -105,6 +106,17 @@ class Snapshot:
                 why = "it has a seccomp filter of its own, and no right to install it again"
             if why:
                 yield Refusal(self.pid, where, why)
+
+    def rings(self) -> list[Mapping]:
+        """The rings of its AIO contexts."""
+        ring = vma.Backing.RING
+        return [s.mapping for s in self.facts.smaps if vma.backing_of(s) is ring]
+
+    def ring_obstacles(self) -> Iterator[Refusal]:
+        """What is wrong with them."""
+        for mapping in self.rings():
+            if why := aio.obstacle(self.pid, mapping.range):
+                yield Refusal(self.pid, f"mapping {mapping}", why)
 
     def hold_filters_off(self) -> None:
         """Seccomp does not judge the threads from here on, until they are let go."""

@@ -77,7 +77,9 @@ def take(tree: SeizedTree, work: Work) -> None:
         facts_of_all = (s.facts for s in frozen.snapshots)
         refuse([*sharing.obstacles(facts_of_all, work.options.tree), *files.refusals])
         refuse(refusal for s in frozen.snapshots for refusal in s.filter_obstacles())
+        refuse(refusal for s in frozen.snapshots for refusal in s.ring_obstacles())
         _find_pages(work, procs)
+        _warn_of_rings(work)
         work.report.stage("memory")
         for taken in frozen.snapshots:
             if regs.value(taken.task.threads[0].regs, "cs") != regs.USER_CS:
@@ -89,6 +91,15 @@ def take(tree: SeizedTree, work: Work) -> None:
             next_id += 1
         work.shared.copy(work.pages, len(tree.tasks) + 1)
         work.stats.shpages_written = work.shared.nr_pages
+
+
+def _warn_of_rings(work: Work) -> None:
+    for taken in work.frozen.snapshots:
+        for mapping in taken.rings():
+            work.report.warn(
+                f"pid {taken.pid}: context of AIO at {mapping.start:#x}: requests that are in "
+                "flight can't be seen, and are lost by a restore"
+            )
 
 
 def confirm(work: Work, *, standing: bool) -> None:

@@ -173,9 +173,9 @@ def map_files() -> None:
 
 @probe(
     "aio_remap",
-    Need.LATER,
+    Need.TREE,
     "rings of the AIO of Linux, moved to where they were",
-    "tasks with AIO contexts are refused",
+    "tasks with AIO contexts can't be restored",
     criu=("aio_remap",),
 )
 def aio_remap() -> None:

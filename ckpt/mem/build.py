@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt.mem.vma import (
+    MADE_BY_KERNEL,
     MAP_ANONYMOUS,
     MAP_FIXED_NOREPLACE,
     MAP_GROWSDOWN,
@@ -26,7 +27,6 @@ from ckpt.mem.vma import (
     MAP_SHARED,
     PROT_READ,
     PROT_WRITE,
-    Backing,
     Vma,
 )
 from ckpt.units import PAGE, Range, gaps
@@ -58,7 +58,7 @@ class Memory:
 
     def ordinary(self) -> list[Vma]:
         """Without what the kernel itself maps."""
-        return [v for v in self.vmas if v.backing is not Backing.KERNEL]
+        return [v for v in self.vmas if v.backing not in MADE_BY_KERNEL]
 
 
 NOTHING = Memory((), ())

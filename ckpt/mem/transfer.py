@@ -81,17 +81,18 @@ NO_CONTENT = Content(Extents.none(), Extents.none(), (), Extents.none(), Extents
 
 
 def content(pagemap: int, smaps: Sequence[Smap], known: Extents | None = None) -> Content:
-    """Which private pages hold content of their own; of the vdso, all. `known`: the keeper of the
-    tracking has looked it up already."""
+    """Which private pages hold content of their own; of the vdso and rings of AIO, all. `known`:
+    the keeper of the tracking has looked it up already."""
     vdso = tuple((s.start, s.end) for s in smaps if s.mapping.path == VDSO)
     private = [s for s in smaps if not s.mapping.shared and backing_of(s) is not Backing.KERNEL]
+    rings = Extents.of(_ranges(smaps, Backing.RING))
     readable = Extents.of((s.start, s.end) for s in private if s.mapping.readable)
     held = known
     if held is None:
         held = scan(pagemap, _ranges(private, Backing.NONE), anonymous=True)
         held |= scan(pagemap, _ranges(private, Backing.FILE))
     guards = scan_guards(pagemap, smaps[0].start, min(smaps[-1].end, TASK_SIZE))
-    return Content(held & readable, held - readable, vdso, Extents.none(), guards)
+    return Content(held & readable, (held - readable) | rings, vdso, Extents.none(), guards)
 
 
 def _ranges(smaps: Iterable[Smap], backing: Backing) -> Iterator[tuple[int, int]]:

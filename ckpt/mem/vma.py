@@ -43,13 +43,14 @@ class Status(IntFlag):
     ANON_SHARED = 1 << 8
     ANON_PRIVATE = 1 << 9
     VVAR = 1 << 12
+    AIORING = 1 << 13
     MEMFD = 1 << 14
     GUARD = 1 << 16
 
 
 KNOWN_STATUS = Status.REGULAR | Status.STACK | Status.VSYSCALL | Status.VDSO | Status.HEAP
 KNOWN_STATUS |= Status.FILE_PRIVATE | Status.FILE_SHARED | Status.ANON_SHARED
-KNOWN_STATUS |= Status.ANON_PRIVATE | Status.VVAR | Status.MEMFD
+KNOWN_STATUS |= Status.ANON_PRIVATE | Status.VVAR | Status.MEMFD | Status.AIORING
 
 
 class Backing(Enum):
@@ -59,6 +60,12 @@ class Backing(Enum):
     FILE = auto()
     SHMEM = auto()
     KERNEL = auto()
+    RING = auto()
+    """Of a context of AIO, which maps it."""
+
+
+MADE_BY_KERNEL = (Backing.KERNEL, Backing.RING)
+"""What no mmap(2) of a task has made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ class Vma:
 
     @property
     def private(self) -> bool:
-        return bool(self.flags & MAP_PRIVATE) and self.backing is not Backing.KERNEL
+        return bool(self.flags & MAP_PRIVATE) and self.backing not in MADE_BY_KERNEL
 
     @property
     def file_backed(self) -> bool:
@@ -136,6 +143,8 @@ def from_entry(entry: vma_entry) -> Vma:
         raise VmaError(f"{where} is neither shared nor private (flags {entry.flags:#x})")
     if status & (Status.VDSO | Status.VVAR | Status.VSYSCALL):
         backing = Backing.KERNEL
+    elif status & Status.AIORING:
+        backing = Backing.RING
     elif status & Status.ANON_SHARED:
         backing = Backing.SHMEM
     elif status & (Status.FILE_PRIVATE | Status.FILE_SHARED):
@@ -164,6 +173,8 @@ _KERNEL_NAMES = {
     "[vvar_vclock]": Status.VVAR,
     "[vsyscall]": Status.VSYSCALL,
 }
+
+_AIO = "/[aio]"
 
 TRACKED = "uw"
 """The flag of a mapping whose writes are tracked, by ckpt or by the target's own userfaultfd."""
@@ -194,7 +205,7 @@ def obstacle(smap: Smap, *, tracked: bool) -> str:
             return why
     if path.startswith("/SYSV") and smap.mapping.deleted:
         return "System V shared memory is not restored yet"
-    if path.startswith(("[uprobes]", "anon_inode:", "/[aio]", "socket:")):
+    if path.startswith(("[uprobes]", "anon_inode:", "socket:")):
         return f"a mapping of {path} is not restored yet"
     if path.startswith("/dev/zero") and not smap.mapping.deleted:
         return "a mapping of /dev/zero itself is not restored yet"
@@ -208,6 +219,8 @@ def backing_of(smap: Smap) -> Backing:
         return Backing.KERNEL
     if not mapping.has_file:
         return Backing.NONE
+    if mapping.path.startswith(_AIO):
+        return Backing.RING
     return Backing.SHMEM if mapping.path == "/dev/zero (deleted)" else Backing.FILE
 
 
@@ -235,6 +248,8 @@ def from_smap(smap: Smap) -> Vma:
     if special is not None:
         status |= special
         flags |= MAP_ANONYMOUS
+    elif backing is Backing.RING:
+        status |= Status.AIORING
     elif backing is Backing.SHMEM:
         status |= Status.ANON_SHARED
         flags |= MAP_ANONYMOUS

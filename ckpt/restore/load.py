@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ckpt._native import check, ffi, lib
 from ckpt.errors import ImageError
 from ckpt.images.chain import Chain
-from ckpt.mem import vma
+from ckpt.mem import aio, vma
 from ckpt.mem.build import Memory, Pages
 from ckpt.mem.extents import Extents
 from ckpt.mem.resolve import resolve
@@ -47,6 +47,7 @@ class TaskImage:
     memory: Memory
     own: dict[int, Any]
     chains: dict[int, seccomp.Chain] = field(default_factory=dict)
+    rings: tuple[aio.Ring, ...] = ()
 
 
 @dataclass(slots=True)
@@ -92,6 +93,10 @@ class Loaded:
             Range(start + first * PAGE, start + last * PAGE)
             for first, last in Extents.filled(nr, out)
         ]
+
+    def read(self, pages: Pages) -> bytes:
+        """What is in them."""
+        return bytes(ffi.buffer(self._at(pages), len(pages.range)))
 
     def _at(self, pages: Pages) -> Any:
         if pages.pages_id not in self._mapped:
@@ -209,8 +214,8 @@ def _task(loaded: Loaded, task: Task, core: Any) -> TaskImage:
     if core.tc.HasField("timers") and timers.damaged(core.tc.timers):
         raise _wrong(f"core-{task.pid}", "its timers are damaged")
     mm = images.read_one(f"mm-{task.pid}")
-    if len(mm.mm_saved_auxv) > _AUXV_MAX or mm.aios:
-        raise _wrong(f"mm-{task.pid}", "an auxiliary vector too long, or AIO rings")
+    if len(mm.mm_saved_auxv) > _AUXV_MAX:
+        raise _wrong(f"mm-{task.pid}", "an auxiliary vector too long")
     first = loaded.sharing.first(VM, task.pid)
     memory = _memory(loaded, task.pid, mm) if first == task.pid else loaded.tasks[first].memory
     own = {
@@ -227,7 +232,15 @@ def _task(loaded: Loaded, task: Task, core: Any) -> TaskImage:
         memory=memory,
         own=own,
         chains=_chains(images, threads),
+        rings=_rings(loaded, task.pid, mm, memory) if first == task.pid else (),
     )
+
+
+def _rings(loaded: Loaded, pid: int, mm: Any, memory: Memory) -> tuple[aio.Ring, ...]:
+    try:
+        return aio.rings(mm, memory, loaded.read)
+    except ValueError as error:
+        raise _wrong(f"mm-{pid}", str(error)) from error
 
 
 def _chains(images: ImageSet, threads: dict[int, Any]) -> dict[int, seccomp.Chain]:
@@ -298,5 +311,5 @@ def vdso_bytes(loaded: Loaded, image: TaskImage) -> dict[int, bytes]:
         if v.status & vma.Status.VDSO:
             parts = [p for p in image.memory.pages if p.range.overlaps(v.range)]
             if len(parts) == 1 and parts[0].range == v.range:
-                found[v.range.start] = bytes(ffi.buffer(loaded._at(parts[0]), len(v.range)))
+                found[v.range.start] = loaded.read(parts[0])
     return found

@@ -28,7 +28,7 @@ from ckpt.errors import RestoreError
 from ckpt.images.text import get_text
 from ckpt.infect.batch import SOCK, Batch, Load, Result
 from ckpt.infect.lend import Lender
-from ckpt.mem import apply
+from ckpt.mem import aio, apply
 from ckpt.mem.locking import restore_lock_future
 from ckpt.mem.vma import MADV_MERGEABLE
 from ckpt.pstree.sharing import FILES
@@ -178,6 +178,7 @@ def restore_context(site: Site, built: Built, image: TaskImage, files: FilesRest
 
 
 def _finish_memory(batch: Batch, built: Built, image: TaskImage, plan: MemoryPlan) -> None:
+    _restore_rings(built, image)
     own = image.own.get(built.pid)
     on_fault = frozenset(own.lock_on_fault) if own is not None else frozenset()
     apply.finish(built.session, plan, on_fault)
@@ -188,6 +189,17 @@ def _finish_memory(batch: Batch, built: Built, image: TaskImage, plan: MemoryPla
         apply.seal(batch, (v.range for v in image.memory.vmas if v.range.start in starts))
     if image.mm.thp_disabled:
         batch.call("prctl", mm.PR_SET_THP_DISABLE, 1, 0, 0, 0)
+
+
+def _restore_rings(built: Built, image: TaskImage) -> None:
+    if not image.rings:
+        return
+    empty = os.memfd_create("ckpt", os.MFD_CLOEXEC)
+    try:
+        for ring in image.rings:
+            aio.restore(built.session, ring, empty)
+    finally:
+        os.close(empty)
 
 
 def _unmerged(image: TaskImage) -> Iterator[Range]:

@@ -14,8 +14,23 @@ def test_an_ordinary_program_has_none(case: Case) -> None:
 
 
 def test_aio(case: Case) -> None:
-    victim = case.start(program("refused/aio"))
+    victim = case.start(program("memory/aio"))
     assert has_io_contexts(victim.pid)
+    victim.finish()
+
+
+def test_contexts_of_aio_over_a_chain(case: Case) -> None:
+    """Their rings are written whole by the last set."""
+    victim = case.start(program("memory/aio"))
+    pids = victim.tree
+    for name in ("pre", "images"):
+        (case.folder / name).mkdir()
+    case.ckpt.run("pre-dump", "-t", victim.pid, "-D", case.folder / "pre").ok()
+    done = case.ckpt.dump(victim.pid, case.images, "--prev-images-dir", "../pre").ok()
+    assert "requests that are in flight can't be seen" in done.log
+    victim.await_gone(pids)
+    case.ckpt.restore(case.images).ok()
+    victim.finish()
 
 
 def test_io_uring(case: Case) -> None:
