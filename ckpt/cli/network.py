@@ -41,9 +41,9 @@ NETWORK = (
     ),
     Option(
         "status-fd",
-        "write a zero byte to FD once a sender can connect",
+        "write a zero byte to FD once a sender, or a restore, can connect",
         arg="FD",
-        verbs=SERVER,
+        verbs=(*SERVER, "lazy-pages"),
         parse=values.lfd,
     ),
     Option(

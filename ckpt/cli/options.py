@@ -22,7 +22,7 @@ from ckpt.cli.network import NETWORK, SERVER
 from ckpt.cli.option import Option, Status
 
 ALL = (
-    *("dump", "pre-dump", "restore", "page-server", "check", "show", "diff", "dedup"),
+    *("dump", "pre-dump", "restore", "page-server", "lazy-pages", "check", "show", "diff", "dedup"),
     "cpuinfo",
     *("track", "untrack", "snapshot"),
 )
@@ -86,8 +86,8 @@ COMMON = (
         "json",
         "print the result as JSON",
         verbs=(
-            *(*DUMPS, "restore", *SERVER, "check", "show", "diff", "dedup", "track", "untrack"),
-            *SNAPSHOT,
+            *(*DUMPS, "restore", *SERVER, "lazy-pages", "check", "show", "diff", "dedup"),
+            *("track", "untrack", *SNAPSHOT),
         ),
         criu=False,
     ),
@@ -164,7 +164,7 @@ TREE = (
         "pidfile",
         "write the pid of the root, or of the server, to FILE, which must not exist",
         arg="FILE",
-        verbs=(*RESTORE, *SERVER),
+        verbs=(*RESTORE, *SERVER, "lazy-pages"),
     ),
     Option(
         "exec-cmd",
@@ -176,7 +176,7 @@ TREE = (
     Option(
         "no-checksums",
         "neither write nor verify checksums",
-        verbs=(*DUMPS, "restore", *SERVER, "diff", *SNAPSHOT),
+        verbs=(*DUMPS, "restore", *SERVER, "lazy-pages", "diff", *SNAPSHOT),
         dest="checksums",
         value=False,
         criu=False,
@@ -372,9 +372,16 @@ MEMORY = (
     *LIVE,
     Option(
         "lazy-pages",
-        "serve the set in the folder of images to a lazy restore",
-        verbs=("page-server",),
+        "restore: let the tree run before its memory is there, which ckpt lazy-pages brings; "
+        "page-server: serve the set in the folder of images to a lazy restore",
+        verbs=("restore", "page-server"),
         negatable=True,
+    ),
+    Option(
+        "lazy",
+        "let the tree run before its memory is there, and bring that in the background",
+        verbs=RESTORE,
+        criu=False,
     ),
 )
 

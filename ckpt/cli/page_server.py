@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 from ckpt.actions import Actions, Event
 from ckpt.cli.connection import tls_of
 from ckpt.cli.output import show
+from ckpt.cli.status import write_pidfile, write_status
 from ckpt.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from ckpt.cli.parser import Args
     from ckpt.images.pageserver.listen import ServerOptions
@@ -64,13 +64,13 @@ def _serve(args: Args, options: ServerOptions, listening: Callable[[], None]) ->
 
     def ready(where: tuple[str, int] | None) -> None:
         if args.pidfile is not None:
-            _write_pidfile(args.work_dir / args.pidfile)
+            write_pidfile(args.work_dir / args.pidfile)
         if where is not None:
             args.report.info(f"listening on {where[0]} port {where[1]}")
             show(_as_json(where) if args.json else f"listening on {where[0]} port {where[1]}")
         actions.run(Event.STATUS_READY)
         if args.status_fd is not None:
-            _write_status(args.status_fd)
+            write_status(args.status_fd)
         listening()
 
     figures = _answer(args, options, ready) if args.lazy_pages else _receive(args, options, ready)
@@ -113,29 +113,6 @@ def _answer(args: Args, options: ServerOptions, ready: Ready) -> dict[str, int]:
 
 def _as_json(where: tuple[str, int]) -> str:
     return json.dumps({"address": where[0], "port": where[1], "pid": os.getpid()})
-
-
-def _write_pidfile(path: Path) -> None:
-    try:
-        lfd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise UsageError(
-            "the pidfile can't be made", resource=f"{path}", why=error.strerror or ""
-        ) from error
-    try:
-        os.write(lfd, str(os.getpid()).encode())
-    finally:
-        os.close(lfd)
-
-
-def _write_status(lfd: int) -> None:
-    try:
-        os.write(lfd, b"\0")
-        os.close(lfd)
-    except OSError as error:
-        raise UsageError(
-            "can't be written", resource=f"--status-fd {lfd}", why=error.strerror or ""
-        ) from error
 
 
 def _detach(writer: int) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ckpt.cli.cgroups import restore_cgroups
@@ -13,21 +14,25 @@ from ckpt.cli.output import show
 from ckpt.cli.stats import as_json, as_lines
 from ckpt.errors import RestoreError, UsageError
 from ckpt.kerndat.cpufeature import DEFAULT_CPU_CAP
-from ckpt.restore.options import RestoreOptions
+from ckpt.restore.options import Lazily, RestoreOptions
 
 if TYPE_CHECKING:
     from ckpt.cli.parser import Args
+    from ckpt.mem.missing.client import Holder
     from ckpt.report import Report
+
+_HOLDER_S = 60
 
 
 def run(args: Args) -> int:
     """0, the root's status with `--exit-status`, or what the restore raises."""
     options = options_of(args)
+    lazily = _lazily(args)
     # Only now: what the orchestrator imports takes longer than everything up to here.
     from ckpt.restore.run import restore
 
     if args.at is None:
-        result = restore(options, args.report)
+        result = restore(options, args.report, lazily)
     else:
         from ckpt.store.generations import pick, steady
 
@@ -35,7 +40,7 @@ def run(args: Args) -> int:
         with steady(args.images_dir):
             chosen = pick(args.images_dir, args.at)
             args.report.info(f"generation {chosen.number} of {chosen.instant:%Y-%m-%d %H:%M:%S}")
-            result = restore(replace(options, images_dir=chosen.path), args.report)
+            result = restore(replace(options, images_dir=chosen.path), args.report, lazily)
     if args.json:
         show(as_json(result))
     elif args.dry_run:
@@ -58,6 +63,10 @@ def options_of(args: Args) -> RestoreOptions:
         raise UsageError("can't go with --restore-detached", resource="--exec-cmd")
     if args.exec_cmd and not args.operands:
         raise UsageError("the command is missing", resource="--exec-cmd", hint="-- COMMAND ...")
+    if args.lazy and args.lazy_pages:
+        raise UsageError("can't go with --lazy-pages", resource="--lazy", why="it does both parts")
+    if args.lazy and args.exec_cmd:
+        raise UsageError("can't go with --exec-cmd", resource="--lazy")
     return RestoreOptions(
         images_dir=args.images_dir,
         work_dir=args.work_dir,
@@ -81,6 +90,37 @@ def options_of(args: Args) -> RestoreOptions:
         dry_run=args.dry_run,
         action_script=args.action_script,
     )
+
+
+def _lazily(args: Args) -> Lazily | None:
+    """How the pages come late, if they shall."""
+    if args.dry_run or not (args.lazy or args.lazy_pages):
+        return None
+    if args.lazy_pages:
+        return Lazily(partial(_other_holder, args), gives_pages=False)
+    from ckpt.lazy.start import start_holder
+
+    # Now: before this process has a second thread.
+    holder = start_holder(args.work_dir, args.report, need_name=False)
+    return Lazily(lambda: holder, gives_pages=True)
+
+
+def _other_holder(args: Args) -> Holder:
+    """Of `ckpt lazy-pages`, which may be started after us."""
+    from ckpt.mem.missing.client import SOCKET, Holder
+
+    holder = Holder.find(args.work_dir)
+    if holder is None:
+        args.report.warn(f"waiting for ckpt lazy-pages at {args.work_dir / SOCKET}")
+        holder = Holder.find(args.work_dir, wait_s=_HOLDER_S)
+    if holder is None:
+        raise RestoreError(
+            "nobody listens",
+            resource=str(args.work_dir / SOCKET),
+            why=f"no ckpt lazy-pages within {_HOLDER_S} s",
+            hint="start it with the same --work-dir, or restore with --lazy",
+        )
+    return holder
 
 
 def wait_for(pid: int, report: Report) -> int:

@@ -79,7 +79,16 @@ VERBS = {
             "[-D DIR] [options]",
             "  ckpt restore -D images -d --pidfile pid\n"
             "  ckpt restore -D images --dry-run      # show what would be done\n"
-            "  ckpt restore -D store --at 14:30      # a generation of ckpt snapshot",
+            "  ckpt restore -D store --at 14:30      # a generation of ckpt snapshot\n"
+            "  ckpt restore -D images -d --lazy      # it runs before its memory is there",
+            folders=True,
+        ),
+        Verb(
+            "lazy-pages",
+            "ckpt.cli.lazy_pages",
+            "bring the memory of a tree that was restored lazily",
+            "[-D DIR] [-W DIR] [options]",
+            "  ckpt lazy-pages -D images &\n  ckpt restore -D images -d --lazy-pages",
             folders=True,
         ),
         Verb(
@@ -138,7 +147,6 @@ VERBS = {
 }
 
 NOT_YET = {
-    "lazy-pages": "restoring before the memory has arrived",
     "migrate": "moving a running tree to another machine",
     "service": "answering calls of CRIU's library",
     "swrk": "answering calls of CRIU's library",

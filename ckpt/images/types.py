@@ -30,6 +30,7 @@ CHECKSUMS = "ckpt-checksums"
 PAGES_CHECKSUMS = "ckpt-checksums-pages"
 PARENT_ID = "ckpt-parent"
 PUNCHED = "ckpt-punched"
+WORKING_SET = "ckpt-working-set"
 PARENT_LINK = "parent"
 PAGEMAPS = ("pagemap", "pagemap-shmem")
 """Stems of the images that tell of pages."""
@@ -173,6 +174,7 @@ _TYPES = (
     ImageType(PUNCHED, 0x434B5055, "ckpt_punched.ckpt_punched_entry", single=True),
     ImageType(PAGES_CHECKSUMS, 0x434B5850, "ckpt_checksums.ckpt_checksums_entry", single=True),
     ImageType(PARENT_ID, 0x434B5052, "ckpt_parent.ckpt_parent_entry", single=True),
+    ImageType(WORKING_SET, 0x434B5753, "ckpt_working_set.ckpt_working_set_entry"),
     ImageType(
         "ckpt-thread", 0x434B5448, "ckpt_thread.ckpt_thread_entry", numbered=_DEC, single=True
     ),

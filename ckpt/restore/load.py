@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import mmap
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 from ckpt._native import check, ffi, lib
 from ckpt.errors import ImageError
 from ckpt.images.chain import Chain
+from ckpt.images.checksums import Verification
 from ckpt.mem import aio, vma
 from ckpt.mem.build import Memory, Pages
 from ckpt.mem.extents import Extents
+from ckpt.mem.missing.split import split
 from ckpt.mem.resolve import resolve
 from ckpt.pstree.model import State, Task, Tree
 from ckpt.pstree.sharing import ALONE, KINDS, VM, Ids, Sharing
@@ -33,11 +36,14 @@ if TYPE_CHECKING:
 _X86_64 = 1
 _PID_MAX = 1 << 22
 _AUXV_MAX = 128
+_NOWHERE = -1
+_OF_TASK = re.compile(r"pagemap-\d+").fullmatch
 
 
 @dataclass(frozen=True, slots=True)
 class TaskImage:
-    """One live task: its messages, its memory, and what ckpt itself added (may be missing)."""
+    """One live task: its messages, its memory, and what ckpt itself added (may be missing). `late`:
+    mappings whose contents are not in `memory`, but come when the task runs."""
 
     task: Task
     core: Any
@@ -48,6 +54,7 @@ class TaskImage:
     own: dict[int, Any]
     chains: dict[int, seccomp.Chain] = field(default_factory=dict)
     rings: tuple[aio.Ring, ...] = ()
+    late: tuple[Range, ...] = ()
 
 
 @dataclass(slots=True)
@@ -74,15 +81,36 @@ class Loaded:
         layer, number = self._files[pages_id]
         return self.chain.layers[layer].pages_fd(number)
 
-    def pages(self, name: str) -> tuple[Pages, ...]:
+    def pages(self, name: str, *, nowhere: int | None = None) -> tuple[Pages, ...]:
         """The contents that image `name` tells of; ids of files are positions in a list here,
-        those of older sets first."""
+        those of older sets first. Pages that are in no file are an error, or have the id
+        `nowhere`."""
         found = []
         for start, end, layer, number, offset, _ in self.chain.resolve(name):
+            if offset is None and nowhere is not None:
+                found.append(Pages(Range(start, end), 0, nowhere))
+                continue
             if offset is None:
                 raise _wrong(name, f"the pages {Range(start, end)} are in no file")
             found.append(Pages(Range(start, end), offset, self._ids[layer, number]))
         return tuple(found)
+
+    def verify_early(self) -> Verification:
+        """Begin to verify what is not left to come late: of files that are read by and by, whoever
+        reads them does."""
+        used: list[dict[int, list[tuple[int, int]]]] = [{} for _ in self.chain.layers]
+        for name in self.chain.page_images():
+            image = self.tasks.get(int(name.removeprefix("pagemap-"))) if _OF_TASK(name) else None
+            for p in self.pages(name) if image is None else image.memory.pages:
+                layer, number = self._files[p.pages_id]
+                used[layer].setdefault(number, []).append((p.offset, p.offset + len(p.range)))
+        jobs = [
+            job
+            for layer, taken in zip(self.chain.layers, used, strict=True)
+            if layer.has_sums
+            for job in layer.page_sums({n: sorted(spans) for n, spans in taken.items()})
+        ]
+        return Verification(jobs)
 
     def differing(self, a: Pages, b: Pages) -> list[Range]:
         """Which of two equally long runs of pages differ, as addresses of `a`."""
@@ -106,8 +134,9 @@ class Loaded:
 
 
 @contextmanager
-def load(directory: str, *, verify: bool) -> Iterator[Loaded]:
-    """Read the set in `directory`. Raises ImageError."""
+def load(directory: str, *, verify: bool, lazily: bool = False) -> Iterator[Loaded]:
+    """Read the set in `directory`; with `lazily` as much as possible comes late. Raises
+    ImageError."""
     with ExitStack() as scope:
         chain = scope.enter_context(Chain(directory, verify=verify, resolver=resolve))
         images = chain.layers[0]
@@ -123,7 +152,7 @@ def load(directory: str, *, verify: bool) -> Iterator[Loaded]:
             if task.dead:
                 loaded.dead[task.pid] = cores[task.pid]
             else:
-                loaded.tasks[task.pid] = _task(loaded, task, cores[task.pid])
+                loaded.tasks[task.pid] = _task(loaded, task, cores[task.pid], lazily=lazily)
         images.verify_rest()
         gc.freeze()
         scope.callback(gc.unfreeze)
@@ -202,7 +231,7 @@ def _clocks(entry: Any) -> tuple[int, int] | None:
     )
 
 
-def _task(loaded: Loaded, task: Task, core: Any) -> TaskImage:
+def _task(loaded: Loaded, task: Task, core: Any, *, lazily: bool) -> TaskImage:
     images = loaded.chain.layers[0]
     threads = {task.pid: core}
     for tid in task.threads:
@@ -217,12 +246,16 @@ def _task(loaded: Loaded, task: Task, core: Any) -> TaskImage:
     if len(mm.mm_saved_auxv) > _AUXV_MAX:
         raise _wrong(f"mm-{task.pid}", "an auxiliary vector too long")
     first = loaded.sharing.first(VM, task.pid)
-    memory = _memory(loaded, task.pid, mm) if first == task.pid else loaded.tasks[first].memory
     own = {
         tid: images.read_one(f"ckpt-thread-{tid}")
         for tid in threads
         if images.exists(f"ckpt-thread-{tid}")
     }
+    leader = own.get(task.pid)
+    if first == task.pid:
+        memory, late = _memory(loaded, task.pid, mm, leader, lazily=lazily)
+    else:
+        memory, late = loaded.tasks[first].memory, ()
     return TaskImage(
         task=task,
         core=core,
@@ -230,6 +263,7 @@ def _task(loaded: Loaded, task: Task, core: Any) -> TaskImage:
         mm=mm,
         fs=images.read_one(f"fs-{task.pid}"),
         memory=memory,
+        late=late,
         own=own,
         chains=_chains(images, threads),
         rings=_rings(loaded, task.pid, mm, memory) if first == task.pid else (),
@@ -270,7 +304,10 @@ def _check_thread(name: str, core: Any) -> None:
         raise _wrong(name, "it holds no credentials")
 
 
-def _memory(loaded: Loaded, pid: int, mm: Any) -> Memory:
+def _memory(
+    loaded: Loaded, pid: int, mm: Any, own: Any, *, lazily: bool
+) -> tuple[Memory, tuple[Range, ...]]:
+    """What is there before the task runs, and the mappings whose contents come later."""
     name = f"mm-{pid}"
     vmas: list[Vma] = []
     guards: list[Range] = []
@@ -286,9 +323,19 @@ def _memory(loaded: Loaded, pid: int, mm: Any) -> Memory:
             raise _wrong(name, f"mappings overlap at {v.range.start:#x}")
         if not v.status & vma.Status.VSYSCALL:
             vmas.append(v)
-    pages = loaded.pages(f"pagemap-{pid}")
-    _check_covered(f"pagemap-{pid}", vmas, pages)
-    return Memory(tuple(vmas), pages, tuple(guards))
+    name = f"pagemap-{pid}"
+    if not lazily:
+        pages = loaded.pages(name)
+        _check_covered(name, vmas, pages)
+        return Memory(tuple(vmas), pages, tuple(guards)), ()
+    pages = loaded.pages(name, nowhere=_NOWHERE)
+    _check_covered(name, vmas, pages)
+    sealed = frozenset(own.sealed) if own is not None else frozenset()
+    memory, late = split(Memory(tuple(vmas), pages, tuple(guards)), sealed)
+    for p in memory.pages:
+        if p.pages_id == _NOWHERE:
+            raise _wrong(name, f"the pages {p.range} are in no file, and can't come late")
+    return memory, late
 
 
 def _check_covered(name: str, vmas: list[Vma], pages: tuple[Pages, ...]) -> None:

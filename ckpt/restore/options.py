@@ -5,9 +5,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ckpt.kerndat.cpufeature import DEFAULT_CPU_CAP
 from ckpt.ns.cgroups import DEFAULT_GROUPS, GroupsAsked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ckpt.mem.missing.client import Holder
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +59,12 @@ class RestoreOptions:
     checksums: bool = True
     dry_run: bool = False
     action_script: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lazily:
+    """For a lazy restore: `connect` to who holds the userfaultfds, once the images have been read.
+    `gives_pages`: it is told where the pages are, else somebody else does."""
+
+    connect: Callable[[], Holder]
+    gives_pages: bool

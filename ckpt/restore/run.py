@@ -4,7 +4,8 @@
 2. What the machine lacks is looked for: numbers that are taken, files that are missing.
 3. Every open file description is opened, once (ckpt.files).
 4. Control groups are made. The tasks are born, with memory, and join them; process groups are
-   made; the dead die (build, groups). Sessions get their terminals (terminals).
+   made; the dead die (build, groups). Sessions get their terminals (terminals). Of a lazy restore,
+   memory that comes late is registered and handed over here (lazily): later steps may need it.
 5. Each task gets its other state (state).
 6. Pages have been verified meanwhile: a rotten one fails the restore here.
 7. All are stopped, get their registers, and are let go (commit).
@@ -20,7 +21,7 @@ from __future__ import annotations
 import os
 import resource
 import time
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,6 @@ from ckpt.errors import ImageError, RestoreError, refused_by_kernel
 from ckpt.files.restore import FilesRestore
 from ckpt.files.restoring import RestoreFileOptions
 from ckpt.images.service import write_service
-from ckpt.infect.place import Memory, vdso_used
 from ckpt.kerndat import cpu
 from ckpt.mem.vma import Backing
 from ckpt.procfs import timens
@@ -41,21 +41,23 @@ from ckpt.restore.build import Site
 from ckpt.restore.cgroups import cgroups_of
 from ckpt.restore.groups import end_the_dead, join_groups
 from ckpt.restore.late import restore_late
-from ckpt.restore.load import Loaded, TaskImage, load, vdso_bytes
+from ckpt.restore.lazily import Late
+from ckpt.restore.load import Loaded, load
 from ckpt.restore.numbers import await_reaping, taken_numbers
 from ckpt.restore.outside import restore_outside
 from ckpt.restore.plan import make_plan
 from ckpt.restore.shared import SharedMemory, fill
 from ckpt.restore.stats import RestoreStats
 from ckpt.restore.terminals import set_foregrounds
+from ckpt.restore.vdso import check_vdsos
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ckpt.mem.vma import Vma
     from ckpt.ns.cgroup_restore import GroupsRestore
     from ckpt.report import Report
-    from ckpt.restore.options import RestoreOptions
+    from ckpt.restore.options import Lazily, RestoreOptions
     from ckpt.restore.plan import RestorePlan
 
 
@@ -69,8 +71,8 @@ class RestoreResult:
 
 
 @refused_by_kernel("the restore can't go on")
-def restore(options: RestoreOptions, report: Report) -> RestoreResult:
-    """Restore the set in `options.images_dir`.
+def restore(options: RestoreOptions, report: Report, lazily: Lazily | None = None) -> RestoreResult:
+    """Restore the set in `options.images_dir`; with `lazily` much of its memory comes later.
 
     Raises ImageError, RestoreError, KernelError, TargetError, DeadlineError, ActionError; nothing
     that was made is left then.
@@ -79,7 +81,8 @@ def restore(options: RestoreOptions, report: Report) -> RestoreResult:
     stats = RestoreStats()
     actions = Actions(options.action_script, options.images_dir, report)
     report.stage("read")
-    with load(os.fspath(options.images_dir), verify=options.checksums) as loaded:
+    images = os.fspath(options.images_dir)
+    with load(images, verify=options.checksums, lazily=bool(lazily)) as loaded:
         _refuse_cpu(options, loaded)
         outer = (os.getsid(0), os.getpgid(0))
         plan = make_plan(loaded, outer, shell_job=options.shell_job)
@@ -97,7 +100,7 @@ def restore(options: RestoreOptions, report: Report) -> RestoreResult:
                 lines = [*map(str, files.plan()), *plan.lines(loaded), *cgroups.lines()]
                 return RestoreResult(root, stats, lines)
             _refuse_taken(plan)
-            _carry_out(options, loaded, plan, files, cgroups, stats, report, actions)
+            _carry_out(options, lazily, loaded, plan, files, cgroups, stats, report, actions)
     stats.restore_us = (time.monotonic_ns() - began) // 1000
     try:
         write_service(options.work_dir, "stats-restore", stats.message())
@@ -136,6 +139,7 @@ def _all_descriptors() -> Iterator[None]:
 
 def _carry_out(
     options: RestoreOptions,
+    lazily: Lazily | None,
     loaded: Loaded,
     plan: RestorePlan,
     files: FilesRestore,
@@ -146,9 +150,8 @@ def _carry_out(
 ) -> None:
     with ExitStack() as scope:
         scope.enter_context(_all_descriptors())
-        verifying = loaded.chain.verify_pages() if options.checksums else None
-        if verifying:
-            scope.callback(verifying.cancel)
+        late = scope.enter_context(Late(lazily))
+        verifying = scope.enter_context(_verified(options, loaded, lazily))
         report.stage("files")
         files.open_all(_owners(loaded))
         shared = scope.enter_context(SharedMemory())
@@ -162,11 +165,11 @@ def _carry_out(
         before = time.monotonic_ns()
         site.raise_all(_offsets(loaded))
         stats.forking_us = (time.monotonic_ns() - before) // 1000
-        for image in loaded.tasks.values():
-            _check_vdso(loaded, image)
+        check_vdsos(loaded)
         join_groups(site)
         set_foregrounds(site, files, report)
         end_the_dead(site)
+        late.hand_over(site, report)
         powers = _powers()
         report.stage("state")
         for pid, image in loaded.tasks.items():
@@ -181,13 +184,28 @@ def _carry_out(
             filters.hold_off(image)
             state.restore_leader(site.tasks[pid], image, powers, report)
         files.apply_seals()
-        if verifying:
-            verifying.wait()
+        verifying()
         files.finish()
         files.close()
         cgroups.settle({pid: list(image.task.threads) for pid, image in loaded.tasks.items()})
         actions.run(Event.POST_RESTORE, plan.tree.root.pid)
         _resume(options, site, files, cgroups, actions)
+        late.committed()
+
+
+@contextmanager
+def _verified(
+    options: RestoreOptions, loaded: Loaded, lazily: Lazily | None
+) -> Iterator[Callable[[], None]]:
+    """Within it pages are verified; what it gives waits for the end of that."""
+    if not options.checksums:
+        yield lambda: None
+        return
+    verifying = loaded.verify_early() if lazily else loaded.chain.verify_pages()
+    try:
+        yield verifying.wait
+    finally:
+        verifying.cancel()
 
 
 def _site(
@@ -277,22 +295,6 @@ def _offsets(loaded: Loaded) -> tuple[int, int] | None:
     monotonic = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - own.monotonic_ns
     boottime = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - own.boottime_ns
     return loaded.clocks_ns[0] - monotonic, loaded.clocks_ns[1] - boottime
-
-
-def _check_vdso(loaded: Loaded, image: TaskImage) -> None:
-    """The dumped vdso must be the one that this kernel maps: code may stand in the middle of it.
-    What stands behind its end is nobody's: a parasite whose cure failed may have left its traces.
-    """
-    for addr, dumped in vdso_bytes(loaded, image).items():
-        with closing(Memory(image.task.pid)) as memory:
-            here = memory.read(addr, len(dumped))
-            used = vdso_used(memory, addr) or len(dumped)
-        if here[:used] != dumped[:used]:
-            raise RestoreError(
-                "its vdso is of another kernel",
-                pid=image.task.pid,
-                hint="restore it on the kernel that it was dumped on",
-            )
 
 
 def _powers() -> state.Powers:

@@ -38,6 +38,8 @@ OF_THE_COMMAND_LINE = {
     "at",
     "pre_rounds",
     "max_downtime",
+    "lazy",
+    "lazy_pages",
 }
 RENAMED = {"timeout": "timeout_s", "manage_cgroups": "cgroups"}
 # What becomes the fields `page_server` and `tls`, see ckpt.cli.connection.

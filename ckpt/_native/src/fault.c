@@ -6,6 +6,7 @@
 
 static long left;
 static long passed;
+static const char *held;
 
 __attribute__((constructor)) static void arm_from_environment(void)
 {
@@ -13,6 +14,7 @@ __attribute__((constructor)) static void arm_from_environment(void)
 
         if (at)
                 left = atol(at);
+        held = getenv("CKPT_FAULT_HOLD_PAGES");
 }
 
 void ckpt_fault_arm(long at)
@@ -30,4 +32,9 @@ void ckpt_fault_point(void)
         passed++;
         if (left > 0 && --left == 0)
                 kill(getpid(), SIGKILL);
+}
+
+int ckpt_fault_held(void)
+{
+        return held && access(held, F_OK) == 0;
 }

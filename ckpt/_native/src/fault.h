@@ -11,3 +11,7 @@ void ckpt_fault_arm(long at);
 long ckpt_fault_passed(void);
 
 void ckpt_fault_point(void);
+
+/* Whether the file that CKPT_FAULT_HOLD_PAGES named at the start exists: the server of missing
+ * pages then brings those that are waited for, and no others. */
+int ckpt_fault_held(void);

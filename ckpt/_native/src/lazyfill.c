@@ -57,6 +57,9 @@ long lazy_fill(int uffd, uint64_t addr, const void *pages, uint64_t nr, int prot
                 } else if ((got == -ENOENT || got == -EINVAL) && len > 1) {
                         step = len / 2; /* more than one mapping */
                 } else if (got == -ENOENT || got == -EINVAL) {
+                        /* It may have moved: the kernel looks for the mapping first. */
+                        if (uffd_protect(uffd, at, PAGE, 0) == -EAGAIN)
+                                break;
                         wake(uffd, at, PAGE);
                         filled->gone++;
                         done++;

@@ -2,14 +2,11 @@
 #include "native.h"
 
 #include "lazyfill.h"
-#include "lazystate.h"
-#include "source.h"
+#include "lazyserver.h"
 
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
 enum {
         NEAR_MIN = 16,  /* pages: 64 KiB */
@@ -17,44 +14,12 @@ enum {
         AT_ONCE = 32,   /* 128 KiB: how long a fault may wait for what is under way */
         ASK_MAX = 64,
         WINDOW = 1024, /* pages asked of streams that nobody waits for yet */
-        NR_ASKED = 4096,
-        SILENCE_S = 60,
         NAP_MS = 1000,
         BUSY_MS = 1,
+        HELD_MS = 10,
 };
 
-/* A question to a stream that is not answered yet. */
-struct asked {
-        uint64_t space;
-        struct lazy_piece piece;
-};
-
-struct server {
-        const struct ckpt_lazy_job *job;
-        struct ckpt_lazy_told *told;
-        struct lazy_state state;
-        struct lazy_file *files;
-        struct lazy_stream **streams; /* by source; sources of one socket have the same */
-        struct asked asked[NR_ASKED];
-        uint64_t nr_asked, first_asked, pages_asked;
-        uint64_t near; /* space of the last fault */
-        uint64_t sweep;
-        uint64_t first;
-        time_t heard;
-        struct pollfd *polls;
-        uint64_t room;
-};
-
-static time_t now_s(void)
-{
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return now.tv_sec;
-}
-
-/* The source can't give what is asked for, or the target not take it: note which, and why. */
-static long lost(struct server *s, uint64_t space, const struct lazy_piece *piece, long err)
+long lazy_lost(struct server *s, uint64_t space, const struct lazy_piece *piece, long err)
 {
         s->told->error_space = (int32_t)space;
         s->told->error_source = piece->source;
@@ -62,14 +27,8 @@ static long lost(struct server *s, uint64_t space, const struct lazy_piece *piec
         return err;
 }
 
-static struct lazy_space *space_at(struct server *s, uint64_t space)
-{
-        return &s->state.spaces[space];
-}
-
-/* Put pages into their places. *done: how many are dealt with. */
-static long fill(struct server *s, uint64_t space, const struct lazy_piece *piece,
-                 const void *pages, uint64_t *done)
+long lazy_put(struct server *s, uint64_t space, const struct lazy_piece *piece, const void *pages,
+              uint64_t *done)
 {
         struct lazy_space *to = space_at(s, space);
         struct lazy_filled filled = {0};
@@ -84,35 +43,11 @@ static long fill(struct server *s, uint64_t space, const struct lazy_piece *piec
                 return 0;
         }
         if (got < 0)
-                return lost(s, space, piece, got);
+                return lazy_lost(s, space, piece, got);
         lazy_space_drop(to, piece->addr, piece->addr + *done * LAZY_PAGE);
         s->told->nr_copied += filled.copied;
         s->told->nr_there += filled.there;
         s->told->nr_gone += filled.gone;
-        return 0;
-}
-
-static long ask(struct server *s, uint64_t space, const struct lazy_piece *piece, int urgent)
-{
-        const struct ckpt_lazy_source *source = &s->job->sources[piece->source];
-        struct lazy_want want = {
-            .image = source->image, .at = piece->at, .nr_pages = piece->nr_pages, .urgent = urgent};
-        long err;
-
-        if (s->nr_asked == NR_ASKED)
-                return -EAGAIN;
-        err = lazy_stream_ask(s->streams[piece->source], &want);
-        if (err == -EAGAIN)
-                return err;
-        if (err)
-                return lost(s, space, piece, err);
-        if (!s->nr_asked)
-                s->heard = now_s();
-        s->asked[(s->first_asked + s->nr_asked++) % NR_ASKED] =
-            (struct asked){.space = space, .piece = *piece};
-        s->pages_asked += piece->nr_pages;
-        lazy_space_ask(space_at(s, space), piece->addr, piece->addr + piece->nr_pages * LAZY_PAGE,
-                       1);
         return 0;
 }
 
@@ -126,13 +61,13 @@ static long bring(struct server *s, uint64_t space, const struct lazy_piece *pie
 
         *done = 0;
         if (source->kind == CKPT_LAZY_STREAM) {
-                err = ask(s, space, piece, urgent);
+                err = lazy_ask(s, space, piece, urgent);
                 *done = err ? 0 : piece->nr_pages;
                 return err == -EAGAIN ? 0 : err;
         }
         err = lazy_file_pages(source, &s->files[piece->source], piece->at,
                               piece->nr_pages * LAZY_PAGE, &pages);
-        return err ? lost(s, space, piece, err) : fill(s, space, piece, pages, done);
+        return err ? lazy_lost(s, space, piece, err) : lazy_put(s, space, piece, pages, done);
 }
 
 /* ---- faults */
@@ -179,7 +114,7 @@ static long fill_hole(struct server *s, uint64_t space, uint64_t addr, int write
                 s->told->nr_gone += lazy_space_drop(of, 0, ~0ULL);
                 return 0;
         }
-        return got < 0 ? lost(s, space, &(struct lazy_piece){.addr = addr}, got) : 0;
+        return got < 0 ? lazy_lost(s, space, &(struct lazy_piece){.addr = addr}, got) : 0;
 }
 
 static long serve_fault(struct server *s, uint64_t space, const struct uffd_msg *message)
@@ -212,74 +147,10 @@ static long serve_space(struct server *s, uint64_t space)
         long nr = lazy_state_read(&s->state, space, &faults), err = 0;
 
         if (nr < 0)
-                return lost(s, space, &(struct lazy_piece){0}, nr);
+                return lazy_lost(s, space, &(struct lazy_piece){0}, nr);
         for (long i = 0; !err && i < nr; i++)
                 err = serve_fault(s, space, &faults[i]);
         return err;
-}
-
-/* ---- streams */
-
-/* An answer belongs to the first question; what has moved meanwhile is asked for again. */
-static long take(struct server *s, const struct lazy_got *got)
-{
-        struct asked *first = &s->asked[s->first_asked];
-        struct lazy_piece piece = first->piece;
-        uint64_t space = first->space, nr = got->nr_pages, done = 0, fits;
-        struct lazy_space *to = space_at(s, space);
-
-        if (!s->nr_asked || got->image != s->job->sources[piece.source].image ||
-            got->at != piece.at || !nr || nr > piece.nr_pages)
-                return lost(s, space, &piece, -EBADMSG);
-        s->heard = now_s();
-        s->pages_asked -= nr;
-        lazy_space_ask(to, piece.addr, piece.addr + nr * LAZY_PAGE, 0);
-        if (nr == piece.nr_pages) {
-                s->first_asked = (s->first_asked + 1) % NR_ASKED;
-                s->nr_asked--;
-        } else {
-                first->piece.addr += nr * LAZY_PAGE;
-                first->piece.at += nr * LAZY_PAGE;
-                first->piece.nr_pages -= nr;
-        }
-        while (done < nr) {
-                struct lazy_piece part = piece;
-                uint64_t filled;
-                long err;
-
-                part.addr += done * LAZY_PAGE;
-                part.at += done * LAZY_PAGE;
-                fits = lazy_space_matches(to, part.addr, nr - done, part.source, part.at);
-                part.nr_pages = fits;
-                if (!fits) {
-                        done++;
-                        continue;
-                }
-                err =
-                    fill(s, space, &part,
-                         got->pages ? (const char *)got->pages + done * LAZY_PAGE : NULL, &filled);
-                if (err)
-                        return err;
-                if (!filled)
-                        break; /* events first: asked for again */
-                done += filled;
-        }
-        if (done < nr && to->uffd >= 0)
-                lazy_wake_all(to->uffd);
-        return 0;
-}
-
-static long serve_stream(struct server *s, uint64_t source)
-{
-        struct lazy_got got;
-        long err;
-
-        while ((err = lazy_stream_next(s->streams[source], &got)) > 0) {
-                err = take(s, &got);
-                if (err)
-                        return err;
-        }
-        return err ? lost(s, 0, &(struct lazy_piece){.source = source}, err) : 0;
 }
 
 /* ---- what nobody waits for yet */
@@ -337,6 +208,10 @@ static long step(struct server *s, int *nap_ms)
         *nap_ms = NAP_MS;
         if (s->pages_asked >= WINDOW)
                 return 0;
+        if (ckpt_fault_held()) {
+                *nap_ms = HELD_MS;
+                return 0;
+        }
         if (!bring_near(s, &piece, &space) && !bring_first(s, &piece, &space) &&
             !bring_rest(s, &piece, &space))
                 return 0;
@@ -346,14 +221,6 @@ static long step(struct server *s, int *nap_ms)
 }
 
 /* ---- the loop */
-
-static int is_first_of(const struct server *s, uint64_t source)
-{
-        for (uint64_t i = 0; i < source; i++)
-                if (s->streams[i] == s->streams[source])
-                        return 0;
-        return s->streams[source] != NULL;
-}
 
 static long prepare_polls(struct server *s, uint64_t *nr)
 {
@@ -370,7 +237,7 @@ static long prepare_polls(struct server *s, uint64_t *nr)
         for (uint64_t i = 0; i < s->state.nr_spaces; i++)
                 s->polls[i] = (struct pollfd){.fd = space_at(s, i)->uffd, .events = POLLIN};
         for (uint64_t i = 0; i < s->job->nr_sources; i++) {
-                int lfd = is_first_of(s, i) ? s->job->sources[i].lfd : -1;
+                int lfd = lazy_is_first(s, i) ? s->job->sources[i].lfd : -1;
 
                 s->polls[s->state.nr_spaces + i] = (struct pollfd){
                     .fd = lfd, .events = lfd < 0 ? 0 : lazy_stream_events(s->streams[i])};
@@ -388,7 +255,7 @@ static long serve_ready(struct server *s, uint64_t nr_spaces)
                         err = serve_space(s, i);
         for (uint64_t i = 0; !err && i < s->job->nr_sources; i++)
                 if (s->polls[nr_spaces + i].fd >= 0 && s->polls[nr_spaces + i].revents)
-                        err = serve_stream(s, i);
+                        err = lazy_answers(s, i);
         return err;
 }
 
@@ -426,33 +293,10 @@ static long loop(struct server *s)
                 s->told->nr_spaces = s->state.nr_spaces;
                 if (!s->told->nr_left || s->told->stop)
                         return 0;
-                if (s->nr_asked && now_s() - s->heard > SILENCE_S)
-                        return lost(s, s->asked[s->first_asked].space,
-                                    &s->asked[s->first_asked].piece, -ETIMEDOUT);
-        }
-}
-
-static long open_sources(struct server *s)
-{
-        const struct ckpt_lazy_source *sources = s->job->sources;
-        long err = 0;
-
-        s->files = calloc(s->job->nr_sources + 1, sizeof(*s->files));
-        s->streams = calloc(s->job->nr_sources + 1, sizeof(struct lazy_stream *));
-        if (!s->files || !s->streams)
-                return -ENOMEM;
-        for (uint64_t i = 0; !err && i < s->job->nr_sources; i++) {
-                for (uint64_t n = 0; n < i; n++)
-                        if (sources[i].kind == CKPT_LAZY_STREAM && sources[n].lfd == sources[i].lfd)
-                                s->streams[i] = s->streams[n];
-                if (sources[i].kind == CKPT_LAZY_FILE)
-                        err = lazy_file_open(&sources[i], &s->files[i]);
-                else if (!s->streams[i])
-                        err = lazy_stream_open(sources[i].lfd, &s->streams[i]);
+                err = lazy_silence(s);
                 if (err)
-                        s->told->error_source = i;
+                        return err;
         }
-        return err;
 }
 
 /* Stop everybody whose pages will not come. Where the holder is gone we are the last who has the
@@ -480,7 +324,7 @@ long ckpt_lazy_serve(const struct ckpt_lazy_job *job)
         s = (struct server){.job = job, .told = job->told};
         err = lazy_state_load(&s.state, job);
         if (!err)
-                err = open_sources(&s);
+                err = lazy_sources_open(&s);
         for (uint64_t i = 0; !err && i < s.state.nr_spaces; i++)
                 if (space_at(&s, i)->uffd >= 0)
                         lazy_wake_all(space_at(&s, i)->uffd);
@@ -492,7 +336,7 @@ long ckpt_lazy_serve(const struct ckpt_lazy_job *job)
                 return err;
         }
         for (uint64_t i = 0; i < job->nr_sources; i++)
-                if (is_first_of(&s, i))
+                if (lazy_is_first(&s, i))
                         lazy_stream_bye(s.streams[i]);
         return 0;
 }

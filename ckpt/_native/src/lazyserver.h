@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * A server of missing pages at work: what its loop (lazyserve.c) and its sources (lazystream.c)
+ * know of one another. Not for cffi.
+ */
+#ifndef CKPT_LAZYSERVER_H
+#define CKPT_LAZYSERVER_H
+
+#include "lazystate.h"
+#include "source.h"
+
+#include <time.h>
+
+enum { LAZY_NR_ASKED = 4096 };
+
+/* A question to a stream that is not answered yet. */
+struct asked {
+        uint64_t space;
+        struct lazy_piece piece;
+};
+
+struct server {
+        const struct ckpt_lazy_job *job;
+        struct ckpt_lazy_told *told;
+        struct lazy_state state;
+        struct lazy_file *files;
+        struct lazy_stream **streams; /* by source; sources of one socket have the same */
+        struct asked asked[LAZY_NR_ASKED];
+        uint64_t nr_asked, first_asked, pages_asked;
+        time_t heard;  /* when the last answer came */
+        uint64_t near; /* space of the last fault */
+        uint64_t sweep;
+        uint64_t first;
+        struct pollfd *polls;
+        uint64_t room;
+};
+
+static inline struct lazy_space *space_at(struct server *s, uint64_t space)
+{
+        return &s->state.spaces[space];
+}
+
+/* The source can't give what is asked for, or the target not take it: note which; returns `err`. */
+long lazy_lost(struct server *s, uint64_t space, const struct lazy_piece *piece, long err);
+
+/* Put pages into their places. *done: how many are dealt with. */
+long lazy_put(struct server *s, uint64_t space, const struct lazy_piece *piece, const void *pages,
+              uint64_t *done);
+
+/* Map files, speak on sockets: 0 or -errno. */
+long lazy_sources_open(struct server *s);
+
+/* Whether no earlier source has the stream of `source`, which has one. */
+int lazy_is_first(const struct server *s, uint64_t source);
+
+/* Ask a stream for a piece: 0, -EAGAIN, or -errno. */
+long lazy_ask(struct server *s, uint64_t space, const struct lazy_piece *piece, int urgent);
+
+/* Put what the stream of `source` has answered into its places. */
+long lazy_answers(struct server *s, uint64_t source);
+
+/* -ETIMEDOUT where an answer is waited for and none has come for long. */
+long lazy_silence(struct server *s);
+
+#endif

@@ -1,0 +1,136 @@
+"""What the holder knows, as the server in C takes it: struct ckpt_lazy_job and what is in it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ckpt._native import check, ffi, lib
+from ckpt.images.workingset import NR_MAX
+from ckpt.mem.missing.contents import RUN
+from ckpt.units import PAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from ckpt.images.workingset import Fetched
+    from ckpt.mem.missing.contents import Contents, Source
+
+_JOURNAL_LEN = 1 << 20
+_SPACE = struct.Struct("=iiIIQ")
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An address space as a restore has handed it over."""
+
+    pid: int
+    uffd: int
+    pidfd: int
+    ranges: list[tuple[int, int]]
+    tracked: bool
+
+
+class Job:
+    """The memory that holder and servers share, and the files that outlive a server."""
+
+    def __init__(self, tasks: Sequence[Task], contents: Contents) -> None:
+        """Writes the first layout. The descriptors in `tasks` and `contents` must stay open."""
+        self._told_map = mmap.mmap(-1, mmap.PAGESIZE)
+        self._records_map = mmap.mmap(-1, NR_MAX * RUN.size)
+        self._keep: list[Any] = []  # what C has pointers to
+        job = self.job = ffi.new("struct ckpt_lazy_job *")
+        self.told = job.told = ffi.cast("struct ckpt_lazy_told *", ffi.from_buffer(self._told_map))
+        job.records = ffi.cast("struct ckpt_lazy_run *", ffi.from_buffer(self._records_map))
+        job.nr_records_max = NR_MAX
+        job.journal_len = _JOURNAL_LEN
+        for turn in range(2):
+            job.layouts[turn] = os.memfd_create("ckpt-lazy-layout", os.MFD_CLOEXEC)
+            job.journals[turn] = os.memfd_create("ckpt-lazy-journal", os.MFD_CLOEXEC)
+            os.ftruncate(job.journals[turn], _JOURNAL_LEN)
+        left = 0
+        with os.fdopen(os.dup(job.layouts[0]), "wb") as layout:
+            for task in tasks:
+                runs = list(clipped(contents.runs.get(task.pid, b""), task.ranges))
+                flags = lib.CKPT_LAZY_TRACKED if task.tracked else 0
+                layout.write(_SPACE.pack(task.uffd, task.pidfd, flags, 0, len(runs)))
+                layout.writelines(RUN.pack(*run) for run in runs)
+                left += sum(end - start for start, end, _, _ in runs)
+        self.told.nr_left = left // PAGE
+        self.set_sources(contents.sources)
+        self._set_first(tasks, contents.first)
+
+    def set_sources(self, sources: Sequence[Source]) -> None:
+        """For the next server; the number and order is as at first."""
+        rows = self._made("struct ckpt_lazy_source[]", max(1, len(sources)))
+        for row, source in zip(rows, sources, strict=False):
+            row.kind, row.lfd, row.image = source.kind, source.lfd, source.image
+            row.size, row.block = source.size, source.block
+            row.sums = row.trusted = ffi.NULL
+            if source.sums:
+                row.sums = ffi.cast("uint64_t *", self._copy(source.sums))
+                row.trusted = ffi.cast("uint8_t *", self._copy(source.trusted))
+        self.job.sources, self.job.nr_sources = rows, len(sources)
+
+    def _set_first(self, tasks: Sequence[Task], first: Sequence[Fetched]) -> None:
+        spaces = {task.pid: index for index, task in enumerate(tasks)}
+        wanted = [(spaces[pid], start, end) for pid, start, end in first if pid in spaces]
+        rows = self._made("struct ckpt_lazy_first[]", max(1, len(wanted)))
+        for row, (space, start, end) in zip(rows, wanted, strict=False):
+            row.space, row.start, row.end = space, start, end
+        self.job.first, self.job.nr_first = rows, len(wanted)
+
+    def start(self) -> int:
+        """A new server's pid. The process must have one thread."""
+        self.told.error = self.told.stop = 0
+        return check(lib.ckpt_lazy_start(self.job), "the server of pages")
+
+    def records(self) -> list[tuple[int, int, int]]:
+        """What was brought for the first faults: source, first and last place there."""
+        raw = bytes(self._records_map[: self.told.nr_records * RUN.size])
+        return [(source, at, at + end - start) for start, end, source, at in RUN.iter_unpack(raw)]
+
+    def _made(self, kind: str, nr: int) -> Any:
+        made = ffi.new(kind, nr)
+        self._keep.append(made)
+        return made
+
+    def _copy(self, data: bytes) -> Any:
+        return ffi.from_buffer(self._kept(data))
+
+    def _kept(self, data: bytes) -> bytes:
+        self._keep.append(data)
+        return data
+
+
+def clipped(runs: bytes, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, int, int]]:
+    """The parts of packed runs that are in the ascending `ranges`."""
+    at = 0
+    for start, end, source, place in RUN.iter_unpack(runs):
+        while at < len(ranges) and ranges[at][1] <= start:
+            at += 1
+        i = at
+        while i < len(ranges) and ranges[i][0] < end:
+            first, last = max(start, ranges[i][0]), min(end, ranges[i][1])
+            yield first, last, source, place + first - start
+            i += 1
+
+
+def as_dumped(records: Iterable[tuple[int, int, int]], contents: Contents) -> Iterator[Fetched]:
+    """Places in sources as addresses of the processes that were dumped."""
+    known: dict[int, list[tuple[int, int, int, int]]] = {}
+    for pid, runs in contents.runs.items():
+        for start, end, source, at in RUN.iter_unpack(runs):
+            known.setdefault(source, []).append((at, at + end - start, pid, start))
+    for rows in known.values():
+        rows.sort()
+    for source, first, last in records:
+        rows = known.get(source, [])
+        i = bisect_right(rows, (first, 1 << 64)) - 1
+        if i >= 0 and first < rows[i][1]:
+            at, end, pid, start = rows[i]
+            yield pid, start + first - at, start + min(last, end) - at

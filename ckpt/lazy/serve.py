@@ -1,0 +1,62 @@
+"""`ckpt lazy-pages`: gives the pages of an image set to the holder, and waits until all are there.
+
+The holder is made if there is none, and is found if there is: then its server may have lost its
+pages, and takes these; or it has what it needs, and we only wait. Our own end changes nothing for a
+tree that runs; before one has come it is the end of the holder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ckpt.images.chain import Chain
+from ckpt.lazy.start import start_holder
+from ckpt.mem.missing.client import Holder
+from ckpt.mem.missing.contents import contents_of
+from ckpt.mem.resolve import resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ckpt.report import Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LazyPagesOptions:
+    """`work_dir`: where the socket is, and a restore looks for it."""
+
+    images_dir: Path
+    work_dir: Path
+    checksums: bool = True
+
+
+def serve(
+    options: LazyPagesOptions,
+    report: Report,
+    ready: Callable[[], None],
+    connect: Callable[[], int] | None = None,
+) -> dict[str, object]:
+    """Until the tree of a restore has all of its memory: figures. `ready` is called once a restore
+    can come. `connect` gives a descriptor of a new stream, the caller's, for pages that are in no
+    file. Raises ImageError, LostPagesError, HolderRefused, HolderGone, KernelError."""
+    holder = Holder.find(options.work_dir)
+    if holder is None:
+        holder = start_holder(options.work_dir, report, need_name=True)
+    with holder:
+        _give(holder, options, report, connect)
+        ready()
+        while (figures := holder.wait()) is None:
+            report.info("the pages are given anew")
+            _give(holder, options, report, connect)
+        return figures
+
+
+def _give(
+    holder: Holder, options: LazyPagesOptions, report: Report, connect: Callable[[], int] | None
+) -> None:
+    stream_lfd = connect() if connect else -1
+    with Chain(options.images_dir, verify=options.checksums, resolver=resolve) as chain:
+        if not holder.give(contents_of(chain, stream_lfd)):
+            report.info("the pages are being brought already")

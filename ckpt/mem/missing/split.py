@@ -1,0 +1,69 @@
+"""Which memory of a task may be missing while it runs: pure.
+
+Private anonymous mappings. Everything else is there before the start: pages of files and of shared
+memory can be read past the mapping (a memfd by pread(2)), which would give zeros and tell nobody;
+locked memory may not be missing; what a fork wipes or does not pass on would be filled in the
+child; mappings under mseal(2) can't be registered.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ckpt.mem.vma import MADV_DONTFORK, MADV_WIPEONFORK, Backing
+from ckpt.units import PAGE, Range
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Sequence
+
+    from ckpt.mem.build import Memory, Pages
+    from ckpt.mem.vma import Vma
+
+
+def split(memory: Memory, sealed: Container[int]) -> tuple[Memory, tuple[Range, ...]]:
+    """The memory without the contents that may come late, and the mappings that these are in.
+    `sealed` holds the starts of mappings under mseal(2)."""
+    late = [v.range for v in memory.vmas if _may_be_late(v, sealed)]
+    starts = [p.range.start for p in memory.pages]
+    ends = [p.range.end for p in memory.pages]
+    with_pages = [r for r in late if bisect_right(ends, r.start) < bisect_left(starts, r.end)]
+    kept = tuple(_outside(memory.pages, with_pages))
+    return replace(memory, pages=kept), tuple(with_pages)
+
+
+def _may_be_late(v: Vma, sealed: Container[int]) -> bool:
+    if v.backing is not Backing.NONE or not v.private or v.locked or v.range.start in sealed:
+        return False
+    return not {MADV_DONTFORK, MADV_WIPEONFORK} & set(v.advices())
+
+
+def _outside(pages: Sequence[Pages], late: Sequence[Range]) -> Iterable[Pages]:
+    """What of `pages` is in none of the ascending `late`."""
+    at = 0
+    for p in pages:
+        start = p.range.start
+        while at < len(late) and late[at].end <= start:
+            at += 1
+        i = at
+        while i < len(late) and late[i].start < p.range.end:
+            if late[i].start > start:
+                yield p.part(Range(start, late[i].start))
+            start = max(start, late[i].end)
+            i += 1
+        if start < p.range.end:
+            yield p.part(Range(start, p.range.end))
+
+
+def nr_common(own: Sequence[tuple[int, int]], other: Sequence[tuple[int, int]]) -> int:
+    """How many pages two ascending lists of ranges have in common."""
+    i = j = common = 0
+    while i < len(own) and j < len(other):
+        start, end = max(own[i][0], other[j][0]), min(own[i][1], other[j][1])
+        common += max(0, end - start) // PAGE
+        if own[i][1] <= other[j][1]:
+            i += 1
+        else:
+            j += 1
+    return common

@@ -1,0 +1,121 @@
+"""Memory that comes when the tree runs already: registered, and handed to who brings it.
+
+Every task is there, and nothing forks any more. From the moment when all have been handed over
+pages are brought, so the steps that follow may touch any of them: the kernel itself does (rseq).
+
+If this process dies the tasks do, and the server finds nobody to bring anything to.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+from ckpt.errors import CkptError
+from ckpt.kerndat.uffd import Feature
+from ckpt.mem.missing.client import LostPagesError
+from ckpt.mem.missing.contents import contents_of
+from ckpt.mem.missing.open import open_missing
+from ckpt.mem.missing.split import nr_common
+from ckpt.units import PAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from ckpt.mem.missing.client import Holder
+    from ckpt.pstree.birth import Birth
+    from ckpt.report import Report
+    from ckpt.restore.build import Site
+    from ckpt.restore.load import Loaded
+    from ckpt.restore.options import Lazily
+
+_SERVED_S = 60.0
+
+
+class Late:
+    """The connection to the holder; nothing where no memory comes late. A context manager: where it
+    is left by an error, and pages were lost, that is the error."""
+
+    def __init__(self, lazily: Lazily | None) -> None:
+        self._holder = lazily.connect() if lazily else None
+        self._gives = lazily is not None and lazily.gives_pages
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        if self._holder is None:
+            return
+        try:
+            if isinstance(error, CkptError) and not isinstance(error, LostPagesError):
+                _look_why(self._holder, error)
+        finally:
+            self._holder.close()
+
+    def hand_over(self, site: Site, report: Report) -> None:
+        """Every address space with memory that comes late; returns when they are served."""
+        if self._holder is None:
+            return
+        loaded = site.loaded
+        _tell_cost(loaded, site.plan.births.root, report)
+        if self._gives:
+            self._holder.give(contents_of(loaded.chain))
+        nr_late = 0
+        for pid, image in loaded.tasks.items():
+            if not image.late:
+                continue
+            built = site.tasks[pid]
+            uffd = open_missing(built.session, pid, built.pidfd, image.late, Feature(0))
+            try:
+                self._holder.hand_over(pid, uffd, built.pidfd, image.late, tracked=False)
+            finally:
+                os.close(uffd)
+            nr_late += 1
+        self._holder.serve(site.plan.tree.root.pid, timeout_s=_SERVED_S)
+        report.info(f"memory of {nr_late} tasks comes later")
+
+    def committed(self) -> None:
+        """The tree runs; it does whatever becomes of this message."""
+        if self._holder is not None:
+            with suppress(CkptError):
+                self._holder.committed()
+
+
+def _look_why(holder: Holder, error: BaseException) -> None:
+    """Raises LostPagesError if that is what is behind it."""
+    try:
+        status = holder.status()
+    except CkptError:
+        return
+    if status.get("state") == "lost":
+        raise LostPagesError("pages can't be had", why=str(status.get("why"))) from error
+
+
+def _tell_cost(loaded: Loaded, births: Iterable[Birth], report: Report) -> None:
+    """Pages that parents and children may have shared come once for each of them."""
+    nr_pages = sum(_shared(loaded, birth) for birth in births)  # a birth gives all below it, too
+    if nr_pages:
+        report.warn(
+            f"sharing by copy-on-write between parents and children is not restored lazily: up to "
+            f"{nr_pages * PAGE >> 20} MiB more memory"
+        )
+
+
+def _shared(loaded: Loaded, birth: Birth) -> int:
+    """Pages of those whom `birth` clones, at the same addresses as its own."""
+    nr_pages = 0
+    for child in (*birth.early, *birth.late):
+        own, other = (_late_pages(loaded, one.pid) for one in (child, birth))
+        nr_pages += nr_common(own, other)
+    return nr_pages
+
+
+def _late_pages(loaded: Loaded, pid: int) -> list[tuple[int, int]]:
+    image = loaded.tasks.get(pid)
+    if image is None or not image.late:
+        return []
+    return [(piece.start, piece.end) for piece in loaded.chain.resolve(f"pagemap-{pid}")]

@@ -1,0 +1,197 @@
+"""Processes that run before their memory is there: they know by themselves what it must hold."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import processes
+from tests.support.lazily import (
+    HOLDER,
+    SERVER,
+    SOCKET,
+    LazyPages,
+    named,
+    pages_held,
+    until,
+    until_all_is_in,
+)
+from tests.support.programs import program
+
+if TYPE_CHECKING:
+    from tests.support.case import Case
+    from tests.support.programs import Program
+    from tests.support.victim import Victim
+
+VICTIMS = (
+    *("memory/cow_generations", "memory/private", "memory/mlock", "memory/sealed"),
+    *("memory/advice", "memory/growsdown", "memory/sparse", "tree/children"),
+)
+LONG = bool(os.environ.get("CKPT_STRESS"))
+
+
+def machine(seed: int, nr_steps: int) -> Program:
+    return program("lazy/machine", str(seed), str(nr_steps))
+
+
+def dumped(case: Case, what: Program) -> Victim:
+    victim = case.start(what)
+    pids = victim.tree
+    case.ckpt.dump(victim.pid, case.images).ok()
+    victim.await_gone(pids)
+    return victim
+
+
+@pytest.mark.parametrize("name", VICTIMS)
+def test_victims_of_a_restore(case: Case, name: str) -> None:
+    """What is visible is what it was; the rest is for the victim to say."""
+    what = program(name)
+    case.dump_and_restore(case.start(what), [], ["--lazy"], what.differs)
+    case.victims[0].finish()
+
+
+@pytest.mark.parametrize("seed", range(1, 40 if LONG else 3))
+def test_memory_that_changes_while_it_comes(case: Case, seed: int) -> None:
+    """Only what is waited for comes, so nearly every change is made to missing pages."""
+    victim = dumped(case, machine(seed, 2000 if LONG else 400))
+    with pages_held(case) as hold:
+        case.ckpt.restore(case.images, "--lazy").ok()
+        if seed % 2:
+            hold.unlink()
+        victim.finish(timeout_s=100)
+    until_all_is_in(case.images)
+
+
+@pytest.mark.parametrize("lazy_pages_first", [True, False])
+def test_two_commands(case: Case, lazy_pages_first: bool) -> None:
+    victim = dumped(case, machine(9, 100))
+    if lazy_pages_first:
+        other = LazyPages(case.images)
+        case.ckpt.restore(case.images, "--lazy-pages").ok()
+    else:
+        argv = case.ckpt.argv("restore", "-D", case.images, "-d", "--lazy-pages")
+        restore = subprocess.Popen(argv)
+        other = LazyPages(case.images)
+        assert restore.wait(60) == 0
+    other.done()
+    assert not named(HOLDER) and not (case.images / SOCKET).exists()
+    victim.finish()
+
+
+def test_lazy_pages_that_nobody_needs_leaves_nothing(case: Case) -> None:
+    dumped(case, machine(9, 1))
+    other = LazyPages(case.images)
+    other.process.terminate()
+    other.process.wait(60)
+    until_all_is_in(case.images)
+
+
+@pytest.mark.parametrize("seed", range(1, 41 if LONG else 3))
+def test_the_server_is_killed(case: Case, seed: int) -> None:
+    """Again and again, at moments of chance, while the victim works on memory that is missing."""
+    chance = random.Random(seed)
+    victim = dumped(case, machine(seed, 300))
+    with pages_held(case) as hold:
+        case.ckpt.restore(case.images, "--lazy").ok()
+        victim.go()
+        for _ in range(5):
+            until(lambda: bool(named(SERVER)))
+            for _ in range(chance.randrange(50)):
+                os.sched_yield()
+            for pid in named(SERVER):
+                os.kill(pid, signal.SIGKILL)
+        hold.unlink()
+    victim.verdict(100)
+    until_all_is_in(case.images)
+
+
+def test_the_holder_is_killed(case: Case) -> None:
+    """The server has the descriptors, too, and finishes."""
+    victim = dumped(case, machine(3, 300))
+    with pages_held(case) as hold:
+        case.ckpt.restore(case.images, "--lazy").ok()
+        (holder,) = named(HOLDER)
+        os.kill(holder, signal.SIGKILL)
+        processes.wait_end(holder)
+        hold.unlink()
+    victim.finish(timeout_s=100)
+    until(lambda: not named(SERVER))
+
+
+NOT_NEEDED_YET = 12 << 20
+"""Of the memory of tests/victims/bench/resident.c, whose pages are the largest file."""
+
+
+def lose(case: Case, how: str) -> Path:
+    """From a place on of which nothing was needed yet. Returns what was there."""
+    path = max(case.images.glob("pages-*.img"), key=lambda path: path.stat().st_size)
+    kept = case.folder / "kept"
+    kept.write_bytes(path.read_bytes())
+    if how == "cut short":
+        os.truncate(path, NOT_NEEDED_YET)
+    else:
+        with path.open("r+b") as file:
+            file.seek(NOT_NEEDED_YET)
+            file.write(bytes(4096))
+    return path
+
+
+def give_back(case: Case, path: Path) -> None:
+    with path.open("r+b") as file:
+        file.write((case.folder / "kept").read_bytes())
+
+
+@pytest.mark.parametrize("how", ["cut short", "rotten"])
+def test_pages_are_lost_and_come_back(case: Case, how: str) -> None:
+    """The tree is stopped, and never sees zeros; `ckpt lazy-pages` lets it go on."""
+    victim = dumped(case, program("bench/resident", "32"))
+    with pages_held(case) as hold:
+        case.ckpt.restore(case.images, "--lazy").ok()
+        path = lose(case, how)
+        hold.unlink()
+    until(lambda: processes.state(victim.pid) == "T")
+    refused = case.ckpt.run("dump", "-t", victim.pid, "-D", case.images / "..")
+    refused.failed(3, "userfaultfd")
+    give_back(case, path)
+    LazyPages(case.images).done()
+    victim.finish(timeout_s=100)
+    until_all_is_in(case.images)
+
+
+def test_lost_pages_are_told(case: Case) -> None:
+    victim = dumped(case, program("bench/resident", "32"))
+    with pages_held(case) as hold:
+        other = LazyPages(case.images)
+        case.ckpt.restore(case.images, "--lazy-pages").ok()
+        lose(case, "cut short")
+        hold.unlink()
+    said = other.failed()
+    assert other.process.returncode == 5
+    assert "shorter than it was" in said and "pages-" in said
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.await_gone([victim.pid])
+    until_all_is_in(case.images)
+
+
+def test_a_dump_while_pages_are_missing(case: Case) -> None:
+    """It is refused; a pre-dump leaves out what is not there, and the dump that builds on it has
+    it."""
+    victim = dumped(case, machine(5, 100))
+    first, second = (case.folder / name for name in ("first", "second"))
+    with pages_held(case) as hold:
+        case.ckpt.restore(case.images, "--lazy").ok()
+        case.ckpt.dump(victim.pid, first).failed(3, "userfaultfd")
+        case.ckpt.run("pre-dump", "-t", victim.pid, "-D", first).ok()
+        hold.unlink()
+    until_all_is_in(case.images)
+    case.ckpt.dump(victim.pid, second, "--prev-images-dir", "../first").ok()
+    victim.await_gone([victim.pid])
+    case.ckpt.restore(second, "--lazy").ok()
+    victim.finish(timeout_s=100)
+    until_all_is_in(second)

@@ -1,0 +1,83 @@
+"""Lazy restores under test: which processes are at work, and pages that are held back."""
+
+from __future__ import annotations
+
+import os
+import select
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.support import processes
+from tests.support.case import Case
+from tests.support.ckptcmd import CKPT
+
+HOLDER, SERVER = "ckpt-lazy-hold", "ckpt-lazy-pages"
+SOCKET = "lazy-pages.socket"
+
+
+def named(comm: str) -> list[int]:
+    """The processes below us that have this name and live."""
+    return [
+        pid
+        for pid in processes.tree(os.getpid())[1:]
+        if _comm(pid) == comm and processes.state(pid) not in ("Z", "X", "")
+    ]
+
+
+def _comm(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def until(happened: Callable[[], bool], timeout_s: float = 60) -> None:
+    """Look again and again."""
+    deadline = time.monotonic() + timeout_s
+    while not happened():
+        assert time.monotonic() < deadline, f"not seen in {timeout_s} s"
+        select.select([], [], [], 0.002)
+
+
+def until_all_is_in(folder: Path) -> None:
+    """The holder of the restore whose work folder this is has ended."""
+    until(lambda: not (folder / SOCKET).exists() and not named(HOLDER))
+
+
+@contextmanager
+def pages_held(case: Case) -> Iterator[Path]:
+    """Servers that are started within bring only pages that are waited for, until the file is
+    removed."""
+    path = case.folder / "hold"
+    path.touch()
+    os.environ["CKPT_FAULT_HOLD_PAGES"] = str(path)
+    try:
+        yield path
+    finally:
+        del os.environ["CKPT_FAULT_HOLD_PAGES"]
+        path.unlink(missing_ok=True)
+
+
+class LazyPages:
+    """A running `ckpt lazy-pages`, which can be connected to once this is made."""
+
+    def __init__(self, images: Path, *options: str) -> None:
+        reader, writer = os.pipe()
+        argv = [str(CKPT), "lazy-pages", "-D", str(images), "--status-fd", str(writer), *options]
+        self.process = subprocess.Popen(
+            argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=(writer,), text=True
+        )
+        os.close(writer)
+        with os.fdopen(reader, "rb") as told:
+            assert told.read(1) == b"\0", self.failed()
+
+    def failed(self) -> str:
+        """What it says, once it has ended."""
+        return self.process.communicate(timeout=60)[1]
+
+    def done(self) -> None:
+        said = self.failed()
+        assert self.process.returncode == 0, said
