@@ -87,4 +87,7 @@ def open_slave(master: int, number: int, flags: int) -> int:
     O_LARGEFILE, which open(2) sets, else by TIOCGPTPEER, as openpty(3) does. Raises OSError."""
     if flags & O_LARGEFILE:
         return open_as(f"{PTS}/{number}", flags)
-    return fcntl.ioctl(master, ttystate.TIOCGPTPEER, flags | os.O_NOCTTY | os.O_CLOEXEC)
+    # O_CLOEXEC would stay in the flags of the description, and fdinfo show it of every descriptor.
+    lfd = fcntl.ioctl(master, ttystate.TIOCGPTPEER, flags | os.O_NOCTTY)
+    os.set_inheritable(lfd, False)
+    return lfd

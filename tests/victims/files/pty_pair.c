@@ -171,7 +171,8 @@ int main(int argc, char **argv)
 {
         CHECK(argc == 2);
         master = new_master(O_CLOEXEC);
-        slave = open_slave(master, O_RDWR);
+        slave = !strcmp(argv[1], "raw") ? CALL(ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY))
+                                        : open_slave(master, O_RDWR);
         if (!strcmp(argv[1], "raw"))
                 raw();
         else if (!strcmp(argv[1], "lines"))

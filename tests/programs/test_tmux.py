@@ -1,0 +1,137 @@
+"""A bash session in tmux with a job in the background: the server's tree is dumped, its client goes
+and comes back."""
+
+from __future__ import annotations
+
+import os
+import pty
+import shutil
+import subprocess
+from functools import partial
+
+from tests.requirements import require
+from tests.support.case import Case
+from tests.support.terminals import high_numbers
+from tests.support.victim import Victim
+from tests.support.waiting import wait_until
+
+
+class Session:
+    """A tmux server as a victim, with one session of bash."""
+
+    def __init__(self, case: Case) -> None:
+        require(shutil.which("tmux"), "tmux is not installed")
+        self.socket = case.folder / "tmux"
+        # Not a daemon: it is ours to watch.
+        self.server: Victim = case.start_command(
+            "tmux", "-S", str(self.socket), "-D", "-f/dev/null"
+        )
+        self.folder = self.server.folder
+        wait_until(self.server.pid, self.socket.exists)
+        with high_numbers():
+            self.run(
+                "new-session", "-d", "-x", "60", "-y", "20", "-c", str(self.folder), "bash --norc"
+            )
+        self.run("set", "-g", "status", "off")
+
+    def run(self, *words: str) -> str:
+        done = subprocess.run(
+            ["tmux", "-S", self.socket, *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{words}: {done.stderr}"
+        return done.stdout
+
+    def type(self, text: str) -> None:
+        self.run("send-keys", "-l", text)
+
+    def enter(self, text: str) -> None:
+        self.type(text)
+        self.run("send-keys", "Enter")
+
+    @property
+    def screen(self) -> str:
+        return self.run("capture-pane", "-p")
+
+    def shows(self, text: str) -> bool:
+        return text in self.screen
+
+    def until_shown(self, text: str) -> None:
+        wait_until(self.server.pid, partial(self.shows, text))
+
+    def until_alone(self) -> None:
+        """No client is connected any more."""
+        wait_until(self.server.pid, lambda: not self.run("list-clients"))
+
+
+class Client:
+    """`tmux attach` on a terminal of ours."""
+
+    def __init__(self, session: Session) -> None:
+        self._master, slave = pty.openpty()
+        self._session = session
+        self._seen = b""
+        self._process = subprocess.Popen(
+            ["tmux", "-S", session.socket, "attach"],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env={**os.environ, "TERM": "screen", "TMUX": ""},
+        )
+        os.close(slave)
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def until_shown(self, text: str) -> None:
+        while text.encode() not in self._seen:
+            more = os.read(self._master, 4096)
+            assert more, self._seen
+            self._seen += more
+
+    def close(self) -> None:
+        """When it has been told to end."""
+        try:
+            while os.read(self._master, 4096):
+                pass
+        except OSError:  # EIO: it is gone
+            pass
+        self._process.wait(30)
+        os.close(self._master)
+
+
+def test_a_session_goes_on(case: Case) -> None:
+    """Shell, variables, screen, job and what was typed ahead are there again; the client, which was
+    attached before, attaches again and sees them."""
+    session = Session(case)
+    folder = session.folder
+    session.enter("PS1='> '; kept=treasure")
+    session.enter('(read -r word < go; echo "job $word" > result) &')
+    session.enter("stty -a | head -1; echo ready-$kept")
+    session.until_shown("ready-treasure")
+    attached = Client(session)
+    attached.until_shown("ready-treasure")
+    session.run("detach-client", "-a", "-s", "0")
+    attached.close()
+    session.until_alone()
+    session.type("echo typed-ahead-$((40 + 2))")
+    session.until_shown("typed-ahead-$((40")
+    before = session.screen
+    assert "rows 20; columns 60" in before
+    for _ in range(2):
+        case.dump_and_restore(session.server, [], [], ["*/maps/*"])
+        assert session.screen == before
+    client = Client(session)
+    client.until_shown("ready-treasure")
+    client.type("\r")
+    session.until_shown("\ntyped-ahead-42")
+    client.type('jobs; wait; echo "after: $kept $(cat result)"\r')
+    session.until_shown("Running")
+    with (folder / "go").open("w") as go:
+        go.write("done\n")
+    session.until_shown("after: treasure job done")
+    client.type("sleep 1000\r")
+    client.type("\x03")
+    session.until_shown("^C")
+    client.type("exit\r")
+    client.close()
