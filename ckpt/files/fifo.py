@@ -24,14 +24,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import ImageError, Refusal, RestoreError
 from ckpt.files.kind import DumpKind, FdType, Obstacle, RestoreKind
-from ckpt.files.openflags import open_as, shown
-from ckpt.files.pipe import (
+from ckpt.files.openflags import shown
+from ckpt.files.pipe import is_pipe, open_pipe
+from ckpt.files.pipedata import (
     Ends,
-    data_messages,
+    Saved,
     fill,
-    is_pipe,
+    messages,
     other_end_is_closed,
-    peek,
     read_contents,
 )
 from ckpt.files.regular import RegularDump, RegularRestore
@@ -56,8 +56,6 @@ class FifoDump(DumpKind):
         return d.format == stat.S_IFIFO and not is_pipe(d) and not d.flags & os.O_PATH
 
     def obstacle(self, d: Descriptor) -> Obstacle | None:
-        if d.flags & os.O_DIRECT:
-            return Obstacle("a FIFO in packet mode (O_DIRECT) is not restored yet")
         return self.view.kind(RegularDump).path_obstacle(d)
 
     def hold(self, d: Descriptor, file_id: int) -> None:
@@ -92,7 +90,7 @@ class FifoDump(DumpKind):
                 )
             return
         try:
-            ends.contents.data = peek(lfd, own)
+            ends.take(lfd, own)
         except (OSError, ValueError) as error:
             yield Refusal(some.pid, str(some), f"its data can't be copied: {error}")
 
@@ -110,7 +108,7 @@ class FifoDump(DumpKind):
             for (_, ino), ends in self._fifos.items()
             if ends.contents.inside
         }
-        return {"fifo-data": data_messages(inside)} if inside else {}
+        return dict(messages("fifo-data", inside))
 
 
 class _Fifo(NamedTuple):
@@ -125,7 +123,7 @@ class FifoRestore(RestoreKind):
     def __init__(self, view: RestoreView) -> None:
         super().__init__(view)
         self._fifos: dict[int, _Fifo] = {}
-        self._contents: dict[int, tuple[int | None, bytes]] = {}
+        self._contents: dict[int, Saved] = {}
         self._spare: dict[int, int] = {}
 
     def take(self, file_id: int, message: Any) -> None:
@@ -148,7 +146,7 @@ class FifoRestore(RestoreKind):
     def text(self, file_id: int) -> str:
         fifo = self._fifos[file_id]
         file = self.view.kind(RegularRestore).files[fifo.path_id]
-        data = len(self._contents.get(fifo.pipe_id, (0, b""))[1])
+        data = len(self._contents.get(fifo.pipe_id, Saved()).data)
         return f"open FIFO {file.path} {shown(file.flags)}, {data} bytes in it"
 
     def open(self, file_id: int) -> int:
@@ -160,7 +158,7 @@ class FifoRestore(RestoreKind):
         try:
             path = self.view.kind(RegularRestore).path(fifo.path_id)
             self._hold_spare(fifo, path)
-            lfd = open_as(path, file.flags & ~os.O_NOFOLLOW if path != file.path else file.flags)
+            lfd = open_pipe(path, file.flags & ~os.O_NOFOLLOW if path != file.path else file.flags)
         except OSError as error:
             raise RestoreError(
                 "can't be opened",
@@ -192,4 +190,4 @@ class FifoRestore(RestoreKind):
         if waiting:
             self.view.report.warn(f"{path}: holds {waiting} bytes, kept instead of the image's")
             return
-        fill(self.view, spare, path, self._contents.get(fifo.pipe_id))
+        fill(self.view, spare, path, self._contents.get(fifo.pipe_id, Saved()))

@@ -1,6 +1,6 @@
 """Pipes, with the data in flight.
 
-Dump: data is copied out by tee(2) into a pipe of ours, never consumed. A pipe of which the tree has
+Dump: data is copied out (ckpt.files.pipedata). A pipe of which the tree has
 only one end is looked at with poll(2): either the other end is closed everywhere, and the pipe is
 restored like that, or it is held outside. Then its data stays where it is, the image has no
 pipe_data_entry for it, and a restore wants `--inherit-fd fd[N]:pipe:[INODE]`. (CRIU writes an entry
@@ -10,7 +10,7 @@ Restore: one pipe2(2) for a pipe; its ends become the first reader and the first
 made so. Every other description, one opened O_RDWR, and all of an inherited pipe are opened anew
 through /proc/self/fd.
 
-Not kept: how the data was split into buffers. Refused: packet mode (O_DIRECT). A pipe both of whose
+Not kept: how the data was split into buffers, packets aside. A pipe both of whose
 ends are in the tree may have further holders outside; that is not found out.
 
 Source: pipe(7), tee(2), fcntl(2); CRIU's criu/pipes.c for what the image means.
@@ -20,18 +20,21 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import stat
-import struct
-import termios
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ckpt._native import check, lib
 from ckpt.errors import ImageError, Refusal, RestoreError
-from ckpt.files.kind import DumpKind, FdType, Obstacle, RestoreKind
-from ckpt.files.openflags import O_LARGEFILE, SETTABLE, checked, shown
+from ckpt.files.kind import DumpKind, FdType, RestoreKind
+from ckpt.files.openflags import O_LARGEFILE, SETTABLE, checked, open_as, shown
+from ckpt.files.pipedata import (
+    Ends,
+    Saved,
+    fill,
+    messages,
+    other_end_is_closed,
+    read_contents,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -49,49 +52,6 @@ def is_pipe(d: Descriptor) -> bool:
     return d.format == stat.S_IFIFO and d.link.startswith("pipe:[")
 
 
-def peek(lfd: int, to: tuple[int, int]) -> bytes:
-    """All bytes in the pipe behind `lfd`, which must be open for reading, by way of pipe `to`.
-
-    Raises OSError; ValueError if not all of it fits into `to`.
-    """
-    (waiting,) = struct.unpack("i", fcntl.ioctl(lfd, termios.FIONREAD, b"\0" * 4))
-    if not waiting:
-        return b""
-    size = fcntl.fcntl(lfd, fcntl.F_GETPIPE_SZ)
-    if fcntl.fcntl(to[1], fcntl.F_GETPIPE_SZ) < size:
-        fcntl.fcntl(to[1], fcntl.F_SETPIPE_SZ, size)
-    copied = check(lib.ckpt_tee(lfd, to[1], waiting), "tee")
-    pieces = []
-    left = copied
-    while left:
-        pieces.append(os.read(to[0], left))
-        left -= len(pieces[-1])
-    if copied != waiting:
-        raise ValueError(f"{copied} of {waiting} bytes could be copied")
-    return b"".join(pieces)
-
-
-@dataclass(slots=True)
-class Contents:
-    """What is in one pipe. `inside` is False when its other end is held outside the tree."""
-
-    size: int = 0
-    data: bytes = b""
-    inside: bool = True
-
-
-@dataclass(slots=True)
-class Ends:
-    """The descriptions of one pipe with their ids."""
-
-    held: list[tuple[Descriptor, int]] = field(default_factory=list)
-    contents: Contents = field(default_factory=Contents)
-
-    def end(self, without: int) -> Descriptor | None:
-        """One that is not opened with access mode `without`."""
-        return next((d for d, _ in self.held if d.accmode != without), None)
-
-
 class PipeDump(DumpKind):
     type = FdType.PIPE
 
@@ -101,11 +61,6 @@ class PipeDump(DumpKind):
 
     def claims(self, d: Descriptor) -> bool:
         return is_pipe(d)
-
-    def obstacle(self, d: Descriptor) -> Obstacle | None:
-        if d.flags & os.O_DIRECT:
-            return Obstacle("a pipe in packet mode (O_DIRECT) is not restored yet")
-        return None
 
     def hold(self, d: Descriptor, file_id: int) -> None:
         self.pipes.setdefault(d.ino, Ends()).held.append((d, file_id))
@@ -140,7 +95,7 @@ class PipeDump(DumpKind):
         if reader is None or not contents.inside:
             return
         try:
-            contents.data = peek(lfd, own)
+            ends.take(lfd, own)
         except (OSError, ValueError) as error:
             yield Refusal(some.pid, str(some), f"its data can't be copied: {error}")
 
@@ -155,24 +110,7 @@ class PipeDump(DumpKind):
 
     def images(self) -> dict[str, Sequence[Any]]:
         inside = {ino: p.contents for ino, p in self.pipes.items() if p.contents.inside}
-        return {"pipes-data": data_messages(inside)} if inside else {}
-
-
-def data_messages(contents: dict[int, Contents]) -> list[Any]:
-    """pipe_data_entry messages, each with its bytes."""
-    from ckpt.images.pb.pipe_data_pb2 import pipe_data_entry
-
-    return [
-        (pipe_data_entry(pipe_id=ino, bytes=len(c.data), size=c.size), c.data)
-        for ino, c in contents.items()
-    ]
-
-
-def other_end_is_closed(lfd: int) -> bool:
-    """Of a pipe of which we hold one end only: POLLHUP for a reader, POLLERR for a writer."""
-    poll = select.poll()
-    poll.register(lfd, 0)
-    return any(events & (select.POLLHUP | select.POLLERR) for _, events in poll.poll(0))
+        return dict(messages("pipes-data", inside))
 
 
 @dataclass(slots=True)
@@ -189,14 +127,14 @@ class PipeRestore(RestoreKind):
     def __init__(self, view: RestoreView) -> None:
         super().__init__(view)
         self._ends: dict[int, _End] = {}
-        self._contents: dict[int, tuple[int | None, bytes]] | None = None
+        self._contents: dict[int, Saved] = {}
         self._by_pipe: dict[int, list[int]] = {}
         self._open: dict[int, int] = {}
 
     def take(self, file_id: int, message: Any) -> None:
         where = f"pipe {file_id:#x} of files.img"
         flags = checked(message.flags, where)
-        if flags & (os.O_PATH | os.O_DIRECT) or flags & os.O_ACCMODE == os.O_ACCMODE:
+        if flags & os.O_PATH or flags & os.O_ACCMODE == os.O_ACCMODE:
             raise ImageError(f"has open flags {flags:#o} that no pipe has", resource=where)
         end = _End(message.pipe_id, flags, self.view.signum(message.fown, where))
         self._ends[file_id] = end
@@ -219,7 +157,7 @@ class PipeRestore(RestoreKind):
     def text(self, file_id: int) -> str:
         end = self._ends[file_id]
         given = "given " if f"pipe:[{end.pipe_id}]" in self.view.inherit else ""
-        data = len((self._contents or {}).get(end.pipe_id, (0, b""))[1])
+        data = len(self._contents.get(end.pipe_id, Saved()).data)
         return f"open {given}pipe:[{end.pipe_id}] {shown(end.flags)}, {data} bytes in it"
 
     def open(self, file_id: int) -> int:
@@ -260,7 +198,8 @@ class PipeRestore(RestoreKind):
         spare = {os.O_RDONLY: own[0], os.O_WRONLY: own[1]}
         try:
             self.view.give(own[0], self._by_pipe[pipe_id])
-            fill(self.view, own[1], f"pipe:[{pipe_id}]", (self._contents or {}).get(pipe_id))
+            saved = self._contents.get(pipe_id, Saved())
+            fill(self.view, own[1], f"pipe:[{pipe_id}]", saved)
             for file_id in self._by_pipe[pipe_id]:
                 flags = self._ends[file_id].flags
                 mode = flags & os.O_ACCMODE
@@ -276,40 +215,16 @@ class PipeRestore(RestoreKind):
 
 def _again(lfd: int, flags: int) -> int:
     flags &= os.O_ACCMODE | SETTABLE
-    return os.open(f"/proc/self/fd/{lfd}", flags | os.O_CLOEXEC | os.O_NOCTTY)
+    return open_pipe(f"/proc/self/fd/{lfd}", flags & ~O_LARGEFILE)
 
 
-def read_contents(view: RestoreView, image: str) -> dict[int, tuple[int | None, bytes]]:
-    """Size (None: not told) and data of each pipe of pipes-data or fifo-data."""
-    found: dict[int, tuple[int | None, bytes]] = {}
-    for message, data in view.payloads(image):
-        where = f"pipe {message.pipe_id} of {image}.img"
-        size = message.size if message.HasField("size") else None
-        if message.pipe_id in found:
-            raise ImageError("is there twice", resource=where)
-        if len(data) != message.bytes or (size is not None and not 0 < size <= _LARGEST):
-            raise ImageError("has a size that no pipe has", resource=where)
-        if len(data) > max(size or DEFAULT_SIZE, DEFAULT_SIZE):
-            raise ImageError(f"holds {len(data)} bytes, more than fits", resource=where)
-        found[message.pipe_id] = (size, data)
-    return found
-
-
-def fill(view: RestoreView, lfd: int, name: str, contents: tuple[int | None, bytes] | None) -> None:
-    """Give an empty pipe its size and its data, by its end for writing."""
-    size, data = contents or (None, b"")
-    room = fcntl.fcntl(lfd, fcntl.F_GETPIPE_SZ)
-    if size is not None and size != room:
-        with suppress(OSError):
-            room = fcntl.fcntl(lfd, fcntl.F_SETPIPE_SZ, size)
-        if room < size:
-            view.report.warn(f"{name}: has room for {room} bytes, before the dump for {size}")
-    if len(data) > room:
-        raise RestoreError(
-            f"its {len(data)} bytes don't fit into {room}",
-            resource=name,
-            hint="raise /proc/sys/fs/pipe-max-size or run with CAP_SYS_RESOURCE",
-        )
-    left = memoryview(data)
-    while left:
-        left = left[os.write(lfd, left) :]
+def open_pipe(path: str, flags: int) -> int:
+    """As `open_as`; open(2) does not take O_DIRECT of a pipe or FIFO. Raises OSError."""
+    lfd = open_as(path, flags & ~os.O_DIRECT)
+    try:
+        if flags & os.O_DIRECT:
+            fcntl.fcntl(lfd, fcntl.F_SETFL, flags & SETTABLE)
+    except BaseException:
+        os.close(lfd)
+        raise
+    return lfd

@@ -185,6 +185,8 @@ _TYPES = (
     ImageType("ckpt-packet", 0x434B504B, "ckpt_sock.ckpt_sock_entry"),
     ImageType("ckpt-pidfd", 0x434B5049, "ckpt_pidfd.ckpt_pidfd_entry"),
     ImageType("ckpt-timerfd", 0x434B5446, "ckpt_timerfd.ckpt_timerfd_entry"),
+    ImageType("ckpt-pipe", 0x434B5050, "ckpt_pipe.ckpt_pipe_entry"),
+    ImageType("ckpt-fifo", 0x434B4646, "ckpt_pipe.ckpt_pipe_entry"),
     ImageType("ckpt-tty", 0x434B5454, "ckpt_tty.ckpt_tty_entry"),
     ImageType("ckpt-unix", 0x434B5558, "ckpt_unix.ckpt_unix_entry"),
 )

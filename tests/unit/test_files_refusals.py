@@ -129,7 +129,6 @@ REFUSED = {
         "a /proc file of process 1, which is outside the tree",
     ),
     "huge memfd": ("os.memfd_create('m', os.MFD_HUGETLB)", "a memfd of huge pages"),
-    "packets": ("os.pipe2(os.O_DIRECT)[1]", "packet mode"),
     "signals to others": (
         "os.open(F, os.O_RDWR|os.O_CREAT); fcntl.fcntl(fd, fcntl.F_SETOWN, 1)",
         "it sends signals to process 1, which is outside the tree",
