@@ -48,6 +48,7 @@ _NAMESPACES = (
     *("pid_ns_id", "net_ns_id", "ipc_ns_id", "uts_ns_id", "mnt_ns_id", "user_ns_id"),
     *("cgroup_ns_id", "time_ns_id"),
 )
+IPC_NS_ID = 1 + _NAMESPACES.index("ipc_ns_id")
 Image = tuple[str, "list[Message]"]
 
 

@@ -26,24 +26,29 @@ if TYPE_CHECKING:
 
 class SharedMemory:
     """The objects of one dump, by id. Ids are inode numbers, cut to the 32 bits of the format.
-    `nr_pages` counts what was copied so far."""
+    `nr_pages` counts what was copied so far; `clashes` are ids that a segment and another object
+    have both."""
 
     def __init__(self) -> None:
-        self._sources: dict[int, tuple[ProcDir, str]] = {}
+        self._sources: dict[int, tuple[ProcDir, str, Backing]] = {}
+        self.clashes: list[int] = []
         self._nr = 0
         self.nr_pages = 0
 
     def collect(self, proc: ProcDir, smaps: Sequence[Smap]) -> None:
-        """Note every anonymous object that the task at `proc` maps; `proc` stays open until
-        `copy`."""
+        """Note every anonymous object, and segment of System V, that the task at `proc` maps;
+        `proc` stays open until `copy`."""
         for smap in smaps:
-            if backing_of(smap) is Backing.SHMEM:
+            backing = backing_of(smap)
+            if backing in (Backing.SHMEM, Backing.SYSV):
                 link = f"map_files/{smap.start:x}-{smap.end:x}"
-                self._sources.setdefault(object_id(smap), (proc, link))
+                known = self._sources.setdefault(object_id(smap), (proc, link, backing))
+                if known[2] is not backing:
+                    self.clashes.append(object_id(smap))
 
     def copy(self, pages: Pages, first_pages_id: int) -> None:
         """Copy the anonymous objects, into pages files numbered from `first_pages_id` on."""
-        for shmid, (proc, link) in self._sources.items():
+        for shmid, (proc, link, _) in self._sources.items():
             lfd = proc.open(link, os.O_RDONLY)
             try:
                 self.add(pages, first_pages_id + self._nr, shmid, lfd)

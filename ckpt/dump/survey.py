@@ -18,11 +18,14 @@ from ckpt.dump.run import files_dump
 from ckpt.errors import Refusal, TargetError
 from ckpt.mem.tracking.client import Keeper
 from ckpt.mem.tracking.where import is_tracked
+from ckpt.mem.vma import segment_ids
 from ckpt.ns.cgroup_dump import GroupsDump
+from ckpt.ns.sysv_shm import SegmentsDump
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.stat import parse_stat
 from ckpt.procfs.tree import look as look_at
 from ckpt.procfs.tree import tree as process_tree
+from ckpt.pstree.sharing import VM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,9 +77,14 @@ def _between_tasks(options: DumpOptions) -> Iterator[Refusal]:
         dead[task.pid] = stat.ppid, stat.pgrp, stat.session
         if stat.num_threads > 1:
             yield Refusal(task.pid, "the task", "its main thread has ended while others live")
+    shared, segments = sharing.sharing_of(list(alive)), SegmentsDump()
+    for pid, (facts, _) in alive.items():
+        if shared.first(VM, pid) == pid:
+            segments.attached(pid, segment_ids(facts.smaps))
+    yield from segments.obstacles()
     yield from sharing.obstacles((facts for facts, _ in alive.values()), options.tree)
     try:
         model = tree_model(options.tree, alive, dead)
     except TargetError:
         return  # it changed meanwhile, which is no obstacle
-    yield from birth_obstacles(model, sharing.sharing_of(list(alive)), options)
+    yield from birth_obstacles(model, shared, options)

@@ -27,7 +27,7 @@ from ckpt.infect.threads import run_in_threads
 from ckpt.mem.extents import Extents
 from ckpt.mem.locking import lock_future
 from ckpt.mem.transfer import Transfer
-from ckpt.mem.vma import trackable
+from ckpt.mem.vma import segment_ids, trackable
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.smaps import parse_smaps
 from ckpt.pstree.sharing import FILES, VM
@@ -36,6 +36,8 @@ from ckpt.task.seccomp import HOME, OURS
 from ckpt.units import PAGE, Range
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ckpt.dump.snapshot import Snapshot
     from ckpt.dump.work import Work
     from ckpt.infect.session import Session
@@ -74,8 +76,7 @@ def take(tree: SeizedTree, work: Work) -> None:
             frozen.snapshots.append(taken)
             work.shared.collect(proc, facts.smaps)
         files.resolve()
-        facts_of_all = (s.facts for s in frozen.snapshots)
-        refuse([*sharing.obstacles(facts_of_all, work.options.tree), *files.refusals])
+        refuse([*_between_tasks(work), *files.refusals])
         refuse(refusal for s in frozen.snapshots for refusal in s.filter_obstacles())
         refuse(refusal for s in frozen.snapshots for refusal in s.ring_obstacles())
         _find_pages(work, procs)
@@ -100,6 +101,23 @@ def _warn_of_rings(work: Work) -> None:
                 f"pid {taken.pid}: context of AIO at {mapping.start:#x}: requests that are in "
                 "flight can't be seen, and are lost by a restore"
             )
+
+
+def _between_tasks(work: Work) -> Iterator[Refusal]:
+    """What no task by itself tells."""
+    frozen = work.frozen
+    for taken in frozen.snapshots:
+        first = frozen.sharing.first(VM, taken.pid)
+        if first == taken.pid:
+            frozen.segments.attached(taken.pid, segment_ids(taken.facts.smaps))
+        elif work.engine is not None:
+            why = f"shared with pid {first} (clone(2)); not with --live"
+            yield Refusal(taken.pid, VM.what, why, "dump without --live")
+    yield from sharing.obstacles((s.facts for s in frozen.snapshots), work.options.tree)
+    yield from frozen.segments.obstacles()
+    for ident in work.shared.clashes:
+        why = "other shared memory of the tree has its number in the images"
+        yield Refusal(work.options.tree, f"System V shared memory {ident}", why)
 
 
 def confirm(work: Work, *, standing: bool) -> None:

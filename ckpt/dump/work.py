@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ckpt.dump.shared import SharedMemory
 from ckpt.dump.stats import DumpStats
+from ckpt.ns.sysv_shm import SegmentsDump
 from ckpt.pstree.sharing import ALONE
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Frozen:
     snapshots: list[Snapshot] = field(default_factory=list)
     zombies: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     sharing: Sharing = ALONE
+    segments: SegmentsDump = field(default_factory=SegmentsDump)
     monotonic_ns: int = 0
     boottime_ns: int = 0
 

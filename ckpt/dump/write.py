@@ -51,6 +51,8 @@ def write(work: Work) -> None:
         if frozen.sharing.first(FILES, taken.pid) == taken.pid:
             images.append((f"fdinfo-{shared[FILES]}", work.files.fdinfo(taken.pid)))
     images.append(("cgroup", [work.groups.image()]))
+    if segments := frozen.segments.image():
+        images.append((f"ipcns-shm-{describe.IPC_NS_ID}", segments))
     for name, messages in (*images, *work.pages.images(), *work.files.images().items()):
         writer.write(name, messages)
     if work.options.cpu_cap:

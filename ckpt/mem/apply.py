@@ -7,15 +7,18 @@ plan's (ckpt.mem.build).
 
 from __future__ import annotations
 
+import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt.infect.batch import Batch, Load
 from ckpt.infect.lend import Lender
 from ckpt.mem.reads import reads
-from ckpt.units import Range
+from ckpt.mem.vma import Backing
+from ckpt.units import Range, page_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from ckpt.infect.session import Session
     from ckpt.mem.build import Map, MemoryPlan, Pages
@@ -28,16 +31,31 @@ _ENOMEM = 12
 _EINVAL = 22
 _MLOCK_ONFAULT = 1
 _MREMAP_MOVE_FIXED = 3
+_SHM_RDONLY = 0o10000
 _LOAD_TIMEOUT_S = 3600.0
 
 
-def shape(session: Session, plan: MemoryPlan, lfd_of: Callable[[Vma], int]) -> None:
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """What is needed to attach System V shared memory: the sizes by id, and an address where the
+    largest has room beside all that the tasks have."""
+
+    sizes: Mapping[int, int]
+    scratch: int
+
+
+def shape(
+    session: Session, plan: MemoryPlan, lfd_of: Callable[[Vma], int], segments: Segments
+) -> None:
     """Steps 1 to 4: mappings as they shall be, without contents. `lfd_of` gives our descriptor of
     what stands behind a mapping."""
     lender = Lender(session)
     for gone in plan.unmap:
         lender.add(None, _unmap(gone))
     for one in plan.map:
+        if one.vma.backing is Backing.SYSV:
+            lender.add(None, _attach(one, segments), size=2048)
+            continue
         lender.add(lfd_of(one.vma) if one.vma.file_backed else None, _map(one))
     for where, prot in plan.open_up:
         lender.add(None, _protect(where, prot))
@@ -119,6 +137,28 @@ def _map(one: Map) -> Callable[[Batch, Load], None]:
             want=where.start,
             note=f"mapping {where}",
         )
+
+    return add
+
+
+def _attach(one: Map, segments: Segments) -> Callable[[Batch, Load], None]:
+    """A segment can only be attached whole: elsewhere, and the part that is wanted is moved."""
+    where, at, v = one.vma.range, segments.scratch, one.vma
+    writable = v.file_flags & os.O_ACCMODE == os.O_RDWR
+    whole = Range(at, at + page_up(segments.sizes[v.shmid]))
+    part = Range(at + v.pgoff, at + v.pgoff + len(where))
+    note = f"mapping {where} of System V shared memory {v.shmid}"
+
+    def add(batch: Batch, _: Load) -> None:
+        flags = 0 if writable else _SHM_RDONLY
+        batch.call("shmat", v.shmid, whole.start, flags, want=whole.start, note=note)
+        size = len(where)
+        moved = ("mremap", part.start, size, size, _MREMAP_MOVE_FIXED, where.start)
+        batch.call(*moved, want=where.start, note=note)
+        for rest in (Range(whole.start, part.start), Range(part.end, whole.end)):
+            if len(rest):
+                batch.call("munmap", rest.start, len(rest), note=note)
+        batch.call("mprotect", where.start, size, one.prot, note=note)
 
     return add
 

@@ -27,12 +27,13 @@ from ckpt.mem.vma import (
     MAP_SHARED,
     PROT_READ,
     PROT_WRITE,
+    Backing,
     Vma,
 )
-from ckpt.units import PAGE, Range, gaps
+from ckpt.units import PAGE, Range, gaps, page_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 _KEPT_FLAGS = MAP_SHARED | MAP_PRIVATE | MAP_GROWSDOWN | MAP_NORESERVE
 
@@ -143,7 +144,7 @@ def _kept(new: Sequence[Vma], old: Sequence[Vma]) -> Iterator[_Kept]:
 
 def _alike(a: Vma, b: Vma) -> bool:
     same = a.backing is b.backing and a.flags & _KEPT_FLAGS == b.flags & _KEPT_FLAGS
-    if not same or not a.file_backed:
+    if not same or not a.of_object:
         return same
     return a.shmid == b.shmid and a.pgoff - a.range.start == b.pgoff - b.range.start
 
@@ -234,6 +235,16 @@ def _map_rest(plan: MemoryPlan, v: Vma, kept: Sequence[Range], pages: Sequence[P
         plan.map.append(Map(piece, PROT_READ | PROT_WRITE if needs_write else v.prot))
         if needs_write:
             plan.protect.append((part, v.prot))
+
+
+def segments_fit(vmas: Iterable[Vma], sizes: Mapping[int, int]) -> Vma | None:
+    """The first mapping of System V shared memory that no segment of these sizes, by id, has
+    room for."""
+    for v in vmas:
+        size = page_up(sizes.get(v.shmid, 0))
+        if v.backing is Backing.SYSV and v.pgoff + len(v.range) > size:
+            return v
+    return None
 
 
 def free_window(memories: Iterable[Memory], size: int) -> int:

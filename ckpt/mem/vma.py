@@ -5,6 +5,8 @@ Source of the bits: mmap(2), madvise(2), proc_pid_smaps(5); `status` is the imag
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from enum import Enum, IntFlag, auto
 from typing import TYPE_CHECKING
@@ -42,6 +44,7 @@ class Status(IntFlag):
     FILE_SHARED = 1 << 7
     ANON_SHARED = 1 << 8
     ANON_PRIVATE = 1 << 9
+    SYSV = 1 << 10
     VVAR = 1 << 12
     AIORING = 1 << 13
     MEMFD = 1 << 14
@@ -51,6 +54,7 @@ class Status(IntFlag):
 KNOWN_STATUS = Status.REGULAR | Status.STACK | Status.VSYSCALL | Status.VDSO | Status.HEAP
 KNOWN_STATUS |= Status.FILE_PRIVATE | Status.FILE_SHARED | Status.ANON_SHARED
 KNOWN_STATUS |= Status.ANON_PRIVATE | Status.VVAR | Status.MEMFD | Status.AIORING
+KNOWN_STATUS |= Status.SYSV
 
 
 class Backing(Enum):
@@ -60,6 +64,7 @@ class Backing(Enum):
     FILE = auto()
     SHMEM = auto()
     KERNEL = auto()
+    SYSV = auto()
     RING = auto()
     """Of a context of AIO, which maps it."""
 
@@ -91,6 +96,11 @@ class Vma:
         return self.backing in (Backing.FILE, Backing.SHMEM)
 
     @property
+    def of_object(self) -> bool:
+        """`shmid` names what is mapped, `pgoff` from where on."""
+        return self.file_backed or self.backing is Backing.SYSV
+
+    @property
     def locked(self) -> bool:
         return bool(self.flags & MAP_LOCKED)
 
@@ -105,7 +115,7 @@ class Vma:
         entry.fd = -1
         if self.advice:
             entry.madv = self.advice
-        if self.file_backed:
+        if self.of_object:
             entry.fdflags = self.file_flags
 
 
@@ -147,6 +157,8 @@ def from_entry(entry: vma_entry) -> Vma:
         backing = Backing.RING
     elif status & Status.ANON_SHARED:
         backing = Backing.SHMEM
+    elif status & Status.SYSV:
+        backing = Backing.SYSV
     elif status & (Status.FILE_PRIVATE | Status.FILE_SHARED):
         backing = Backing.FILE
     elif status & Status.ANON_PRIVATE:
@@ -166,6 +178,7 @@ def from_entry(entry: vma_entry) -> Vma:
     )
 
 
+_SEGMENT = re.compile(r"/SYSV[0-9a-f]{8} \(deleted\)")
 VDSO = "[vdso]"
 _KERNEL_NAMES = {
     VDSO: Status.VDSO,
@@ -203,8 +216,6 @@ def obstacle(smap: Smap, *, tracked: bool) -> str:
     for flag, why in _REFUSED_FLAGS.items():
         if flag in smap.flags and not (tracked and flag == TRACKED):
             return why
-    if path.startswith("/SYSV") and smap.mapping.deleted:
-        return "System V shared memory is not restored yet"
     if path.startswith(("[uprobes]", "anon_inode:", "socket:")):
         return f"a mapping of {path} is not restored yet"
     if path.startswith("/dev/zero") and not smap.mapping.deleted:
@@ -221,7 +232,19 @@ def backing_of(smap: Smap) -> Backing:
         return Backing.NONE
     if mapping.path.startswith(_AIO):
         return Backing.RING
-    return Backing.SHMEM if mapping.path == "/dev/zero (deleted)" else Backing.FILE
+    if mapping.path == "/dev/zero (deleted)":
+        return Backing.SHMEM
+    return Backing.SYSV if is_segment(mapping) else Backing.FILE
+
+
+def is_segment(mapping: Mapping) -> bool:
+    """Whether this is System V shared memory; its inode number is the segment's id."""
+    return bool(_SEGMENT.fullmatch(mapping.path)) and mapping.shared and not mapping.device[0]
+
+
+def segment_ids(smaps: Iterable[Smap]) -> list[int]:
+    """The System V shared memory that is mapped, an id for each mapping."""
+    return [smap.mapping.ino for smap in smaps if is_segment(smap.mapping)]
 
 
 def trackable(mappings: Iterable[Mapping]) -> Iterator[tuple[int, int]]:
@@ -253,6 +276,8 @@ def from_smap(smap: Smap) -> Vma:
     elif backing is Backing.SHMEM:
         status |= Status.ANON_SHARED
         flags |= MAP_ANONYMOUS
+    elif backing is Backing.SYSV:
+        status |= Status.SYSV
     elif backing is Backing.FILE:
         shared = bool(flags & MAP_SHARED)
         status |= Status.FILE_SHARED if shared else Status.FILE_PRIVATE
@@ -272,6 +297,8 @@ def from_smap(smap: Smap) -> Vma:
         flags=flags,
         status=status,
         pgoff=mapping.pgoff if backing is not Backing.NONE else 0,
+        shmid=mapping.ino if backing is Backing.SYSV else 0,
         advice=advice,
+        file_flags=os.O_RDWR if backing is Backing.SYSV and "mw" in vm else 0,
         backing=backing,
     )

@@ -205,6 +205,8 @@ class Site:
 
     def _memory(self, built: Built) -> None:
         plan = self.plan.memory[built.pid]
+        sizes = {segment.id: segment.size for segment in self.loaded.segments.values()}
+        segments = apply.Segments(sizes, self.plan.window.scratch)
         wanted = kernel_mappings(self.loaded.tasks[built.pid].memory)
         if [(len(r), s) for r, s in wanted] != [(len(r), s) for r, s in built.kernel]:
             raise RestoreError(
@@ -218,14 +220,14 @@ class Site:
             if not all(parking.start <= r.start < parking.end for r, _ in built.kernel):
                 self._park(built, built.kernel)
             parked = built.kernel
-            apply.shape(built.session, plan, self.lfd_of)
+            apply.shape(built.session, plan, self.lfd_of, segments)
             apply.move(
                 built.session,
                 [(here, r.start) for (here, _), (r, _) in zip(parked, wanted, strict=True)],
             )
             built.kernel = wanted
         else:
-            apply.shape(built.session, plan, self.lfd_of)
+            apply.shape(built.session, plan, self.lfd_of, segments)
         apply.fill(built.session, plan.load, self.loaded.pages_lfd)
         apply.settle(built.session, plan)
 

@@ -20,10 +20,11 @@ from ckpt.errors import ImageError
 from ckpt.images.chain import Chain
 from ckpt.images.checksums import Verification
 from ckpt.mem import aio, vma
-from ckpt.mem.build import Memory, Pages
+from ckpt.mem.build import Memory, Pages, segments_fit
 from ckpt.mem.extents import Extents
 from ckpt.mem.missing.split import split
 from ckpt.mem.resolve import resolve
+from ckpt.ns.sysv_shm import Segment, segments_of
 from ckpt.pstree.model import State, Task, Tree
 from ckpt.pstree.sharing import ALONE, KINDS, VM, Ids, Sharing
 from ckpt.task import sched, seccomp, signals, timers
@@ -67,6 +68,7 @@ class Loaded:
     dead: dict[int, Any]
     clocks_ns: tuple[int, int] | None
     sharing: Sharing = ALONE
+    segments: dict[int, Segment] = field(default_factory=dict)
     _files: list[tuple[int, int]] = field(init=False)
     _ids: dict[tuple[int, int], int] = field(init=False)
     _mapped: dict[int, mmap.mmap] = field(default_factory=dict)
@@ -148,6 +150,7 @@ def load(directory: str, *, verify: bool, lazily: bool = False) -> Iterator[Load
         tree = _tree(images, entries, cores)
         clocks = images.read_one("timens-0") if images.exists("timens-0") else None
         loaded = Loaded(chain, tree, {}, {}, _clocks(clocks), _sharing(images, tree))
+        loaded.segments = _segments(images, tree)
         for task in tree:
             if task.dead:
                 loaded.dead[task.pid] = cores[task.pid]
@@ -195,6 +198,11 @@ def _tree(images: ImageSet, entries: list[Any], cores: dict[int, Any]) -> Tree:
     if tree.root.dead:
         raise _wrong("pstree", "the root of the tree is dead")
     return tree
+
+
+def _segments(images: ImageSet, tree: Tree) -> dict[int, Segment]:
+    name = f"ipcns-shm-{images.read_one(f'ids-{tree.root.pid}').ipc_ns_id}"
+    return segments_of(images.read(name) if images.exists(name) else (), name)
 
 
 def _exit_signal(images: ImageSet, pid: int) -> int:
@@ -323,6 +331,9 @@ def _memory(
             raise _wrong(name, f"mappings overlap at {v.range.start:#x}")
         if not v.status & vma.Status.VSYSCALL:
             vmas.append(v)
+    sizes = {segment.id: segment.size for segment in loaded.segments.values()}
+    if lost := segments_fit(vmas, sizes):
+        raise _wrong(name, f"mapping {lost.range} is of no segment of System V shared memory")
     name = f"pagemap-{pid}"
     if not lazily:
         pages = loaded.pages(name)

@@ -26,6 +26,7 @@ BATCHES_LEN = 1 << 20
 THREAD_SLOT = 4 * PAGE
 ROOM_LEN = page_up(BATCHES_LEN + 2 * PAGE)
 PARKING_LEN = 32 * PAGE
+_APART = 16 * PAGE
 """Where a task's vdso waits while its address space is made."""
 
 
@@ -39,6 +40,11 @@ class Window:
     nr_rooms: int = 1
     room_nr: dict[int, int] = field(default_factory=dict)
     slot_nr: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def scratch(self) -> int:
+        """Where System V shared memory of any size of the set can be attached for a moment."""
+        return self.layout.window.end + _APART
 
     def of(self, pid: int) -> Layout:
         """The window as the task `pid` uses it (0: one that shares nothing)."""
@@ -114,8 +120,11 @@ def make_plan(loaded: Loaded, outer: tuple[int, int], *, shell_job: bool) -> Res
     nr_rooms = 1 + max(rooms.values(), default=0)
     data_len = nr_rooms * ROOM_LEN + nr_slots * THREAD_SLOT + PARKING_LEN
     try:
+        largest = max((s.size for s in loaded.segments.values()), default=0)
+        scratch = page_up(largest) + _APART if largest else 0
         at = free_window(
-            (image.memory for image in loaded.tasks.values()), blob().code_len + data_len
+            (image.memory for image in loaded.tasks.values()),
+            blob().code_len + data_len + scratch,
         )
     except ValueError as error:
         raise ImageError(str(error), resource="mm-*.img") from error

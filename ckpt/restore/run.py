@@ -154,8 +154,8 @@ def _carry_out(
         verifying = scope.enter_context(_verified(options, loaded, lazily))
         report.stage("files")
         files.open_all(_owners(loaded))
-        shared = scope.enter_context(SharedMemory())
-        stats.pages_restored += shared.make_all(loaded)
+        shared = scope.enter_context(SharedMemory(loaded))
+        stats.pages_restored += shared.make_all()
         for contents in files.memfd_contents:
             stats.pages_restored += fill(loaded, contents.shmid, contents.lfd, contents.size)
 
@@ -184,12 +184,13 @@ def _carry_out(
             filters.hold_off(image)
             state.restore_leader(site.tasks[pid], image, powers, report)
         files.apply_seals()
+        shared.segments.settle()
         verifying()
         files.finish()
         files.close()
         cgroups.settle({pid: list(image.task.threads) for pid, image in loaded.tasks.items()})
         actions.run(Event.POST_RESTORE, plan.tree.root.pid)
-        _resume(options, site, files, cgroups, actions)
+        _resume(options, site, files, shared, cgroups, actions)
         late.committed()
 
 
@@ -235,6 +236,7 @@ def _resume(
     options: RestoreOptions,
     site: Site,
     files: FilesRestore,
+    shared: SharedMemory,
     cgroups: GroupsRestore,
     actions: Actions,
 ) -> None:
@@ -245,7 +247,9 @@ def _resume(
     _write_pidfile(options, root)
     actions.run(Event.PRE_RESUME, root)
     files.release()
+    shared.segments.send_guard_away()
     commit.let_go(site, leave_stopped=options.leave_stopped)
+    shared.segments.keep()
     cgroups.keep()
     files.remove_links()
     site.forget()

@@ -1,4 +1,4 @@
-"""Shared anonymous memory comes back as what it was: an object that no file system names.
+"""Shared memory. Anonymous memory comes back as what it was: an object that no file system names.
 
 We map it ourselves, shared and anonymous, take a descriptor of it from /proc/self/map_files, fill
 it, and lend the descriptor to each task that maps it. Needs CAP_SYS_ADMIN or
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 from ckpt._native import check, ffi, lib
 from ckpt.errors import ImageError, RestoreError
 from ckpt.mem.vma import MAP_NORESERVE, Backing
+from ckpt.ns.sysv_shm import SegmentsRestore
 from ckpt.units import page_up
 
 if TYPE_CHECKING:
@@ -27,13 +28,16 @@ _SIZE_MAX = 1 << 46
 class SharedMemory:
     """The objects of one set by their id. A context manager: descriptors close with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, loaded: Loaded) -> None:
+        self._loaded = loaded
         self._lfds: dict[int, int] = {}
+        self.segments = SegmentsRestore(loaded.segments)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.segments.close()
         for lfd in self._lfds.values():
             os.close(lfd)
         self._lfds.clear()
@@ -42,14 +46,19 @@ class SharedMemory:
         """A descriptor, for reading and writing, of an object that `make_all` made."""
         return self._lfds[shmid]
 
-    def make_all(self, loaded: Loaded) -> int:
-        """Make and fill every object that a mapping refers to; returns the pages written."""
+    def make_all(self) -> int:
+        """Make and fill every object that a mapping refers to, and every segment of System V;
+        returns the pages written."""
+        loaded = self._loaded
         users: dict[int, list[Vma]] = {}
         for image in loaded.tasks.values():
             for v in image.memory.vmas:
                 if v.backing is Backing.SHMEM:
                     users.setdefault(v.shmid, []).append(v)
-        return sum(self._make(loaded, shmid, vmas) for shmid, vmas in users.items())
+        nr_pages = sum(self._make(loaded, shmid, vmas) for shmid, vmas in users.items())
+        return nr_pages + self.segments.make_all(
+            lambda ident, lfd, size: fill(loaded, ident, lfd, size)
+        )
 
     def _make(self, loaded: Loaded, shmid: int, vmas: list[Vma]) -> int:
         size = max(v.pgoff + len(v.range) for v in vmas)

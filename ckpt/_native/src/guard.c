@@ -6,12 +6,32 @@
 #include <sched.h>
 #include <signal.h>
 
-/* What a guard does that was not sent away. */
+/* What a guard does that was not sent away, to each of `nr` things. */
 struct duty {
-        const int32_t *lfds;
-        const char *const *names; /* NULL: the descriptors are pidfds */
+        void (*act)(const struct duty *duty, uint64_t index);
+        const int32_t *numbers; /* pidfds, directories or ids */
+        const char *const *names;
         uint64_t nr;
+        int32_t parent;
 };
+
+static void end_task(const struct duty *duty, uint64_t index)
+{
+        syscall(__NR_pidfd_send_signal, duty->numbers[index], SIGKILL, NULL, 0);
+}
+
+static void remove_name(const struct duty *duty, uint64_t index)
+{
+        unlinkat(duty->numbers[index], duty->names[index], 0);
+}
+
+static void remove_segment(const struct duty *duty, uint64_t index)
+{
+        struct ckpt_shm segment;
+
+        if (!ckpt_shm_look(duty->numbers[index], &segment) && segment.creator == duty->parent)
+                ckpt_shm_remove(duty->numbers[index]);
+}
 
 static _Noreturn void stand_guard(const struct duty *duty, int lfd)
 {
@@ -25,10 +45,7 @@ static _Noreturn void stand_guard(const struct duty *duty, int lfd)
         if (got == 1)
                 _exit(0);
         for (uint64_t i = 0; i < duty->nr; i++)
-                if (duty->names)
-                        unlinkat(duty->lfds[i], duty->names[i], 0);
-                else
-                        syscall(__NR_pidfd_send_signal, duty->lfds[i], SIGKILL, NULL, 0);
+                duty->act(duty, i);
         _exit(1);
 }
 
@@ -62,11 +79,19 @@ static long start(const struct duty *duty, struct ckpt_guard *guard)
 
 long ckpt_guard_start(const int32_t *pidfds, uint64_t nr, struct ckpt_guard *guard)
 {
-        return start(&(struct duty){.lfds = pidfds, .nr = nr}, guard);
+        return start(&(struct duty){.act = end_task, .numbers = pidfds, .nr = nr}, guard);
 }
 
 long ckpt_guard_names(const int32_t *dirs, const char *const *names, uint64_t nr,
                       struct ckpt_guard *guard)
 {
-        return start(&(struct duty){.lfds = dirs, .names = names, .nr = nr}, guard);
+        return start(&(struct duty){.act = remove_name, .numbers = dirs, .names = names, .nr = nr},
+                     guard);
+}
+
+long ckpt_guard_segments(const int32_t *ids, uint64_t nr, struct ckpt_guard *guard)
+{
+        return start(
+            &(struct duty){.act = remove_segment, .numbers = ids, .nr = nr, .parent = getpid()},
+            guard);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * A process that ends a set of tasks, or removes a set of names, when we die before we have told it
- * not to.
+ * A process that ends a set of tasks, or removes a set of names or of segments of shared memory,
+ * when we die before we have told it not to.
  */
 
 struct ckpt_guard {
@@ -17,3 +17,7 @@ long ckpt_guard_start(const int32_t *pidfds, uint64_t nr, struct ckpt_guard *gua
  * The names are copied. */
 long ckpt_guard_names(const int32_t *dirs, const char *const *names, uint64_t nr,
                       struct ckpt_guard *guard);
+
+/* Start a guard over `nr` ids of System V shared memory: those are removed that this process has
+ * made. */
+long ckpt_guard_segments(const int32_t *ids, uint64_t nr, struct ckpt_guard *guard);

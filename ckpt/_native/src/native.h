@@ -49,6 +49,7 @@
 #include "lazy.h"
 #include "armed.h"
 #include "live.h"
+#include "sysv.h"
 
 /* Result of a libc call in this room's convention. */
 static inline long ckpt_result(long result)

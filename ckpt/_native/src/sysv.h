@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-only
+ *
+ * Segments of System V shared memory, in this process's own IPC namespace. shmctl(2), shmget(2).
+ */
+
+struct ckpt_shm {
+        uint32_t key, uid, gid, cuid, cgid;
+        uint32_t mode; /* with CKPT_SHM_DEST and CKPT_SHM_LOCKED */
+        uint64_t size;
+        uint64_t nr_attached;
+        int32_t creator; /* its pid */
+        int32_t spare;
+};
+
+#define CKPT_SHM_DEST   01000 /* removed: it goes with its last user */
+#define CKPT_SHM_LOCKED 02000
+
+/* What segment `id` is. */
+long ckpt_shm_look(int id, struct ckpt_shm *segment);
+
+/* The id of the segment with this key, or -ENOENT. */
+long ckpt_shm_find(uint32_t key);
+
+/* Make a segment with this key, size, mode, owner and creator, and no other id than `id`: -EEXIST
+ * where that, or the key, is taken. Writes /proc/sys/kernel/shm_next_id, which needs CAP_SYS_ADMIN
+ * or CAP_CHECKPOINT_RESTORE. Nothing is left after a failure. */
+long ckpt_shm_make(int id, const struct ckpt_shm *wanted);
+
+/* Give an existing one this owner and mode, and lock it where the mode says so. */
+long ckpt_shm_set(int id, const struct ckpt_shm *wanted);
+
+long ckpt_shm_remove(int id);
