@@ -5,13 +5,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ckpt.dump.run import dump
-from ckpt.errors import NotOneInstant, UsageError
+from ckpt.errors import NotOneInstant
+from ckpt.live.choose import pick
+from ckpt.live.fork import Fork
 from ckpt.live.wp import WriteProtect
+from ckpt.mem.tracking.where import is_tracked
+from ckpt.procfs.tree import look, tree
 
 if TYPE_CHECKING:
+    from ckpt.dump.engine import LiveEngine
     from ckpt.dump.options import DumpOptions
     from ckpt.dump.stats import DumpStats
     from ckpt.report import Report
@@ -21,19 +27,35 @@ ATTEMPTS = 3
 
 def dump_live(options: DumpOptions, report: Report) -> DumpStats:
     """Dump while the tree runs on. A snapshot that was lost, because memory was given back before
-    it was copied, is tried again: each attempt is of another instant.
+    it was copied, is tried again: each attempt is of another instant, and with `auto` the last one
+    is made by a fork, which loses nothing.
 
     Raises as ckpt.dump.run.dump does, and NotOneInstant after the last attempt.
     """
-    if options.live == "fork":
-        raise UsageError("is not there yet", resource="--live=fork", hint="--live=wp")
-
-    def new_engine() -> WriteProtect:
-        return WriteProtect(room=options.live_memory, percent=options.max_slowdown)
-
-    for _ in range(ATTEMPTS - 1):
+    mode = pick(
+        options.live, _pids(options.tree), tracked=options.track_mem or _tracked(options.tree)
+    )
+    report.info(f"live: {mode}")
+    last = "fork" if options.live == "auto" else mode
+    for attempt in range(1, ATTEMPTS):
         try:
-            return dump(options, report, new_engine)
+            return dump(options, report, partial(_engine, mode, options))
         except NotOneInstant as lost:
             report.warn(f"once more: {lost}")
-    return dump(options, report, new_engine)
+            mode = last if attempt == ATTEMPTS - 1 else mode
+    return dump(options, report, partial(_engine, mode, options))
+
+
+def _engine(mode: str, options: DumpOptions) -> LiveEngine:
+    if mode == "fork":
+        return Fork()
+    return WriteProtect(room=options.live_memory, percent=options.max_slowdown)
+
+
+def _pids(root: int) -> list[int]:
+    return [task.pid for task in tree(root)]
+
+
+def _tracked(root: int) -> bool:
+    task = look(root)
+    return task is not None and is_tracked(task.pid, task.starttime)

@@ -1,5 +1,8 @@
 """`ckpt snapshot PID`: generation after generation of a running tree into a store, a line for each.
 
+Each is a live dump by a fork, or where that takes less time, a copy of what was written while the
+tree stands: writes are tracked, which write protection (`--live=wp`) does not go with.
+
 It goes on until the tree has ended, `--count` is reached, or SIGINT, SIGTERM or SIGHUP comes; all
 of these are a good end. Nothing of it is left in the tree then, unless `--track-mem` asks for that.
 """
@@ -69,11 +72,15 @@ def options_of(args: Args) -> DumpOptions:
     know."""
     if args.tree is not None and args.operands:
         raise UsageError("names a second tree", resource=args.operands[0], hint="-t or PID")
+    if args.tcp_established:
+        why = "connections go on in the tree"
+        raise UsageError("does not go with it", resource="--tcp-established", why=why)
     pid = pid_of(args) if args.tree is None else args.tree
-    judged = {**judged_by(args), "tree": pid}
+    judged = {**judged_by(args), "tree": pid, "tcp_close": True}
     return DumpOptions(
         **judged,
         leave_running=True,
+        live="fork",
         file_validation=args.file_validation or "filesize",
         network_lock=args.network_lock or "nftables",
         timeout_s=DEFAULT_TIMEOUT_S if args.timeout is None else args.timeout,
@@ -86,10 +93,10 @@ def options_of(args: Args) -> DumpOptions:
 
 
 def _take(options: DumpOptions, args: Args) -> Shot:
-    from ckpt.dump.run import dump
+    from ckpt.cli.live import dump_live
     from ckpt.store.loop import Shot
 
-    stats = dump(options, args.report)
+    stats = dump_live(options, args.report)
     return Shot(stats.instant_ms, stats.frozen_us, stats.pages_written, stats.pages_skipped_parent)
 
 

@@ -36,9 +36,10 @@ class LiveFigures(Protocol):
 
 
 class LiveEngine(Protocol):
-    """`name` is that of the option's value."""
+    """`name` is that of the option's value. `goes_with_tracking`: it takes no userfaultfd."""
 
     name: str
+    goes_with_tracking: bool
 
     def prepare(self, pids: Sequence[int], report: Report) -> None:
         """Whatever takes its time. Raises what makes a live dump impossible; a single task that is
@@ -53,8 +54,11 @@ class LiveEngine(Protocol):
     def cover(self, pid: int, content: Content, pages_lfd: int) -> Extents:
         """Take over pages of `content` from outside of the task."""
 
-    def enter(self, pid: int, session: Session, content: Content, pages_lfd: int) -> Extents:
-        """Take over pages of `content` by what is done in the task itself."""
+    def enter(
+        self, pid: int, session: Session, content: Content, pages_lfd: int, withheld: Extents
+    ) -> Extents:
+        """Take over pages of `content` by what is done in the task itself. `withheld`: mappings
+        that a child would not have as they are."""
 
     def begin(self) -> None:
         """The tree is about to run again."""

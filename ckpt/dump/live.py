@@ -14,6 +14,7 @@ from ckpt.dump.facts import look
 from ckpt.dump.preflight import refuse
 from ckpt.errors import Refusal, TargetError
 from ckpt.images.directory import pages_written
+from ckpt.mem.extents import Extents
 from ckpt.mem.transfer import copy_placed
 from ckpt.procfs.reader import ProcDir
 
@@ -25,13 +26,12 @@ if TYPE_CHECKING:
     from ckpt.dump.snapshot import Snapshot
     from ckpt.dump.work import Work
     from ckpt.infect.session import Session
-    from ckpt.mem.extents import Extents
 
 
 def prepare(work: Work, engine: LiveEngine, pids: Sequence[int]) -> None:
     """Have the engine prepare; what is known of mappings is looked at again after that, so that
     the frozen window has as little as possible to read. Raises RefusedError for a tracked tree."""
-    if work.tracked:
+    if work.tracked and not engine.goes_with_tracking:
         why = "its writes are tracked, by another userfaultfd"
         refuse([Refusal(work.options.tree, "the tree", why, "ckpt untrack PID")])
     work.engine = engine
@@ -64,11 +64,17 @@ def cover(work: Work, taken: Snapshot, engine: LiveEngine) -> None:
 def copy_rest(work: Work, taken: Snapshot, engine: LiveEngine, session: Session, mem: int) -> None:
     """Copy what the engine has not taken over. `mem` is /proc/PID/mem."""
     what = taken.content
-    taken.later |= engine.enter(taken.pid, session, what, taken.pages_lfd)
+    taken.later |= engine.enter(taken.pid, session, what, taken.pages_lfd, _withheld(taken))
     rest = (what.direct | what.hidden) - taken.later
     with pages_written(work.pages.where(taken.pages_id)):
         copy_placed(mem, what, rest, taken.vdso, taken.pages_lfd)
     work.stats.frozen_pages += rest.nr_pages
+
+
+def _withheld(taken: Snapshot) -> Extents:
+    """Mappings of MADV_DONTFORK and MADV_WIPEONFORK."""
+    smaps = taken.facts.smaps
+    return Extents.of((s.start, s.end) for s in smaps if not s.flags.isdisjoint(("dc", "wf")))
 
 
 def instant(work: Work, engine: LiveEngine, actions: Actions) -> None:

@@ -230,7 +230,15 @@ class Batch:
         return self._add(lib.CKPT_OP_CALL_ALL, name, number(name), (fd, iov, nr, *more), want=total)
 
     def clone(
-        self, args: Data, size: int, session: Arg, place: int, *, want: int | None, note: str = ""
+        self,
+        args: Data,
+        size: int,
+        session: Arg,
+        place: int,
+        *,
+        want: int | None,
+        any_result: bool = False,
+        note: str = "",
     ) -> Result:
         """clone3 with `struct clone_args` at `args`; the child starts with the session struct at
         `session`, moved to the address `place` first if that is not 0."""
@@ -239,6 +247,7 @@ class Batch:
             "clone3",
             number("clone3"),
             (args, size, session, place),
+            any_result=any_result,
             want=want,
             note=note,
         )

@@ -56,6 +56,7 @@ class WriteProtect:
     """One snapshot. `room`: bytes of buffers; `percent`: how much of the time the sweep works."""
 
     name = "wp"
+    goes_with_tracking = False
 
     def __init__(self, *, room: int, percent: int = 100) -> None:
         self._server: Server | None = None
@@ -117,9 +118,11 @@ class WriteProtect:
         self._server.leave_out(space.index, rest)
         return wanted - rest
 
-    def enter(self, pid: int, session: Session, content: Content, pages_lfd: int) -> Extents:
+    def enter(
+        self, pid: int, session: Session, content: Content, pages_lfd: int, withheld: Extents
+    ) -> Extents:
         """Nothing: all was taken over from outside."""
-        del pid, session, content, pages_lfd
+        del pid, session, content, pages_lfd, withheld
         return Extents.none()
 
     def begin(self) -> None:

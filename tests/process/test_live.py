@@ -21,9 +21,9 @@ from tests.support.victim import Victim
 NR_SNAPSHOTS = 3
 
 
-def _snapshot(case: Case, victim: Victim, number: int, *options: str) -> Path:
+def _snapshot(case: Case, victim: Victim, number: int, mode: str = "wp") -> Path:
     images = case.folder / f"live{number}"
-    case.ckpt.dump(victim.pid, images, "--live=wp", *options).ok()
+    case.ckpt.dump(victim.pid, images, f"--live={mode}").ok()
     return images
 
 
@@ -42,19 +42,21 @@ def _check_each(case: Case, victim: Victim, sets: list[Path]) -> None:
         victim.finish()
 
 
-def test_one_instant(case: Case) -> None:
+@pytest.mark.parametrize("mode", ["wp", "fork"])
+def test_one_instant(case: Case, mode: str) -> None:
     """Snapshots at moments that nobody has chosen; the original's own books stay right, too."""
     victim = case.start(program("live/accounts", "KEEP"))
     before = visible.look(victim.pid)
-    sets = [_snapshot(case, victim, number) for number in range(NR_SNAPSHOTS)]
+    sets = [_snapshot(case, victim, number, mode) for number in range(NR_SNAPSHOTS)]
     visible.assert_same(before, visible.look(victim.pid), ["*"])
     _kill(victim)
     _check_each(case, victim, sets)
 
 
-def test_original_goes_on(case: Case) -> None:
+@pytest.mark.parametrize("mode", ["wp", "fork", "auto"])
+def test_original_goes_on(case: Case, mode: str) -> None:
     victim = case.start(program("live/accounts", "KEEP"))
-    _snapshot(case, victim, 1)
+    _snapshot(case, victim, 1, mode)
     victim.finish()
 
 
@@ -85,7 +87,7 @@ def test_bounds(case: Case, option: str) -> None:
 )
 def test_what_does_not_go_with_it(case: Case, option: str) -> None:
     victim = case.start(program("live/accounts", "KEEP"))
-    case.ckpt.dump(victim.pid, case.images, "--live", option).failed(2, "--live")
+    case.ckpt.dump(victim.pid, case.images, "--live=wp", option).failed(2, "--live")
     assert not list(case.images.glob("*.img"))
     victim.finish()
 
@@ -95,7 +97,7 @@ def test_tracked_tree_is_refused(case: Case) -> None:
     first = case.folder / "pre"
     first.mkdir()
     case.ckpt.run("pre-dump", "-t", victim.pid, "-D", first).ok()
-    case.ckpt.dump(victim.pid, case.images, "--live").failed(3, "tracked", "untrack")
+    case.ckpt.dump(victim.pid, case.images, "--live=wp").failed(3, "tracked", "untrack")
     case.ckpt.run("untrack", victim.pid).ok()
     victim.finish()
 
