@@ -67,7 +67,7 @@ def copy_rest(work: Work, taken: Snapshot, engine: LiveEngine, session: Session,
     taken.later |= engine.enter(taken.pid, session, what, taken.pages_lfd, _withheld(taken))
     rest = (what.direct | what.hidden) - taken.later
     with pages_written(work.pages.where(taken.pages_id)):
-        copy_placed(mem, what, rest, taken.vdso, taken.pages_lfd)
+        copy_placed(mem, what, rest, taken.read, taken.pages_lfd)
     work.stats.frozen_pages += rest.nr_pages
 
 

@@ -42,14 +42,15 @@ _CAP_SYS_ADMIN = 21
 
 @dataclass(slots=True)
 class Snapshot:
-    """A live task. `pages_id` names its pages file; `robust`, `cpus` and `threads` are by thread,
-    `files` by position of the mapping. `later`: pages that a live engine writes into
-    `pages_lfd`, which is -1 where there are none."""
+    """A live task. `read` is what the vdso and the early pages of `content` held before the task
+    was infected, each range by its start. `pages_id` names its pages file; `robust`, `cpus` and
+    `threads` are by thread, `files` by position of the mapping. `later`: pages that a live engine
+    writes into `pages_lfd`, which is -1 where there are none."""
 
     task: SeizedTask
     facts: Facts
     content: Content
-    vdso: dict[int, bytes]
+    read: dict[int, bytes]
     pages_id: int
     inside: Inside | None = None
     threads: dict[int, Answers] = field(default_factory=dict)
@@ -80,6 +81,11 @@ class Snapshot:
             self.content = content(pagemap, self.facts.smaps, known)
         finally:
             os.close(pagemap)
+
+    def read_early(self) -> None:
+        """When `content` is what the image will hold: read what the infection would change."""
+        for start, end in self.content.early:
+            self.read[start] = vm.read(self.pid, start, end - start)
 
     def take_pending(self) -> None:
         """Read the waiting signals anew, now that timers have been asked: by thread, those of the

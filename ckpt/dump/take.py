@@ -161,6 +161,7 @@ def _find_pages(work: Work, procs: dict[int, ProcDir]) -> None:
         taken.find_pages(procs[taken.pid], known)
         if work.increment is not None:
             taken.content = taken.content.above(work.increment.kept(taken.pid, final=True))
+        taken.read_early()
         if work.engine is not None:
             live.cover(work, taken, work.engine)
 
@@ -202,7 +203,7 @@ def _copy(taken: Snapshot, work: Work, session: Session, mem: int) -> None:
 
     usable = session if session.can_pass_fds and not _sigpipe_pending(taken) else None
     with pages_written(work.pages.where(taken.pages_id)):
-        Transfer(taken.pid, mem, pages_fd, usable, progress).run(what, taken.vdso)
+        Transfer(taken.pid, mem, pages_fd, usable, progress).run(what, taken.read)
     work.pages.end()
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckpt._native import check, ffi, lib
@@ -39,13 +39,15 @@ _IOVEC_SIZE = 16
 class Content:
     """Which pages of one address space go into an image: `direct` ones the task can read itself,
     `hidden` ones and those of the `vdso` (whole) come through /proc/PID/mem. `parent` are pages
-    that the set built upon has as they are. `guards` are no content."""
+    that the set built upon has as they are. `guards` are no content. `early` are pages that have to
+    be read before the task is infected, which puts bytes of its own there for that time."""
 
     direct: Extents
     hidden: Extents
     vdso: tuple[tuple[int, int], ...]
     parent: Extents
     guards: Extents
+    early: Extents = field(default_factory=Extents.none)
 
     def above(self, kept: Extents) -> Content:
         """The same without the pages of `kept`, which the parent has."""
@@ -53,21 +55,22 @@ class Content:
             self,
             direct=self.direct - kept,
             hidden=self.hidden - kept,
-            parent=(self.direct | self.hidden) & kept,
+            early=self.early - kept,
+            parent=(self.direct | self.hidden | self.early) & kept,
         )
 
     def all_pages(self) -> Extents:
         """The pages that a set with this content can resolve, itself or through its parent."""
-        return self.direct | self.hidden | self.parent
+        return self.direct | self.hidden | self.early | self.parent
 
     def placed(self) -> Extents:
         """All pages that the pages file holds, by address and so in their order there."""
-        return self.direct | self.hidden | Extents.of(self.vdso)
+        return self.direct | self.hidden | self.early | Extents.of(self.vdso)
 
     @property
     def indirect(self) -> list[tuple[int, int]]:
         """What doesn't come from the task itself, by address."""
-        return sorted([*self.hidden, *self.vdso])
+        return sorted([*self.hidden, *self.early, *self.vdso])
 
     def runs(self) -> list[Run]:
         """The pagemap: present runs in the order of the pages file, and those of the parent."""
@@ -92,7 +95,18 @@ def content(pagemap: int, smaps: Sequence[Smap], known: Extents | None = None) -
         held = scan(pagemap, _ranges(private, Backing.NONE), anonymous=True)
         held |= scan(pagemap, _ranges(private, Backing.FILE))
     guards = scan_guards(pagemap, smaps[0].start, min(smaps[-1].end, TASK_SIZE))
-    return Content(held & readable, (held - readable) | rings, vdso, Extents.none(), guards)
+    early = held & Extents.of(_paddings(private))
+    direct, hidden = (held & readable) - early, (held - readable) | rings
+    return Content(direct, hidden, vdso, Extents.none(), guards, early)
+
+
+def _paddings(smaps: Iterable[Smap]) -> Iterator[tuple[int, int]]:
+    """The pages that an infection may write to (ckpt.infect.place): the last ones of code. They are
+    content where a program, or an infection before this one, has made private copies of them."""
+    for smap in smaps:
+        m = smap.mapping
+        if m.has_file and m.executable and m.readable and not m.writable:
+            yield smap.end - PAGE, smap.end
 
 
 def _ranges(smaps: Iterable[Smap], backing: Backing) -> Iterator[tuple[int, int]]:
@@ -110,9 +124,10 @@ class Transfer:
     session: Session | None
     progress: Callable[[int], None]
 
-    def run(self, what: Content, vdso: Mapping[int, bytes]) -> None:
-        """Write all of `what`. `vdso` is what the vdso held, by its address, before the task was
-        infected. On an error the parasite gives the pipe back when its session ends."""
+    def run(self, what: Content, read: Mapping[int, bytes]) -> None:
+        """Write all of `what`. `read` is what the vdso and the early pages held, each range by its
+        start, before the task was infected. On an error the parasite gives the pipe back when its
+        session ends."""
         pipe = self._open_pipe() if self.session and what.direct.nr else None
         try:
             at = 0
@@ -120,8 +135,8 @@ class Transfer:
                 upto = what.direct.before(start, at)
                 self._direct(what.direct, at, upto, pipe)
                 at = upto
-                if start in vdso:
-                    write_all(self.pages_fd, vdso[start])
+                if start in read:
+                    write_all(self.pages_fd, read[start])
                 else:
                     self._copy(Extents.of([(start, end)]), 0, 1)
             self._direct(what.direct, at, what.direct.nr, pipe)
@@ -199,16 +214,16 @@ class Transfer:
 
 
 def copy_placed(
-    mem: int, what: Content, pages: Extents, vdso: Mapping[int, bytes], pages_fd: int
+    mem: int, what: Content, pages: Extents, read: Mapping[int, bytes], pages_fd: int
 ) -> None:
-    """Copy `pages` of `what`, and its vdso, into a pages file that is not written in one go: each
-    to the place that its number among all gives it. Raises OSError."""
+    """Copy `pages` of `what`, and what was `read` before, into a pages file that is not written in
+    one go: each to the place that its number among all gives it. Raises OSError."""
     everything = what.placed()
     done = lib.ckpt_copy_placed(
         mem, everything.array, everything.nr, pages.array, pages.nr, pages_fd
     )
     check(done, "memory")
-    for start, data in vdso.items():
+    for start, data in read.items():
         below = everything & Extents.of([(0, start)])
         write_at(pages_fd, data, below.nr_pages * PAGE)
 
