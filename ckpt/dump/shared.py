@@ -3,6 +3,9 @@
 Anonymous objects are found by the device and inode behind their mappings and read through a
 descriptor of /proc/PID/map_files; memfds come from ckpt.files with a descriptor. Each is copied
 once, with its holes. Its id in the images is the inode number.
+
+Not kept: what a task has written behind the end of an object, in its last page; mmap(2) promises
+nothing of it.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import TYPE_CHECKING
 from ckpt.dump.pages import send_file
 from ckpt.images.directory import pages_written
 from ckpt.images.pagemap import PE_PRESENT, Run
+from ckpt.mem.transfer import write_all
 from ckpt.mem.vma import Backing, backing_of
 from ckpt.units import PAGE, page_down, page_up
 
@@ -62,8 +66,12 @@ class SharedMemory:
         self.nr_pages += sum(run.nr_pages for run in runs)
         to = pages.begin(f"pagemap-shmem-{shmid}", pages_id, lambda: runs)
         with pages_written(pages.where(pages_id)):
+            size = os.fstat(lfd).st_size
             for run in runs:
-                send_file(lfd, run.addr, to, run.nr_pages * PAGE)
+                length = min(run.nr_pages * PAGE, size - run.addr)
+                send_file(lfd, run.addr, to, length)
+                # An object may end within a page; pages files have whole ones.
+                write_all(to, bytes(run.nr_pages * PAGE - length))
         pages.end()
 
 
