@@ -87,7 +87,7 @@ def options_of(args: Args) -> DumpOptions:
 
 def _live_options(args: Args) -> dict[str, Any]:
     """Those that have a value of their own only with --live."""
-    for name in ("live_memory", "max_slowdown"):
+    for name in ("live_catch", "live_memory", "max_slowdown"):
         if getattr(args, name) is not None and not args.live:
             option = f"--{name.replace('_', '-')}"
             raise UsageError("needs --live", resource=option, hint=f"--live {option}=...")
@@ -104,6 +104,7 @@ def _live_options(args: Args) -> dict[str, Any]:
         raise UsageError("does not go with --live", resource="--page-server", why=why)
     return {
         "live": args.live or "",
+        "live_catch": args.live_catch == "always",
         "live_memory": args.live_memory or DEFAULT_LIVE_MEMORY,
         "max_slowdown": args.max_slowdown or 100,
     }

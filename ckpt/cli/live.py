@@ -22,13 +22,11 @@ if TYPE_CHECKING:
     from ckpt.dump.stats import DumpStats
     from ckpt.report import Report
 
-ATTEMPTS = 3
-
 
 def dump_live(options: DumpOptions, report: Report) -> DumpStats:
     """Dump while the tree runs on. A snapshot that was lost, because memory was given back before
-    it was copied, is tried again: each attempt is of another instant, and with `auto` the last one
-    is made by a fork, which loses nothing.
+    it was copied, is tried again: each attempt is of another instant, from the second on such calls
+    are caught, and with `auto` the last one is made by a fork, which loses nothing.
 
     Raises as ckpt.dump.run.dump does, and NotOneInstant after the last attempt.
     """
@@ -37,19 +35,21 @@ def dump_live(options: DumpOptions, report: Report) -> DumpStats:
     )
     report.info(f"live: {mode}")
     last = "fork" if options.live == "auto" else mode
+    catch = options.live_catch or None
     for attempt in range(1, ATTEMPTS):
         try:
-            return dump(options, report, partial(_engine, mode, options))
+            return dump(options, report, partial(_engine, mode, options, catch))
         except NotOneInstant as lost:
             report.warn(f"once more: {lost}")
             mode = last if attempt == ATTEMPTS - 1 else mode
-    return dump(options, report, partial(_engine, mode, options))
+            catch = True
+    return dump(options, report, partial(_engine, mode, options, catch))
 
 
-def _engine(mode: str, options: DumpOptions) -> LiveEngine:
+def _engine(mode: str, options: DumpOptions, catch: bool | None) -> LiveEngine:
     if mode == "fork":
         return Fork()
-    return WriteProtect(room=options.live_memory, percent=options.max_slowdown)
+    return WriteProtect(room=options.live_memory, percent=options.max_slowdown, calls=catch)
 
 
 def _pids(root: int) -> list[int]:

@@ -17,6 +17,15 @@ LIVE = (
         criu=False,
     ),
     Option(
+        "live-catch",
+        "catch calls that take memory away before it was copied: always, or auto: once some were "
+        "seen; it slows all calls of the tree",
+        arg="MODE",
+        verbs=("dump",),
+        parse=values.live_catch,
+        criu=False,
+    ),
+    Option(
         "live-memory",
         "most that --live takes for buffers (default 64M)",
         arg="SIZE",

@@ -140,6 +140,12 @@ def live(text: str) -> str:
     return text
 
 
+def live_catch(text: str) -> str:
+    if text not in ("auto", "always"):
+        raise ValueError("a mode is auto or always")
+    return text
+
+
 def live_memory(text: str) -> int:
     value = size(text)
     if value < 4 << 20:

@@ -7,8 +7,8 @@ Order, for one dump:
    Both return pages that the engine will write by itself, at the places that the pagemap gives
    them: the n-th page of all by address is the n-th of the file. Everything else the dump copies
    while the tree stands.
-3. `begin`, as the last thing before the tree runs again.
-4. `deliver` returns when every page has been written that was taken over.
+3. `run_with`, as the last thing while the tree is seized: it may let it run and stay with it.
+4. `deliver`, when it is not seized any more. Then every page is written that was taken over.
 5. `close`, whatever happened.
 
 The engines are in ckpt.live, which imports nothing from here.
@@ -19,13 +19,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from ckpt.infect.session import Session
     from ckpt.mem.extents import Extents
     from ckpt.mem.transfer import Content
     from ckpt.procfs.maps import Mapping
     from ckpt.report import Report
+    from ckpt.tracee.freeze import SeizedTree
 
 
 class LiveFigures(Protocol):
@@ -60,8 +61,9 @@ class LiveEngine(Protocol):
         """Take over pages of `content` by what is done in the task itself. `withheld`: mappings
         that a child would not have as they are."""
 
-    def begin(self) -> None:
-        """The tree is about to run again."""
+    def run_with(self, tree: SeizedTree, report: Report, resumed: Callable[[], None]) -> None:
+        """Returns when the tree may be let go of. `resumed` is called as soon as it runs, if it
+        does before; it comes back at once. Raises as `deliver`."""
 
     def deliver(self, report: Report) -> None:
         """Raises NotOneInstant, ImageError, KernelError: then there is no whole set."""

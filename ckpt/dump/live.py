@@ -6,6 +6,7 @@ all pages of the task, and two hands write there, the engine's and ours.
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -19,13 +20,14 @@ from ckpt.mem.transfer import copy_placed
 from ckpt.procfs.reader import ProcDir
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from ckpt.actions import Actions
     from ckpt.dump.engine import LiveEngine
     from ckpt.dump.snapshot import Snapshot
     from ckpt.dump.work import Work
     from ckpt.infect.session import Session
+    from ckpt.tracee.freeze import SeizedTree
 
 
 def prepare(work: Work, engine: LiveEngine, pids: Sequence[int]) -> None:
@@ -71,18 +73,27 @@ def copy_rest(work: Work, taken: Snapshot, engine: LiveEngine, session: Session,
     work.stats.frozen_pages += rest.nr_pages
 
 
-def _withheld(taken: Snapshot) -> Extents:
-    """Mappings of MADV_DONTFORK and MADV_WIPEONFORK."""
-    smaps = taken.facts.smaps
-    return Extents.of((s.start, s.end) for s in smaps if not s.flags.isdisjoint(("dc", "wf")))
-
-
-def instant(work: Work, engine: LiveEngine, actions: Actions) -> None:
-    """The last thing before the tree runs: the user's own copies, of files."""
+    from ckpt.tracee.freeze import SeizedTree
     before = time.monotonic_ns()
     actions.run(Event.LIVE_INSTANT, work.options.tree)
     work.stats.script_us = (time.monotonic_ns() - before) // 1000
-    engine.begin()
+    failed: list[Exception] = []
+
+    def run() -> None:
+        try:
+            check()
+        except Exception as error:
+            failed.append(error)
+
+    checker = threading.Thread(target=run, name="live check")
+    with pages_written(str(work.options.images_dir)):
+        engine.run_with(tree, work.report, checker.start)
+    if checker.ident is None:
+        return  # the tree stands still: the check comes later
+    checker.join()
+    work.checked = True
+    for error in failed:
+        raise error
 
 
 def deliver(work: Work, engine: LiveEngine) -> None:

@@ -37,8 +37,9 @@ class DumpOptions:
     on, empty for none. `page_server`: where pages go, None for files beside the images.
     `track_mode`: async, sync, or empty for what works best. `action_script`: see ckpt.actions.
     `live` (with `leave_running`): wp, fork or auto, empty for a tree that stands until all is
-    copied; `live_memory`: bytes that it may take for buffers; `max_slowdown`: how much of the time
-    its sweep works, in per cent.
+    copied; `live_catch`: calls that take memory away are caught from the first; `live_memory`:
+    bytes that it may take for buffers; `max_slowdown`: how much of the time its sweep works, in
+    per cent.
     """
 
     tree: int
@@ -71,6 +72,7 @@ class DumpOptions:
     tls: TlsOptions | None = None
     action_script: tuple[str, ...] = ()
     live: str = ""
+    live_catch: bool = False
     live_memory: int = DEFAULT_LIVE_MEMORY
     max_slowdown: int = 100
 

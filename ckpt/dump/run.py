@@ -19,6 +19,7 @@ from __future__ import annotations
 import gc
 import time
 from contextlib import ExitStack
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ckpt.actions import Actions, Event
@@ -178,7 +179,8 @@ def _stop_and_write(work: Work, actions: Actions) -> None:
             gc.enable()
         stats.frozen_us = (time.monotonic_ns() - tree.frozen_at_ns) // 1000
         if work.engine is not None:
-            live.instant(work, work.engine, actions)
+            check = partial(confirm, work, standing=False)
+            live.run_with(work, work.engine, actions, tree, check)
         # What a post-dump script copies of the file systems must be of the instant of the images.
         standing = work.engine is None and (bool(actions) or not options.leave_running)
         if standing:
@@ -190,7 +192,8 @@ def _stop_and_write(work: Work, actions: Actions) -> None:
     if options.leave_running:
         stats.frozen_us = (tree.thawed_at_ns - tree.frozen_at_ns) // 1000 - stats.script_us
     if not standing:
-        confirm(work, standing=False)
+        if not work.checked:
+            confirm(work, standing=False)
         if work.engine is not None:
             live.deliver(work, work.engine)
         write(work)

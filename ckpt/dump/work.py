@@ -44,7 +44,8 @@ class Frozen:
 class Work:
     """`increment` is None where nothing is tracked, nor shall be; `tracked` are the tasks whose
     writes are. `known`: what the frozen window may assume of tasks. `run_id` is the new set's
-    identity; `uptime_us` is 0 where nothing is tracked. `engine`: of a live dump."""
+    identity; `uptime_us` is 0 where nothing is tracked. `engine`: of a live dump. `checked`:
+    what was assumed of mappings holds."""
 
     options: DumpOptions
     report: Report
@@ -58,6 +59,7 @@ class Work:
     run_id: str
     uptime_us: int
     engine: LiveEngine | None = None
+    checked: bool = False
     shared: SharedMemory = field(default_factory=SharedMemory)
     stats: DumpStats = field(default_factory=DumpStats)
     frozen: Frozen = field(default_factory=Frozen)

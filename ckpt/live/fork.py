@@ -30,12 +30,13 @@ from ckpt.report import Report
 from ckpt.units import PAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from ckpt.infect.fork import Copy
     from ckpt.infect.session import Session
     from ckpt.mem.transfer import Content
     from ckpt.procfs.maps import Mapping
+    from ckpt.tracee.freeze import SeizedTree
 
 FIXED_MS = 1.0
 FORK_MS_PER_GIB = 18.0
@@ -99,7 +100,9 @@ class Fork:
         self._copied.append(_Copied(copy, content, wanted, pages_lfd))
         return wanted
 
-    def begin(self) -> None:
+    def run_with(self, tree: SeizedTree, report: Report, resumed: Callable[[], None]) -> None:
+        """The copies need nothing of the tree: it is let go of at once."""
+        del tree, report, resumed
         self._begun_ns = time.monotonic_ns()
 
     def deliver(self, report: Report) -> None:

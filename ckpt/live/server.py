@@ -8,7 +8,6 @@ wait for it. Should our process end, the kernel takes all protection away.
 from __future__ import annotations
 
 import os
-import select
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from ckpt.live.space import Space
     from ckpt.mem.extents import Extents
 
-_LOOK_MS = 200
-"""A handler of a signal runs in the main thread only when that comes back from C."""
 _ENODATA = -61
 
 
@@ -41,17 +38,17 @@ class Figures:
 
 class Server:
     """Spaces are added as they are armed, and covered while their task stands. `close` ends the
-    threads; after that nothing that is protected may be left."""
+    threads; after that nothing that is protected may be left. `native` is for ckpt.live.watch."""
 
     def __init__(self, room: int) -> None:
         """`room`: bytes of buffers. Raises KernelError."""
-        self._live = lib.ckpt_live_new(room)
-        if self._live == ffi.NULL:
+        self.native = lib.ckpt_live_new(room)
+        if self.native == ffi.NULL:
             raise KernelError("a live snapshot can't begin", why="no memory or no descriptor left")
         self._figures = ffi.new("struct ckpt_live_figures *")
         works = (lib.ckpt_live_serve, lib.ckpt_live_sweep, lib.ckpt_live_write)
         self._threads = [
-            threading.Thread(target=work, args=(self._live,), name="live", daemon=True)
+            threading.Thread(target=work, args=(self.native,), name="live", daemon=True)
             for work in works
         ]
         for thread in self._threads:
@@ -60,7 +57,7 @@ class Server:
     def add(self, space: Space) -> int:
         """Serve its faults from now on."""
         index = lib.ckpt_live_add(
-            self._live, space.pid, space.uffd, space.mem, space.pagemap, space.fdinfo
+            self.native, space.pid, space.uffd, space.mem, space.pagemap, space.fdinfo
         )
         return check(index, "live snapshot")
 
@@ -68,7 +65,7 @@ class Server:
         """Nothing of `covered` loses its protection any more before it was copied to the place in
         `pages_lfd` that its number among the pages of `everything` gives it."""
         result = lib.ckpt_live_cover(
-            self._live,
+            self.native,
             index,
             everything.array,
             everything.nr,
@@ -80,38 +77,35 @@ class Server:
 
     def leave_out(self, index: int, pages: Extents) -> None:
         """These of what is covered somebody else copies, before their owner runs."""
-        result = lib.ckpt_live_leave_out(self._live, index, pages.array, pages.nr)
+        result = lib.ckpt_live_leave_out(self.native, index, pages.array, pages.nr)
         check(result, "live snapshot")
 
     def sweep(self, percent: int) -> None:
         """Copy what nobody writes to, for at most `percent` of the time."""
-        lib.ckpt_live_begin(self._live, percent)
+        lib.ckpt_live_begin(self.native, percent)
 
-    def wait(self) -> None:
-        """Until everything is copied and written. Raises NotOneInstant, OSError of a write."""
-        poll = select.poll()
-        poll.register(lib.ckpt_live_done(self._live), select.POLLIN)
-        while not self._is_whole():
-            if poll.poll(_LOOK_MS):
-                os.eventfd_read(lib.ckpt_live_done(self._live))
+    def heard(self) -> None:
+        """Its descriptor said that there is news: forget that."""
+        os.eventfd_read(lib.ckpt_live_done(self.native))
 
     def figures(self) -> Figures:
         """What was counted so far."""
-        lib.ckpt_live_result(self._live, self._figures)
+        lib.ckpt_live_result(self.native, self._figures)
         return Figures(*(int(getattr(self._figures, name)) for name in Figures.__slots__))
 
     def close(self) -> None:
         """End the threads. Harmless a second time."""
-        if self._live == ffi.NULL:
+        if self.native == ffi.NULL:
             return
-        lib.ckpt_live_stop(self._live)
+        lib.ckpt_live_stop(self.native)
         for thread in self._threads:
             thread.join()
-        lib.ckpt_live_free(self._live)
-        self._live = ffi.NULL
+        lib.ckpt_live_free(self.native)
+        self.native = ffi.NULL
 
-    def _is_whole(self) -> bool:
-        result = lib.ckpt_live_result(self._live, self._figures)
+    def is_whole(self) -> bool:
+        """Everything is copied and written. Raises NotOneInstant, OSError of a write."""
+        result = lib.ckpt_live_result(self.native, self._figures)
         if result == _ENODATA:
             addr = int(self._figures.lost_addr)
             raise NotOneInstant(

@@ -7,8 +7,8 @@
    protected, and looked at again: what is not protected then is left to the dump, which copies it
    while the tree stands. Among that are the private pages of files and whatever the kernel does
    not let us register.
-4. The tree runs. A page is copied out before it loses its protection: for the thread that wants to
-   write to it, or when the sweep comes to it.
+4. The tree runs, still seized (ckpt.live.watch). A page is copied out before it loses its
+   protection: for the thread that wants to write to it, or when the sweep comes to it.
 5. Registrations are taken back, piece by piece.
 
 The server of the faults runs through all of it: a thread inside of a kernel's copy to user memory
@@ -29,18 +29,20 @@ from ckpt.kerndat import tracking
 from ckpt.live.figures import Figures
 from ckpt.live.server import Server
 from ckpt.live.space import Space, anonymous
+from ckpt.live.watch import Watch
 from ckpt.mem.extents import Extents
 from ckpt.mem.tracking.contexts import has_io_contexts
 from ckpt.mem.vma import trackable
 from ckpt.tracee.freeze import seize
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from ckpt.infect.session import Session
     from ckpt.mem.transfer import Content
     from ckpt.procfs.maps import Mapping
     from ckpt.report import Report
+    from ckpt.tracee.freeze import SeizedTree
 
 SEIZE_S = 10.0
 _KCMP_VM = 1
@@ -53,18 +55,22 @@ _PAYS = 0.5
 
 
 class WriteProtect:
-    """One snapshot. `room`: bytes of buffers; `percent`: how much of the time the sweep works."""
+    """One snapshot. `room`: bytes of buffers; `percent`: how much of the time the sweep works;
+    `calls`: whether calls that take memory away are caught before they are made. That slows every
+    system call of the tree, so None means: if such calls were seen while memory was armed."""
 
     name = "wp"
     goes_with_tracking = False
 
-    def __init__(self, *, room: int, percent: int = 100) -> None:
+    def __init__(self, *, room: int, percent: int = 100, calls: bool | None = None) -> None:
         self._server: Server | None = None
         self._room = room
         self._percent = percent
+        self._calls = calls
         self._spaces: dict[int, Space] = {}
         self._written: dict[int, Extents] = {}
         self._anonymous: dict[int, Extents] = {}
+        self._shares: dict[int, int] = {}
         self._nr_rounds = 0
         self._nr_unmappings = 0
         self._begun_ns = self._ended_ns = 0
@@ -80,8 +86,10 @@ class WriteProtect:
         _refuse_pinned(pids)
         self._server = Server(self._room)
         for pid in pids:
-            if any(lib.ckpt_kcmp(pid, other, _KCMP_VM, 0, 0) == 0 for other in self._spaces):
-                continue  # it shares its memory with that one
+            other = self._sharing_with(pid)
+            if other is not None:
+                self._shares[pid] = other
+                continue
             try:
                 self._arm(pid, self._server)
             except (TargetError, RefusedError, KernelError) as error:
@@ -125,19 +133,27 @@ class WriteProtect:
         del pid, session, content, pages_lfd, withheld
         return Extents.none()
 
-    def begin(self) -> None:
-        self._begun_ns = time.monotonic_ns()
-        if self._server is not None:
-            self._server.sweep(self._percent)
-
-    def deliver(self, report: Report) -> None:
+    def run_with(self, tree: SeizedTree, report: Report, resumed: Callable[[], None]) -> None:
         """Raises NotOneInstant, and OSError where pages can't be written."""
         report.stage("live")
-        if self._server is not None:
-            self._server.wait()
-            self._ended_ns = time.monotonic_ns()
-            for space in self._spaces.values():
-                space.release()
+        assert self._server is not None
+        calls = self._calls
+        if calls is None:
+            # Who has done it while we looked on will do it again.
+            calls = self._server.figures().nr_unmappings > 0
+        watch = Watch(tree, self._server, self._indexes())
+        self._begun_ns = time.monotonic_ns()
+        self._server.sweep(self._percent)
+        watch.resume(calls=calls)
+        resumed()
+        watch.run()
+        self._ended_ns = time.monotonic_ns()
+
+    def deliver(self, report: Report) -> None:
+        """Everything is written: take registrations back."""
+        del report
+        for space in self._spaces.values():
+            space.release()
 
     def figures(self) -> Figures:
         """Before `close`."""
@@ -160,6 +176,18 @@ class WriteProtect:
             self._server.close()
         while self._spaces:
             self._spaces.popitem()[1].close()
+
+    def _sharing_with(self, pid: int) -> int | None:
+        """A task that is armed already and has the same memory."""
+        for other in self._spaces:
+            if lib.ckpt_kcmp(pid, other, _KCMP_VM, 0, 0) == 0:
+                return other
+        return None
+
+    def _indexes(self) -> dict[int, int]:
+        """Of the memory of each task, as the server has it."""
+        own = {pid: space.index for pid, space in self._spaces.items()}
+        return own | {pid: own[other] for pid, other in self._shares.items()}
 
     def _arm(self, pid: int, server: Server) -> None:
         with seize(pid, deadline_s=SEIZE_S, children=False) as seized:

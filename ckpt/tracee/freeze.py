@@ -23,11 +23,13 @@ import math
 import os
 import select
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ckpt.errors import DeadlineError, Refusal, RefusedError
+from ckpt.errors import DeadlineError, Refusal, RefusedError, TargetError
+from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.tree import has_children_files, look
 from ckpt.tracee import ops
 from ckpt.tracee.attached import Attached, thread_status, traced, undisturbed
@@ -57,6 +59,7 @@ class SeizedTree:
         self._until = until
         self._attached = Attached(until)
         self._leave_stopped = False
+        self._ran = False
 
     def kill(self) -> None:
         """SIGKILL for all tasks; returns when all are gone or zombies. Nothing is left to thaw.
@@ -78,6 +81,23 @@ class SeizedTree:
     def leave_stopped(self) -> None:
         """Have every task stopped by SIGSTOP when the scope has ended without an error."""
         self._leave_stopped = True
+
+    def standing(self) -> list[tuple[int, int, int]]:
+        """Thread, process, and the signal that has stopped the latter or 0, of each that stands."""
+        stopped = self._attached.group_stop
+        return [(tid, pid, stopped[tid]) for tid, pid in self._attached.pid_of.items()]
+
+    def runs(self) -> None:
+        """All were let run, still seized, by whoever calls this; new threads are seized as well."""
+        self._ran = True
+        self.thawed_at_ns = time.monotonic_ns()
+
+    def _let_go_of_new(self) -> None:
+        """A thread that is born while others are let go of is seized by its birth."""
+        while new := {tid: pid for pid in self.tasks for tid in _seized_by_us(pid)}:
+            self._attached.pid_of.update(new)
+            if self._attached.let_go():
+                return  # it can't be before it wakes: the end of our thread does it
 
     def _freeze(self) -> None:
         seen = scan(self._root, children=self._children)
@@ -126,6 +146,8 @@ class SeizedTree:
             for task in stopping:
                 _send(task.pidfd, signal.SIGSTOP)
         self._attached.let_go()
+        if self._ran:
+            self._let_go_of_new()
         self.thawed_at_ns = self.thawed_at_ns or time.monotonic_ns()
         for task in self.tasks.values():
             os.close(task.pidfd)
@@ -190,6 +212,17 @@ def _seized_task(task: Seen, threads: list[Stopped]) -> SeizedTask | None:
         stop_signal=group_stop,
         zombie=not threads,
     )
+
+
+def _seized_by_us(pid: int) -> list[int]:
+    try:
+        with ProcDir(pid) as proc:
+            tids = proc.tids()
+    except TargetError:
+        return []
+    statuses = ((tid, thread_status(pid, tid)) for tid in tids)
+    ours = threading.get_native_id()
+    return [tid for tid, status in statuses if status and status.tracer_pid == ours]
 
 
 def _send(pidfd: int, number: int) -> None:

@@ -19,6 +19,7 @@ from tests.support.programs import program
 from tests.support.victim import Victim
 
 NR_SNAPSHOTS = 3
+LEAVES = ("UNMAP", "FREE", "SHRINK", "MOVE", "REPLACE", "BRK", "EXEC", "EXIT", "THREAD")
 
 
 def _snapshot(case: Case, victim: Victim, number: int, mode: str = "wp") -> Path:
@@ -31,6 +32,16 @@ def _kill(victim: Victim) -> None:
     pids = victim.tree
     os.kill(victim.pid, signal.SIGKILL)
     victim.await_gone(pids)
+
+
+def _telling_script(case: Case, fifo: Path, what: str) -> Path:
+    """An action script that writes into a FIFO while the tree stands."""
+    script = case.folder / "script"
+    script.write_text(
+        f'#!/bin/sh\n[ "$CRTOOLS_SCRIPT_ACTION" != live-instant ] || printf {what} > {fifo}\n'
+    )
+    script.chmod(0o755)
+    return script
 
 
 def _check_each(case: Case, victim: Victim, sets: list[Path]) -> None:
@@ -51,6 +62,29 @@ def test_one_instant(case: Case, mode: str) -> None:
     visible.assert_same(before, visible.look(victim.pid), ["*"])
     _kill(victim)
     _check_each(case, victim, sets)
+
+
+def test_memory_is_freed_all_the_time(case: Case) -> None:
+    """By munmap(2), mremap(2) and free(3), in two threads, while two others move money."""
+    victim = case.start(program("live/accounts", "FREE"))
+    sets = [_snapshot(case, victim, number, "--live-catch=always") for number in range(2)]
+    _kill(victim)
+    _check_each(case, victim, sets)
+
+
+@pytest.mark.parametrize("how", LEAVES)
+def test_given_back_at_once(case: Case, how: str) -> None:
+    """The first thing that the tree does when it runs again is to give its memory back."""
+    victim = case.start(program("live/leaver", how))
+    fifo = victim.folder / "told"
+    script = _telling_script(case, fifo, "x")
+    options = ("--live-catch=always", f"--action-script={script}")
+    case.ckpt.dump(victim.pid, case.images, "--live=wp", *options).ok()
+    _kill(victim)
+    with fifo.open("r+b", buffering=0) as told:
+        case.ckpt.restore(case.images).ok()
+        told.write(b"y")
+        victim.verdict()
 
 
 @pytest.mark.parametrize("mode", ["wp", "fork", "auto"])

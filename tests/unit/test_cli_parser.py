@@ -225,6 +225,7 @@ def _words_for(option: Option) -> list[str]:
     own = {
         "file-validation": "buildid",
         "live": "wp",
+        "live-catch": "always",
         "live-memory": "4M",
         "pre-dump-mode": "read",
         "manage-cgroups": "full",

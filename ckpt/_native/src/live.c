@@ -333,7 +333,7 @@ void ckpt_live_save(struct ckpt_live *live, long index, uint64_t start, uint64_t
         long err;
 
         pthread_mutex_lock(&live->lock);
-        err = judge(live, mm, live_save(live, mm, start, end));
+        err = judge(live, mm, live_save(live, mm, start, end, 0));
         if (err && !live->figures.error)
                 live->figures.error = (int32_t)err;
         pthread_mutex_unlock(&live->lock);

@@ -64,7 +64,7 @@ static long save_advised(struct ckpt_live *live, struct live_mm *mm)
                 if (entry->d_name[0] == '.' || !call_of(dirfd(threads), entry->d_name, call))
                         continue;
                 if (call[0] == __NR_madvise && call[1] + call[2] > call[1])
-                        err = live_save(live, mm, call[1], call[1] + call[2]);
+                        err = live_save(live, mm, call[1], call[1] + call[2], 1);
         }
         if (threads)
                 closedir(threads);
@@ -93,7 +93,7 @@ static long follow(struct ckpt_live *live, struct live_mm *mm, uint64_t from, ui
 
                 if (left > last - at)
                         left = last - at;
-                err = live_copy(live, mm, at, left, addr - from + to);
+                err = live_copy(live, mm, at, left, addr - from + to, 1);
                 at += left;
         }
         live->figures.saved_pages += before - mm->nr_left;

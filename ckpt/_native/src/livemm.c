@@ -56,35 +56,65 @@ static long read_memory(const struct live_mm *mm, char *to, uint64_t addr, uint6
         return 0;
 }
 
-/* At most a buffer's worth; `to` is submitted, or given back where the pages can't be read. */
-static void copy_run(struct ckpt_live *live, struct live_mm *mm, uint64_t first, uint64_t nr,
-                     uint64_t addr, struct buffer *to)
+/* The address space is being changed, which goes on only when its event is read. */
+static long listen_again(struct ckpt_live *live, struct live_mm *mm)
 {
-        if (read_memory(mm, to->data, addr, nr * PAGE)) {
-                buffers_return(&live->buffers, to);
-                live_lost(live, mm, addr);
-                return;
+        struct timespec limit = {.tv_nsec = 50000};
+        struct pollfd wait = {.fd = mm->uffd, .events = POLLIN};
+
+        ppoll(&wait, 1, &limit, NULL);
+        return live_listen(live, mm);
+}
+
+/* Whether memory was taken away or moved and we have not been told yet. A request for nothing says
+ * so before anything else. */
+static int is_changing(const struct live_mm *mm)
+{
+        return uffd_protect(mm->uffd, 0, 0, 0) == -EAGAIN;
+}
+
+/* At most a buffer's worth into `to`, which is submitted, or given back where that was not to be:
+ * then the pages are copied by now, or lost, or to be looked at again.
+ *
+ * What was read while memory changes may be somebody else's in the same place, so it counts only if
+ * nothing did: we hold the lock, so no event can have been taken in between. `sure`: the caller
+ * knows what is there. */
+static long copy_run(struct ckpt_live *live, struct live_mm *mm, uint64_t first, uint64_t nr,
+                     uint64_t addr, struct buffer *to, int sure)
+{
+        long failed = read_memory(mm, to->data, addr, nr * PAGE), err = 0;
+        int changing = !sure && is_changing(mm);
+
+        if (!failed && !changing) {
+                to->file = mm->pages;
+                to->offset = first * PAGE;
+                to->len = nr * PAGE;
+                buffers_submit(&live->buffers, to);
+                set_done(live, mm, first, nr);
+                return 0;
         }
-        to->file = mm->pages;
-        to->offset = first * PAGE;
-        to->len = nr * PAGE;
-        buffers_submit(&live->buffers, to);
-        set_done(live, mm, first, nr);
+        buffers_return(&live->buffers, to);
+        if (!changing)
+                live_lost(live, mm, addr);
+        while (changing && !err && is_changing(mm))
+                err = listen_again(live, mm);
+        return err;
 }
 
 long live_copy(struct ckpt_live *live, struct live_mm *mm, uint64_t first, uint64_t nr,
-               uint64_t addr)
+               uint64_t addr, int sure)
 {
-        for (uint64_t at = first, run; (run = next_left(mm, &at, first + nr, STEP)); at += run) {
+        uint64_t at = first, run;
+        long err = 0;
+
+        while (!err && mm->covered && (run = next_left(mm, &at, first + nr, STEP))) {
                 struct buffer *to = buffers_take(&live->buffers, 1);
 
                 if (!to)
                         return -ENOBUFS;
-                copy_run(live, mm, at, run, addr + (at - first) * PAGE, to);
-                if (live->figures.lost_pid)
-                        return 0;
+                err = copy_run(live, mm, at, run, addr + (at - first) * PAGE, to, sure);
         }
-        return 0;
+        return err;
 }
 
 int live_has_left(const struct live_mm *mm, uint64_t start, uint64_t end, uint64_t *addr)
@@ -101,7 +131,7 @@ int live_has_left(const struct live_mm *mm, uint64_t start, uint64_t end, uint64
         return 1;
 }
 
-long live_save(struct ckpt_live *live, struct live_mm *mm, uint64_t start, uint64_t end)
+long live_save(struct ckpt_live *live, struct live_mm *mm, uint64_t start, uint64_t end, int sure)
 {
         uint64_t at, last, before = mm->nr_left;
         long err = 0;
@@ -110,12 +140,12 @@ long live_save(struct ckpt_live *live, struct live_mm *mm, uint64_t start, uint6
                 return 0;
         at = placement_above(&mm->place, start);
         last = placement_above(&mm->place, end);
-        while (!err && !live->figures.lost_pid && next_left(mm, &at, last, 1)) {
+        while (!err && mm->covered && next_left(mm, &at, last, 1)) {
                 uint64_t left, addr = placement_addr(&mm->place, at, &left);
 
                 if (left > last - at)
                         left = last - at;
-                err = live_copy(live, mm, at, left, addr);
+                err = live_copy(live, mm, at, left, addr, sure);
                 at += left;
         }
         live->figures.saved_pages += before - mm->nr_left;
@@ -134,16 +164,6 @@ static long unprotect_odd(struct live_mm *mm, uint64_t addr)
         if (err != -ENOENT && err != -EINVAL)
                 return err;
         return ioctl(mm->uffd, UFFDIO_WAKE, &wake) < 0 ? -errno : 0;
-}
-
-/* -EAGAIN: the address space is being changed, which goes on only when its event is read. */
-static long listen_again(struct ckpt_live *live, struct live_mm *mm)
-{
-        struct timespec limit = {.tv_nsec = 50000};
-        struct pollfd wait = {.fd = mm->uffd, .events = POLLIN};
-
-        ppoll(&wait, 1, &limit, NULL);
-        return live_listen(live, mm);
 }
 
 long live_unprotect(struct ckpt_live *live, struct live_mm *mm, uint64_t start, uint64_t end)
@@ -177,7 +197,7 @@ static long clear_swept(struct live_mm *mm)
 
 long live_sweep_step(struct ckpt_live *live, struct live_mm *mm, struct buffer *to)
 {
-        uint64_t nr, left, addr;
+        uint64_t nr, left, addr, before;
         long err = 0;
 
         nr = mm->covered ? next_left(mm, &mm->cursor, mm->place.nr_pages, STEP) : 0;
@@ -193,13 +213,20 @@ long live_sweep_step(struct ckpt_live *live, struct live_mm *mm, struct buffer *
                 nr = (HUGE_PAGE - addr % HUGE_PAGE) / PAGE;
         if (mm->clear.end != addr || addr % HUGE_PAGE == 0)
                 err = clear_swept(mm);
-        copy_run(live, mm, mm->cursor, nr, addr, to);
+        if (err) {
+                buffers_return(&live->buffers, to);
+                return err;
+        }
+        before = mm->nr_left;
+        err = copy_run(live, mm, mm->cursor, nr, addr, to, 0);
+        if (err || before - mm->nr_left != nr || !is_done(mm, mm->cursor))
+                return err ? err : 1;
         live->figures.swept_pages += nr;
         if (mm->clear.end != addr)
                 mm->clear.start = addr;
         mm->clear.end = addr + nr * PAGE;
         mm->cursor += nr;
-        return err ? err : 1;
+        return 1;
 }
 
 static int is_huge(const struct live_mm *mm, uint64_t start)
@@ -263,7 +290,7 @@ long live_fault(struct ckpt_live *live, struct live_mm *mm, uint64_t addr)
         for (uint64_t at = start, nr; at < end; at += nr * PAGE) {
                 number = placement_find(&mm->place, at, &left);
                 nr = number == NOWHERE ? 1 : left < (end - at) / PAGE ? left : (end - at) / PAGE;
-                err = number == NOWHERE ? 0 : live_copy(live, mm, number, nr, at);
+                err = number == NOWHERE ? 0 : live_copy(live, mm, number, nr, at, 0);
                 if (err)
                         return err;
         }

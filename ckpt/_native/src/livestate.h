@@ -56,12 +56,12 @@ void live_lost(struct ckpt_live *live, const struct live_mm *mm, uint64_t addr);
  * space is gone. */
 
 /* Copy what is left of `nr` pages from number `first` on, which have no gap between them and whose
- * first one is now at `addr`. */
+ * first one is now at `addr`. `sure`: it is, whatever changes meanwhile. */
 long live_copy(struct ckpt_live *live, struct live_mm *mm, uint64_t first, uint64_t nr,
-               uint64_t addr);
+               uint64_t addr, int sure);
 
 /* Copy what is left of [start, end), counted in `saved_pages`. */
-long live_save(struct ckpt_live *live, struct live_mm *mm, uint64_t start, uint64_t end);
+long live_save(struct ckpt_live *live, struct live_mm *mm, uint64_t start, uint64_t end, int sure);
 
 /* Whether anything of [start, end) is left; the address of the first. */
 int live_has_left(const struct live_mm *mm, uint64_t start, uint64_t end, uint64_t *addr);
