@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from ckpt.dump.stats import DumpStats
     from ckpt.report import Report
 
+ATTEMPTS = 3
+
 
 def dump_live(options: DumpOptions, report: Report) -> DumpStats:
     """Dump while the tree runs on. A snapshot that was lost, because memory was given back before

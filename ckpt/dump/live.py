@@ -73,7 +73,18 @@ def copy_rest(work: Work, taken: Snapshot, engine: LiveEngine, session: Session,
     work.stats.frozen_pages += rest.nr_pages
 
 
-    from ckpt.tracee.freeze import SeizedTree
+def _withheld(taken: Snapshot) -> Extents:
+    """Mappings of MADV_DONTFORK and MADV_WIPEONFORK."""
+    smaps = taken.facts.smaps
+    return Extents.of((s.start, s.end) for s in smaps if not s.flags.isdisjoint(("dc", "wf")))
+
+
+def run_with(
+    work: Work, engine: LiveEngine, actions: Actions, tree: SeizedTree, check: Callable[[], None]
+) -> None:
+    """The last thing while the tree is seized: the user's own copies, of files; then the engine
+    stays with the tree as long as it wants. `check` is made when the tree runs, beside the engine,
+    whose thread has to be there for the tree; what it raises, this raises."""
     before = time.monotonic_ns()
     actions.run(Event.LIVE_INSTANT, work.options.tree)
     work.stats.script_us = (time.monotonic_ns() - before) // 1000

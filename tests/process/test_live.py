@@ -22,9 +22,9 @@ NR_SNAPSHOTS = 3
 LEAVES = ("UNMAP", "FREE", "SHRINK", "MOVE", "REPLACE", "BRK", "EXEC", "EXIT", "THREAD")
 
 
-def _snapshot(case: Case, victim: Victim, number: int, mode: str = "wp") -> Path:
+def _snapshot(case: Case, victim: Victim, number: int, *options: str) -> Path:
     images = case.folder / f"live{number}"
-    case.ckpt.dump(victim.pid, images, f"--live={mode}").ok()
+    case.ckpt.dump(victim.pid, images, *options).ok()
     return images
 
 
@@ -58,7 +58,7 @@ def test_one_instant(case: Case, mode: str) -> None:
     """Snapshots at moments that nobody has chosen; the original's own books stay right, too."""
     victim = case.start(program("live/accounts", "KEEP"))
     before = visible.look(victim.pid)
-    sets = [_snapshot(case, victim, number, mode) for number in range(NR_SNAPSHOTS)]
+    sets = [_snapshot(case, victim, number, f"--live={mode}") for number in range(NR_SNAPSHOTS)]
     visible.assert_same(before, visible.look(victim.pid), ["*"])
     _kill(victim)
     _check_each(case, victim, sets)
@@ -67,7 +67,9 @@ def test_one_instant(case: Case, mode: str) -> None:
 def test_memory_is_freed_all_the_time(case: Case) -> None:
     """By munmap(2), mremap(2) and free(3), in two threads, while two others move money."""
     victim = case.start(program("live/accounts", "FREE"))
-    sets = [_snapshot(case, victim, number, "--live-catch=always") for number in range(2)]
+    sets = [
+        _snapshot(case, victim, number, "--live=wp", "--live-catch=always") for number in range(2)
+    ]
     _kill(victim)
     _check_each(case, victim, sets)
 
@@ -90,7 +92,7 @@ def test_given_back_at_once(case: Case, how: str) -> None:
 @pytest.mark.parametrize("mode", ["wp", "fork", "auto"])
 def test_original_goes_on(case: Case, mode: str) -> None:
     victim = case.start(program("live/accounts", "KEEP"))
-    _snapshot(case, victim, 1, mode)
+    _snapshot(case, victim, 1, f"--live={mode}")
     victim.finish()
 
 

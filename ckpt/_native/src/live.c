@@ -11,11 +11,12 @@
 #define NR_STEPS 16 /* of the sweep, without a look at the clock */
 #define NAP_NS   50000000
 
-static int64_t now_ns(void)
+/* Processor time of this thread. */
+static int64_t worked_ns(void)
 {
         struct timespec now;
 
-        clock_gettime(CLOCK_MONOTONIC, &now);
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
         return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
@@ -178,9 +179,9 @@ static long judge(struct ckpt_live *live, struct live_mm *mm, long err)
         return 0;
 }
 
-static void rest(struct ckpt_live *live, int64_t worked_ns)
+static void rest(struct ckpt_live *live, int64_t work_ns)
 {
-        int64_t rest_ns = worked_ns * (100 - live->percent) / live->percent;
+        int64_t rest_ns = work_ns * (100 - live->percent) / live->percent;
 
         while (rest_ns > 0 && !atomic_load(&live->stopped)) {
                 int64_t nap_ns = rest_ns < NAP_NS ? rest_ns : NAP_NS;
@@ -217,7 +218,7 @@ void ckpt_live_sweep(struct ckpt_live *live)
         while (!live->percent && !atomic_load(&live->stopped))
                 pthread_cond_wait(&live->begun, &live->lock);
         pthread_mutex_unlock(&live->lock);
-        begun_ns = now_ns();
+        begun_ns = worked_ns();
         for (uint64_t i = 0, steps = 0; i < live->nr && !atomic_load(&live->stopped); steps++) {
                 long done = sweep_some(live, live->mms[i]);
 
@@ -227,8 +228,8 @@ void ckpt_live_sweep(struct ckpt_live *live)
                         i++;
                 if (steps % NR_STEPS)
                         continue;
-                rest(live, now_ns() - begun_ns);
-                begun_ns = now_ns();
+                rest(live, worked_ns() - begun_ns);
+                begun_ns = worked_ns();
         }
         wake(live);
 }

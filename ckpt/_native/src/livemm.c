@@ -66,26 +66,42 @@ static long listen_again(struct ckpt_live *live, struct live_mm *mm)
         return live_listen(live, mm);
 }
 
-/* Whether memory was taken away or moved and we have not been told yet. A request for nothing says
- * so before anything else. */
+/* Whether memory was taken away or moved, or is about to, and we have not been told yet. A request
+ * for nothing says so before anything else. */
 static int is_changing(const struct live_mm *mm)
 {
         return uffd_protect(mm->uffd, 0, 0, 0) == -EAGAIN;
 }
 
+/* Whether all of a run is protected still: whatever took the place of moved or unmapped memory is
+ * not. */
+static int is_protected(const struct live_mm *mm, uint64_t addr, uint64_t nr)
+{
+        struct page_region region;
+        struct pm_scan_arg arg = {
+            .size = sizeof(arg),
+            .start = addr,
+            .end = addr + nr * PAGE,
+            .vec = (uintptr_t)&region,
+            .vec_len = 1,
+            .category_mask = PAGE_IS_WRITTEN,
+            .return_mask = PAGE_IS_WRITTEN,
+        };
+
+        return ioctl(mm->pagemap, PAGEMAP_SCAN, &arg) == 0;
+}
+
 /* At most a buffer's worth into `to`, which is submitted, or given back where that was not to be:
- * then the pages are copied by now, or lost, or to be looked at again.
- *
- * What was read while memory changes may be somebody else's in the same place, so it counts only if
- * nothing did: we hold the lock, so no event can have been taken in between. `sure`: the caller
- * knows what is there. */
+ * then the pages are copied by now, or lost, or to be looked at again. What was protected after it
+ * was read, was so when it was read: nobody protects anything any more. `sure`: there is no event
+ * to wait for, in which these pages could have been moved. */
 static long copy_run(struct ckpt_live *live, struct live_mm *mm, uint64_t first, uint64_t nr,
                      uint64_t addr, struct buffer *to, int sure)
 {
-        long failed = read_memory(mm, to->data, addr, nr * PAGE), err = 0;
-        int changing = !sure && is_changing(mm);
+        int changing = 0;
+        long err = 0;
 
-        if (!failed && !changing) {
+        if (!read_memory(mm, to->data, addr, nr * PAGE) && is_protected(mm, addr, nr)) {
                 to->file = mm->pages;
                 to->offset = first * PAGE;
                 to->len = nr * PAGE;
@@ -94,10 +110,12 @@ static long copy_run(struct ckpt_live *live, struct live_mm *mm, uint64_t first,
                 return 0;
         }
         buffers_return(&live->buffers, to);
+        while (!sure && !err && is_changing(mm)) {
+                changing = 1;
+                err = listen_again(live, mm);
+        }
         if (!changing)
                 live_lost(live, mm, addr);
-        while (changing && !err && is_changing(mm))
-                err = listen_again(live, mm);
         return err;
 }
 

@@ -56,7 +56,7 @@ void live_lost(struct ckpt_live *live, const struct live_mm *mm, uint64_t addr);
  * space is gone. */
 
 /* Copy what is left of `nr` pages from number `first` on, which have no gap between them and whose
- * first one is now at `addr`. `sure`: it is, whatever changes meanwhile. */
+ * first one is now at `addr`. `sure`: if not, they are lost. */
 long live_copy(struct ckpt_live *live, struct live_mm *mm, uint64_t first, uint64_t nr,
                uint64_t addr, int sure);
 
