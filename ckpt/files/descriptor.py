@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 _RECORD = struct.Struct("=4QqQ6I5i7I")
 _DELETED = " (deleted)"
+_OVERLAY = 0x794C7630
+"""f_type of overlayfs."""
 
 
 class Descriptor(NamedTuple):
@@ -76,6 +78,13 @@ class Descriptor(NamedTuple):
     def deleted(self) -> bool:
         """Has a path that leads to it no more: removed, renamed over, or hidden by a mount."""
         return self.link.startswith("/") and not self.named
+
+    @property
+    def nr_names(self) -> int:
+        """How many names lead to it. overlayfs tells the number of its layer below, from where it
+        takes no name away."""
+        lost = self.fs_type == _OVERLAY and self.deleted and self.nlink == 1
+        return 0 if lost else self.nlink
 
     @property
     def path(self) -> str:

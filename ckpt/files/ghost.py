@@ -49,7 +49,7 @@ def is_ghost(d: Descriptor) -> bool:
     """Whether no name leads to it any more, so that its contents have to be carried. What the
     kernel's own file systems show is nothing that can be carried."""
     lost = d.deleted and d.link.endswith(_DELETED) and not d.link.startswith(_KERNELS_OWN)
-    return lost and (d.nlink == 0 or d.format == stat.S_IFDIR)
+    return lost and (d.nr_names == 0 or d.format == stat.S_IFDIR)
 
 
 def obstacle(d: Descriptor, limit: int, source: str = "") -> Obstacle | None:

@@ -39,7 +39,7 @@ _WALL = 0x40000000
 
 def is_linked(d: Descriptor) -> bool:
     """Whether it lost the name that it was opened by, and has others."""
-    lost = d.deleted and d.link.endswith(_DELETED) and d.nlink > 0
+    lost = d.deleted and d.link.endswith(_DELETED) and d.nr_names > 0
     return lost and not d.link.startswith(_KERNELS_OWN)
 
 

@@ -16,11 +16,12 @@ import os
 import stat
 from typing import TYPE_CHECKING, NamedTuple
 
+from ckpt._native import ffi
 from ckpt.errors import Refusal
+from ckpt.files.anonymous import address, made
 from ckpt.files.descriptor import Descriptor
 from ckpt.files.kind import Obstacle
 from ckpt.files.memfd import MemfdDump
-from ckpt.files.procfile import PROC
 from ckpt.files.regular import RegularDump
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def _by_link(proc: ProcDir, name: str) -> Descriptor:
     """What a descriptor opened by this link would look like, with flags 0."""
     link = os.fsdecode(proc.readlink(name))
     seen = proc.stat(name)
+    named = _leads_to(link, seen)
     return Descriptor(
         pid=proc.pid,
         fd=-1,
@@ -144,13 +146,24 @@ def _by_link(proc: ProcDir, name: str) -> Descriptor:
         uid=seen.st_uid,
         gid=seen.st_gid,
         mnt_id=-1,
-        fs_type=PROC if link.startswith("/proc/") else 0,
-        named=_leads_to(link, seen),
+        fs_type=_fs_type(proc, name) if link.startswith("/proc/") or not named else 0,
+        named=named,
         signum=0,
         owner=0,
         owner_type=0,
         info=b"",
     )
+
+
+def _fs_type(proc: ProcDir, name: str) -> int:
+    """f_type of statfs(2); 0 where the file is gone meanwhile."""
+    path = ffi.new("char[]", f"/proc/{proc.pid}/{name}".encode())
+    found = ffi.new("uint64_t[15]")
+    try:
+        made("statfs", address(path), address(found))
+    except OSError:
+        return 0
+    return int(found[0])
 
 
 def _leads_to(link: str, seen: os.stat_result) -> bool:

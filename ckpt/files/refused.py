@@ -142,7 +142,7 @@ def _deleted(d: Descriptor) -> Obstacle | None:
 
 def refuse_lost(d: Descriptor) -> Obstacle:
     """What to say of a file that no name leads to and that is not carried in the images."""
-    if d.nlink:
+    if d.nr_names:
         why = "its path leads to it no more (renamed, replaced, or hidden by a mount)"
         return Obstacle(why, _external(d))
     return Obstacle("the file was removed; such files are not restored yet", _external(d))

@@ -7,6 +7,7 @@ import os
 import pty
 import shutil
 import subprocess
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -58,6 +59,18 @@ class Session:
 
     def until_shown(self, text: str) -> None:
         wait_until(self.server.pid, partial(self.shows, text))
+
+    def until_running(self, name: str) -> None:
+        """A program runs in the foreground: its group is there before it is."""
+
+        def runs() -> bool:
+            with suppress(FileNotFoundError, ProcessLookupError):
+                return any(
+                    Path(f"/proc/{pid}/comm").read_text() == f"{name}\n" for pid in self.server.tree
+                )
+            return False
+
+        wait_until(self.server.pid, runs)
 
     def until_alone(self) -> None:
         """No client is connected any more, be it for a command: the server listens, that is all."""
@@ -141,6 +154,7 @@ def test_a_session_goes_on(case: Case) -> None:
         go.write("done\n")
     session.until_shown("after: treasure job done")
     client.type("sleep 1000\r")
+    session.until_running("sleep")
     client.type("\x03")
     session.until_shown("^C")
     client.type("exit\r")
