@@ -85,11 +85,11 @@ def test_the_copy_is_killed(case: Case) -> None:
     before = visible.look(victim.pid, exact=True)
 
     class Killed(Fork):
-        def begin(self) -> None:
-            super().begin()
+        def deliver(self, report: Report) -> None:
             for pid in copies():
                 os.kill(pid, signal.SIGKILL)
                 processes.wait_end(pid)
+            super().deliver(report)
 
     case.images.mkdir()
     options = DumpOptions(
