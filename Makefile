@@ -23,6 +23,7 @@ bench: install
 	$(PY) -m tests.bench.increment
 	$(PY) -m tests.bench.chain
 	$(PY) -m tests.bench.gaps
+	$(PY) -m tests.bench.pause
 
 lint: install
 	$(PY) -m pytest tests/unit/test_linters.py

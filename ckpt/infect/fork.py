@@ -82,6 +82,7 @@ class Copy:
             # It may be frozen with the task's control group.
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            select.select([self._pidfd], [], [], _END_S)
         os.close(self._pidfd)
         self._pidfd = -1
 

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ckpt.errors import CkptError, TargetError
+from ckpt.errors import CkptError, ImageError, TargetError
+from ckpt.images.reader import ImageSet
 from ckpt.store.background import Thinning
 from ckpt.store.generations import (
     NEXT,
     begin_next,
-    clear,
     generations,
     owned,
     publish,
@@ -76,9 +76,23 @@ def snapshot(options: SnapshotOptions, take: Take, tell: Tell, report: Report) -
     try:
         with owned(options.directory):
             recover(options.directory)
+            _must_be_of(options)
             _Series(options, take, tell, report, pidfd).run()
     finally:
         os.close(pidfd)
+
+
+def _must_be_of(options: SnapshotOptions) -> None:
+    """One store is of one tree: who asks for an instant should not get another tree."""
+    for newest in generations(options.directory)[-1:]:
+        with ImageSet(newest.path, verify=False) as images:
+            tasks = images.read("pstree") if images.exists("pstree") else []
+        if tasks and tasks[0].pid != options.pid:
+            raise ImageError(
+                f"holds generations of another tree, pid {tasks[0].pid}",
+                resource=str(options.directory),
+                hint="a folder of its own for each tree",
+            )
 
 
 class _Series:
@@ -103,9 +117,12 @@ class _Series:
                 nr += self._generation(first=not nr)
                 at = max(at + self._options.every_s, time.monotonic())
             self._thinning.finish()
+            # The last generation may have come while it worked.
+            self._thinning.start()
+            self._thinning.finish()
         finally:
             self._thinning.stop()
-            clear(self._store)
+            recover(self._store)
 
     def _ended(self, wait_s: float) -> bool:
         """Whether the root has ended, looked at for `wait_s` seconds."""
@@ -118,11 +135,10 @@ class _Series:
             made, shot = self._make()
         except CkptError as error:
             shutil.rmtree(self._store / NEXT, ignore_errors=True)
-            if first or self._ended(0):
-                if not first:
-                    return False
+            if first:
                 raise
-            self._report.warn(f"this generation is left out: {error}")
+            if not self._ended(0):
+                self._report.warn(f"this generation is left out: {error}")
             return False
         self._tell(made, shot)
         self._thinning.start()

@@ -30,6 +30,7 @@ from ckpt.store.generations import (
 from ckpt.store.loop import Shot, SnapshotOptions, snapshot
 from ckpt.store.tidy import tidy
 from tests.support.chain_sets import make, numbers, pages
+from tests.support.image_set import write_set
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -282,6 +283,37 @@ def test_no_death_of_a_series_loses_a_generation(tmp_path: Path) -> None:
         if ended:
             break
         shutil.rmtree(store)
+
+
+def test_interrupted(tmp_path: Path) -> None:
+    """What had become whole by then is a generation, what had not is gone."""
+    options = SnapshotOptions(pid=os.getpid(), directory=tmp_path, every_s=0.0, keep=9)
+
+    def interrupted(folder: Path, prev: str) -> Shot:
+        if not prev:
+            return take(folder, prev)
+        (folder / "pages-1.img").touch()
+        if len(generations(tmp_path)) == 2:
+            (folder / "pages-1.img").unlink()
+            take(folder, prev)
+        elif len(generations(tmp_path)) == 1:
+            (folder / "pages-1.img").unlink()
+            return take(folder, prev)
+        raise KeyboardInterrupt
+
+    for number in (3, 3):
+        with pytest.raises(KeyboardInterrupt):
+            snapshot(options, interrupted, lambda *_: None, Report())
+        assert len(generations(tmp_path)) == number
+        assert not (tmp_path / ".next").exists()
+
+
+def test_one_tree(tmp_path: Path) -> None:
+    (tmp_path / name_of(1, T0)).mkdir()
+    write_set(tmp_path / name_of(1, T0))
+    options = SnapshotOptions(pid=os.getpid(), directory=tmp_path, every_s=0.0, keep=9)
+    with pytest.raises(ImageError, match="another tree, pid 10"):
+        snapshot(options, take, lambda *_: None, Report())
 
 
 def test_a_series_whose_dumps_fail(tmp_path: Path) -> None:
