@@ -44,8 +44,8 @@ _CAP_SYS_ADMIN = 21
 class Snapshot:
     """A live task. `read` is what the vdso and the early pages of `content` held before the task
     was infected, each range by its start. `pages_id` names its pages file; `robust`, `cpus` and
-    `threads` are by thread, `files` by position of the mapping. `later`: pages that a live engine
-    writes into `pages_lfd`, which is -1 where there are none."""
+    `threads` are by thread, `files` and `urings` by position of the mapping. `later`: pages that a
+    live engine writes into `pages_lfd`, which is -1 where there are none."""
 
     task: SeizedTask
     facts: Facts
@@ -68,6 +68,7 @@ class Snapshot:
     pending_at_ns: int = 0
     files: dict[int, MappedFile] = field(default_factory=dict)
     links: dict[str, int] = field(default_factory=dict)
+    urings: dict[int, int] = field(default_factory=dict)
 
     @property
     def pid(self) -> int:
@@ -115,14 +116,23 @@ class Snapshot:
 
     def rings(self) -> list[Mapping]:
         """The rings of its AIO contexts."""
-        ring = vma.Backing.RING
-        return [s.mapping for s in self.facts.smaps if vma.backing_of(s) is ring]
+        return [s.mapping for s in self.facts.smaps if vma.is_aio(s.mapping)]
 
     def ring_obstacles(self) -> Iterator[Refusal]:
         """What is wrong with them."""
         for mapping in self.rings():
             if why := aio.obstacle(self.pid, mapping.range):
                 yield Refusal(self.pid, f"mapping {mapping}", why)
+
+    def take_urings(self, files: FilesDump) -> Iterator[Refusal]:
+        """Note which rings of io_uring are mapped, now that they have ids."""
+        for i, smap in enumerate(self.facts.smaps):
+            if not vma.is_uring(smap.mapping):
+                continue
+            self.urings[i] = files.ring_of(smap.mapping.ino)
+            if not self.urings[i]:
+                why = "it is of an io_uring that nobody in the tree has open"
+                yield Refusal(self.pid, f"mapping {smap.mapping}", why)
 
     def hold_filters_off(self) -> None:
         """Seccomp does not judge the threads from here on, until they are let go."""
@@ -143,6 +153,8 @@ class Snapshot:
         for i, v in enumerate(whole):
             if v.backing is vma.Backing.SHMEM:
                 whole[i] = replace(v, shmid=object_id(self.facts.smaps[i]))
+        for i, ring in self.urings.items():
+            whole[i] = replace(whole[i], shmid=ring)
         for i, file in self.files.items():
             whole[i] = replace(whole[i], shmid=file.id, file_flags=file.flags)
         return whole

@@ -16,7 +16,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from ckpt.dump import inside, live, sharing, snapshot
+from ckpt.dump import inside, live, rings, sharing, snapshot
 from ckpt.dump.facts import NOTHING_KNOWN, look
 from ckpt.dump.preflight import refuse
 from ckpt.errors import Refusal, TargetError
@@ -79,6 +79,7 @@ def take(tree: SeizedTree, work: Work) -> None:
         refuse([*_between_tasks(work), *files.refusals])
         refuse(refusal for s in frozen.snapshots for refusal in s.filter_obstacles())
         refuse(refusal for s in frozen.snapshots for refusal in s.ring_obstacles())
+        refuse(refusal for s in frozen.snapshots for refusal in s.take_urings(files))
         _find_pages(work, procs)
         _warn_of_rings(work)
         work.report.stage("memory")
@@ -177,6 +178,8 @@ def _enter(taken: Snapshot, work: Work) -> None:
         taken.threads[taken.pid] = taken.inside.leader
         taken.lock_future = lock_future(session, proc, taken.facts.status.vm_locked or 0)
         _ask_threads(taken, session)
+        if work.files.has_rings:
+            rings.refuse_registered(taken, session)
         mem = proc.open("mem", os.O_RDONLY)
         try:
             if work.engine is None or taken.pages_lfd < 0:

@@ -39,6 +39,7 @@ from ckpt.files.memfd import Contents, MemfdDump
 from ckpt.files.refused import unclaimed_obstacle
 from ckpt.files.registry import DUMP_KINDS
 from ckpt.files.regular import RegularDump
+from ckpt.files.uring import UringDump
 from ckpt.images.types import message_class
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.stat import parse_stat
@@ -166,6 +167,15 @@ class FilesDump:
     def files_for_mappings(self, proc: ProcDir, mappings: Iterable[Mapping]) -> list[MappedFile]:
         """As `file_for_mapping`, for many of one process."""
         return [self._mapped.of_mapping(proc, mapping) for mapping in mappings]
+
+    @property
+    def has_rings(self) -> bool:
+        """Whether anybody has a ring of io_uring; after `resolve`."""
+        return bool(self._view.kind(UringDump).held)
+
+    def ring_of(self, ino: int) -> int:
+        """The entry of the ring that a mapping with this inode number shows, 0 if nobody has it."""
+        return self._view.kind(UringDump).id_of(ino)
 
     def file_for_path_link(self, pid: int, name: str) -> int:
         """The entry for "exe", "cwd" or "root"; 0, and a refusal, where that has no path."""

@@ -172,6 +172,8 @@ class RestoreKind(ABC):
     opener: ClassVar[Opener] = Opener.CONTROLLER
     stage: ClassVar[Stage] = Stage.FIRST
     needs: ClassVar[tuple[FdType, ...]] = ()
+    sendable: ClassVar[bool] = True
+    """Whether a descriptor of ours reaches a task over a socket (SCM_RIGHTS)."""
 
     def __init__(self, view: RestoreView) -> None:
         self.view = view

@@ -85,10 +85,11 @@ class Owner(NamedTuple):
 def taken(message: Any, where: str) -> Owner | None:
     """The owner that an entry of files.img names, if it names one or has O_ASYNC."""
     fown = message.fown
-    is_async = bool(message.flags & O_ASYNC)
+    own_flags = message.flags if "flags" in message.DESCRIPTOR.fields_by_name else 0
+    is_async = bool(own_flags & O_ASYNC)
     if not fown.pid and not is_async:
         return None
     if fown.pid_type not in _WHAT or fown.pid >= _PID_MAX:
         raise ImageError(f"has an owner that can't be ({fown.pid})", resource=where)
-    flags = message.flags & SETTABLE | O_ASYNC if is_async else 0
+    flags = own_flags & SETTABLE | O_ASYNC if is_async else 0
     return Owner(fown.pid_type, fown.pid, fown.uid, fown.euid, flags)

@@ -30,7 +30,6 @@ _NSFS = 0x6E736673
 
 _ANONYMOUS = {
     "[userfaultfd]": ("a userfaultfd", "ckpt tracks memory with one itself, only one fits"),
-    "[io_uring]": ("an io_uring", "most programs have an option that avoids it"),
     "[perf_event]": ("a perf event", "end the measurement first"),
     "bpf-map": ("a BPF map", ""),
     "bpf-prog": ("a BPF program", ""),

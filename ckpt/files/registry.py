@@ -23,6 +23,8 @@ from ckpt.files.tty import TtyDump
 from ckpt.files.ttyrestore import TtyRestore
 from ckpt.files.unix import UnixDump
 from ckpt.files.unixrestore import UnixRestore
+from ckpt.files.uring import UringDump
+from ckpt.files.uring_restore import UringRestore
 
 if TYPE_CHECKING:
     from ckpt.files.kind import DumpKind, RestoreKind
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 DUMP_KINDS: tuple[type[DumpKind], ...] = (
     *(PidfdDump, MemfdDump, RegularDump, PipeDump, FifoDump, TtyDump),
     *(EventfdDump, SignalfdDump, TimerfdDump, EpollDump, InotifyDump, FanotifyDump),
-    *(InetDump, UnixDump, NetlinkDump, PacketDump),
+    *(InetDump, UnixDump, NetlinkDump, PacketDump, UringDump),
 )
 """Who is asked first whether a descriptor is his: a memfd is a regular file, too, and a
 pidfd may look like one."""
@@ -39,6 +41,6 @@ RESTORE_KINDS: tuple[type[RestoreKind], ...] = (
     *(RegularRestore, MemfdRestore, PipeRestore, FifoRestore, TtyRestore),
     *(InetRestore, NetlinkRestore, PacketRestore),
     *(EventfdRestore, SignalfdRestore, TimerfdRestore, PidfdRestore, EpollRestore),
-    *(InotifyRestore, FanotifyRestore, UnixRestore),
+    *(InotifyRestore, FanotifyRestore, UringRestore, UnixRestore),
 )
 """In the order of opening; `needs` is checked against it by a test."""

@@ -126,6 +126,10 @@ class FilesRestore:
         """All placements of a task, of every stage, ascending."""
         return self._tables.get(pid, ())
 
+    def sendable(self, file_id: int) -> bool:
+        """Whether our descriptor of it can be sent to a task."""
+        return self._by_id[file_id].sendable
+
     def numbers(self, pid: int) -> set[int]:
         """Every descriptor number that the task needs at any time of its restore."""
         watched = {w.tfd for w in self.watches(pid)}

@@ -20,7 +20,7 @@ from ckpt.errors import KernelError
 from ckpt.images.pagemap import PE_PARENT, PE_PRESENT, Run
 from ckpt.infect.batch import LENT_FD, SOCK, Batch
 from ckpt.mem.extents import Extents, scan, scan_guards
-from ckpt.mem.vma import VDSO, Backing, backing_of
+from ckpt.mem.vma import VDSO, Backing, backing_of, is_aio
 from ckpt.units import PAGE, TASK_SIZE
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def content(pagemap: int, smaps: Sequence[Smap], known: Extents | None = None) -
     the keeper of the tracking has looked it up already."""
     vdso = tuple((s.start, s.end) for s in smaps if s.mapping.path == VDSO)
     private = [s for s in smaps if not s.mapping.shared and backing_of(s) is not Backing.KERNEL]
-    rings = Extents.of(_ranges(smaps, Backing.RING))
+    rings = Extents.of((s.start, s.end) for s in smaps if is_aio(s.mapping))
     readable = Extents.of((s.start, s.end) for s in private if s.mapping.readable)
     held = known
     if held is None:

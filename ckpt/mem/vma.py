@@ -49,12 +49,14 @@ class Status(IntFlag):
     AIORING = 1 << 13
     MEMFD = 1 << 14
     GUARD = 1 << 16
+    EXTERNAL = 1 << 27
+    """Made by who makes the file behind it: CRIU's for its plugins, here a ring of io_uring."""
 
 
 KNOWN_STATUS = Status.REGULAR | Status.STACK | Status.VSYSCALL | Status.VDSO | Status.HEAP
 KNOWN_STATUS |= Status.FILE_PRIVATE | Status.FILE_SHARED | Status.ANON_SHARED
 KNOWN_STATUS |= Status.ANON_PRIVATE | Status.VVAR | Status.MEMFD | Status.AIORING
-KNOWN_STATUS |= Status.SYSV
+KNOWN_STATUS |= Status.SYSV | Status.EXTERNAL
 
 
 class Backing(Enum):
@@ -66,7 +68,7 @@ class Backing(Enum):
     KERNEL = auto()
     SYSV = auto()
     RING = auto()
-    """Of a context of AIO, which maps it."""
+    """Of a context of AIO, which maps it, or of io_uring."""
 
 
 MADE_BY_KERNEL = (Backing.KERNEL, Backing.RING)
@@ -153,7 +155,7 @@ def from_entry(entry: vma_entry) -> Vma:
         raise VmaError(f"{where} is neither shared nor private (flags {entry.flags:#x})")
     if status & (Status.VDSO | Status.VVAR | Status.VSYSCALL):
         backing = Backing.KERNEL
-    elif status & Status.AIORING:
+    elif status & (Status.AIORING | Status.EXTERNAL):
         backing = Backing.RING
     elif status & Status.ANON_SHARED:
         backing = Backing.SHMEM
@@ -187,7 +189,7 @@ _KERNEL_NAMES = {
     "[vsyscall]": Status.VSYSCALL,
 }
 
-_AIO = "/[aio]"
+_AIO, _URING = "/[aio]", "anon_inode:[io_uring]"
 
 TRACKED = "uw"
 """The flag of a mapping whose writes are tracked, by ckpt or by the target's own userfaultfd."""
@@ -216,6 +218,8 @@ def obstacle(smap: Smap, *, tracked: bool) -> str:
     for flag, why in _REFUSED_FLAGS.items():
         if flag in smap.flags and not (tracked and flag == TRACKED):
             return why
+    if path == _URING:
+        return "a sealed ring of io_uring is not restored yet" if "sl" in smap.flags else ""
     if path.startswith(("[uprobes]", "anon_inode:", "socket:")):
         return f"a mapping of {path} is not restored yet"
     if path.startswith("/dev/zero") and not smap.mapping.deleted:
@@ -230,7 +234,7 @@ def backing_of(smap: Smap) -> Backing:
         return Backing.KERNEL
     if not mapping.has_file:
         return Backing.NONE
-    if mapping.path.startswith(_AIO):
+    if mapping.path == _URING or mapping.path.startswith(_AIO):
         return Backing.RING
     if mapping.path == "/dev/zero (deleted)":
         return Backing.SHMEM
@@ -245,6 +249,16 @@ def is_segment(mapping: Mapping) -> bool:
 def segment_ids(smaps: Iterable[Smap]) -> list[int]:
     """The System V shared memory that is mapped, an id for each mapping."""
     return [smap.mapping.ino for smap in smaps if is_segment(smap.mapping)]
+
+
+def is_aio(mapping: Mapping) -> bool:
+    """Whether it is the ring of a context of AIO."""
+    return mapping.path.startswith(_AIO)
+
+
+def is_uring(mapping: Mapping) -> bool:
+    """Whether it is of a ring of io_uring."""
+    return mapping.path == _URING
 
 
 def trackable(mappings: Iterable[Mapping]) -> Iterator[tuple[int, int]]:
@@ -272,7 +286,7 @@ def from_smap(smap: Smap) -> Vma:
         status |= special
         flags |= MAP_ANONYMOUS
     elif backing is Backing.RING:
-        status |= Status.AIORING
+        status |= Status.AIORING if is_aio(mapping) else Status.FILE_SHARED | Status.EXTERNAL
     elif backing is Backing.SHMEM:
         status |= Status.ANON_SHARED
         flags |= MAP_ANONYMOUS

@@ -24,6 +24,7 @@ from ckpt.errors import KernelError, RestoreError
 from ckpt.files.kind import Stage
 from ckpt.files.locks import F_SETLEASE
 from ckpt.infect.batch import SOCK, Batch
+from ckpt.restore import rings
 from ckpt.restore.state import place
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ def restore_late(site: Site, files: FilesRestore, report: Report) -> None:
     tasks = [site.tasks[pid] for pid in site.loaded.tasks]
     files.open_late(_Hands(site))
     for built in tasks:
-        place(built, files, files.placements(built.pid, Stage.TASKS))
+        late = files.placements(built.pid, Stage.TASKS)
+        place(built, files, [p for p in late if files.sendable(p.file_id)])
+        rings.place(built, files, [p for p in late if not files.sendable(p.file_id)])
+        rings.map_all(built, site.loaded, files)
     for built in tasks:
         _watch_disabled(built, files, report)
     for built in tasks:

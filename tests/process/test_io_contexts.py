@@ -34,7 +34,7 @@ def test_contexts_of_aio_over_a_chain(case: Case) -> None:
 
 
 def test_io_uring(case: Case) -> None:
-    victim = case.start(program("refused/io_uring"))
+    victim = case.start(program("files/uring"))
     assert has_io_contexts(victim.pid)
 
 

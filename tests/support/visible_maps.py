@@ -18,6 +18,7 @@ HEAD = re.compile(
     r" (?P<dev>\S+) (?P<inode>\d+) *(?P<path>.*)"
 )
 UNSTEADY_FLAGS = {"ac", "sd"}
+RING = "anon_inode:[io_uring]"
 MADE_ANEW = ("/dev/zero (deleted)", "/memfd:", "/SYSV")
 
 
@@ -67,6 +68,8 @@ def read(pid: int, tokens: Tokens, *, exact: bool = False) -> Iterator[Mapping]:
             path, inode = match["path"], match["inode"]
             if path.startswith(MADE_ANEW):
                 what = f"{tokens.name('shared memory', inode)} {path}"
+            elif path == RING:
+                what = f"{tokens.name('ring', inode)} {path}"
             elif path.endswith(" (deleted)"):
                 what = f"{tokens.name('removed file', inode)} {path} {match['dev']}"
             else:

@@ -97,7 +97,10 @@ REFUSED = {
     ),
     "pidfd of a stranger": ("os.pidfd_open(1)", "a pidfd of process 1, which is outside the tree"),
     "userfaultfd": ("call(323, 1)", "a userfaultfd"),
-    "io_uring": ("call(425, 4, ctypes.create_string_buffer(120))", "an io_uring"),
+    "io_uring": (
+        "call(425, 4, ctypes.create_string_buffer(struct.pack('3I', 0, 0, 2), 120))",
+        "an io_uring that a thread of the kernel polls",
+    ),
     "bpf map": (
         "call(321, 0, struct.pack('IIII', 2, 4, 4, 1).ljust(120, b'\\0'), 120)",
         "a BPF map",
