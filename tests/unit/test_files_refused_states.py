@@ -75,11 +75,6 @@ def fifo(flags):
     os.mkfifo(F)
     return os.open(F, flags)
 
-def packets():
-    fd = fifo(os.O_RDWR)
-    fcntl.fcntl(fd, fcntl.F_SETFL, os.O_DIRECT)
-    return fd
-
 def unreadable():
     reader = fifo(os.O_RDONLY | os.O_NONBLOCK)
     writer = os.open(F, os.O_WRONLY)
@@ -150,7 +145,6 @@ STATES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "failed": ("refused_connection()", "its connection failed, and the error", {}),
     "peeking": ("peeking()", "a TCP connection that uses SO_PEEK_OFF", {"tcp_established": True}),
     "busy polling": ("busy()", "its settings for busy polling", {}),
-    "packets": ("packets()", "a FIFO in packet mode (O_DIRECT)", {}),
     "unreadable": ("unreadable()", "a FIFO with 4 bytes in it that nobody can read now", {}),
     "without its folder": (
         "without_its_folder()",
