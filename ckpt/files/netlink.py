@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import ImageError, Refusal
-from ckpt.files import netlock, sk_opts, sockdiag, sockextra
+from ckpt.files import netlock, netmessage, sk_opts, sockdiag, sockextra
 from ckpt.files.kind import DumpKind, FdType, Obstacle, RestoreKind
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def look() -> dict[int, Diag]:
     found: dict[int, Diag] = {}
     for body in sockdiag.dump(_QUERY.pack(socket.AF_NETLINK, _PROTO_ALL, 0, 0, _SHOW, 0, 0)):
         _, _, protocol, state, port, dst_port, dst_group, ino = _ANSWER.unpack_from(body)
-        told = sockdiag.attributes(body, _ANSWER.size)
+        told = netmessage.attributes(body, _ANSWER.size)
         groups = told.get(_GROUPS, b"")
         (unread,) = struct.unpack_from("=I", told.get(_MEMINFO, bytes(4)))
         (flags,) = struct.unpack_from("=I", told.get(_FLAGS, bytes(4)))

@@ -9,20 +9,31 @@ has to outlive the dump of a killed tree is a second table without an owner, mad
 one still holds.
 
 Two rules for a connection: what leaves by it and what arrives. Packets that carry MARK pass: a
-restore sends them to its own sockets. Netlink is spoken by hand: pyroute2 takes 100 ms to import.
+restore sends them to its own sockets.
 
 Source: uapi/linux/netfilter/nf_tables.h; nft(8).
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ckpt.errors import KernelError
-from ckpt.files.sockdiag import attributes
+from ckpt.files.netmessage import (
+    ACK,
+    DUMP,
+    REQUEST,
+    AnswerError,
+    acknowledged,
+    answers,
+    attribute,
+    attributes,
+    message,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,14 +46,12 @@ MARK = 0xC114
 _NETLINK_NETFILTER, _NFPROTO_INET, _NFPROTO_IPV4, _NFPROTO_IPV6 = 12, 1, 2, 10
 _BATCH_BEGIN, _BATCH_END, _NFTABLES = 0x10, 0x11, 10
 _NEWTABLE, _GETTABLE, _DELTABLE, _NEWCHAIN, _NEWRULE = (_NFTABLES << 8 | n for n in (0, 1, 2, 3, 6))
-_REQUEST, _ACK, _CREATE, _EXCL, _APPEND, _DUMP = 1, 4, 0x400, 0x200, 0x800, 0x300
-_ERROR, _DONE, _NESTED, _OWNER, _TABLE_OWNER = 2, 3, 0x8000, 2, 7
+_CREATE, _EXCL, _APPEND = 0x400, 0x200, 0x800
+_NESTED, _OWNER, _TABLE_OWNER = 0x8000, 2, 7
 _LOCAL_IN, _LOCAL_OUT, _PRIORITY, _ACCEPT, _DROP = 1, 3, -300, 1, 0
 _NETWORK, _TRANSPORT, _META_MARK, _META_NFPROTO, _META_L4PROTO = 1, 2, 3, 15, 16
 _EQ, _NEQ = 0, 1
-_ENOENT = 2
 _AT_ONCE = 50
-_HEADER = struct.Struct("=IHHII")
 _MAPPED = "::ffff:"
 
 
@@ -62,20 +71,16 @@ class Connection(NamedTuple):
         return _NFPROTO_IPV6, pair[0], pair[1]
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(value), kind) + value + b"\0" * (-len(value) % 4)
-
-
 def _nest(kind: int, *parts: bytes) -> bytes:
-    return _attribute(kind | _NESTED, b"".join(parts))
+    return attribute(kind | _NESTED, b"".join(parts))
 
 
 def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack(">I", value & 0xFFFFFFFF))
+    return attribute(kind, struct.pack(">I", value & 0xFFFFFFFF))
 
 
 def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode() + b"\0")
+    return attribute(kind, value.encode() + b"\0")
 
 
 def _expression(name: str, *data: bytes) -> bytes:
@@ -83,7 +88,7 @@ def _expression(name: str, *data: bytes) -> bytes:
 
 
 def _compare(value: bytes, operation: int = _EQ) -> bytes:
-    data = _nest(3, _attribute(1, value))
+    data = _nest(3, attribute(1, value))
     return _expression("cmp", _number(1, 1), _number(2, operation), data)
 
 
@@ -181,20 +186,17 @@ def owners() -> set[int]:
     found: set[int] = set()
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as link:
         try:
-            link.send(_message(_GETTABLE, _REQUEST | _DUMP, 1, struct.pack(">BBH", 0, 0, 0)))
-            while True:
-                data, at = link.recv(1 << 16), 0
-                while at < len(data):
-                    size, kind, *_ = _HEADER.unpack_from(data, at)
-                    if kind in (_ERROR, _DONE):
-                        return found
-                    told = attributes(data[at : at + size], _HEADER.size + 4)
-                    if _TABLE_OWNER in told:
-                        found.add(int.from_bytes(told[_TABLE_OWNER], "big"))
-                    at += size + 3 & ~3
+            link.send(message(_GETTABLE, REQUEST | DUMP, struct.pack(">BBH", 0, 0, 0)))
+            for body in answers(link):
+                told = attributes(body, 4)
+                if _TABLE_OWNER in told:
+                    found.add(int.from_bytes(told[_TABLE_OWNER], "big"))
+        except AnswerError:
+            return found
         except OSError as error:
             why = os.strerror(error.errno or 0)
             raise KernelError("can't be asked for tables", resource="nftables", why=why) from error
+    return found
 
 
 def transact(
@@ -203,36 +205,20 @@ def transact(
     """All of these or none. False where what they name is missing. Raises KernelError."""
     begin = struct.pack(">BBH", 0, 0, _NFTABLES)
     own = struct.pack(">BBH", _NFPROTO_INET, 0, 0)
-    messages = [_message(_BATCH_BEGIN, _REQUEST, 0, begin)]
+    messages = [message(_BATCH_BEGIN, REQUEST, begin, 0)]
     for index, (kind, flags, body) in enumerate(requests, 1):
-        ack = _ACK if index == len(requests) else 0
-        messages.append(_message(kind, _REQUEST | flags | ack, index, own + body))
-    messages.append(_message(_BATCH_END, _REQUEST, len(requests) + 1, begin))
+        ack = ACK if index == len(requests) else 0
+        messages.append(message(kind, REQUEST | flags | ack, own + body, index))
+    messages.append(message(_BATCH_END, REQUEST, begin, len(requests) + 1))
     try:
         link.send(b"".join(messages))
-        code = _answer(link)
+        acknowledged(link)
     except OSError as error:
-        code = -(error.errno or 0)
-    if code == -_ENOENT and missing_ok:
-        return False
-    if code:
-        why = os.strerror(-code)
+        if error.errno == errno.ENOENT and missing_ok:
+            return False
+        why = os.strerror(error.errno or 0)
         hint = "--network-lock skip, if nothing can arrive meanwhile"
-        raise KernelError("the network can't be locked", resource="nftables", why=why, hint=hint)
+        raise KernelError(
+            "the network can't be locked", resource="nftables", why=why, hint=hint
+        ) from error
     return True
-
-
-def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
-    return _HEADER.pack(_HEADER.size + len(body), kind, flags, sequence, 0) + body
-
-
-def _answer(link: socket.socket) -> int:
-    """0, or the first error's negative number."""
-    data = link.recv(1 << 16)
-    at = 0
-    while at < len(data):
-        size, kind, *_ = _HEADER.unpack_from(data, at)
-        if kind == _ERROR:
-            return int(struct.unpack_from("=i", data, at + _HEADER.size)[0])
-        at += size + 3 & ~3
-    return 0

@@ -18,7 +18,7 @@ import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import ImageError, Refusal
-from ckpt.files import sk_opts, sockdiag, sockextra
+from ckpt.files import netmessage, sk_opts, sockdiag, sockextra
 from ckpt.files.kind import DumpKind, FdType, Obstacle, RestoreKind
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def look() -> dict[int, Diag]:
     found = {}
     for body in sockdiag.dump(_QUERY.pack(socket.AF_PACKET, 0, 0, 0, _SHOW, 0, 0)):
         _, kind, protocol, ino = _ANSWER.unpack_from(body)
-        told = sockdiag.attributes(body, _ANSWER.size)
+        told = netmessage.attributes(body, _ANSWER.size)
         index, version, reserve, copy_thresh, timestamp, flags = _INFO.unpack_from(told[_A_INFO])
         info = {name: int(bool(flags & bit)) for name, (_, bit) in _FLAGS.items()}
         info |= {"ifindex": index, "version": version, "reserve": reserve}

@@ -1,8 +1,7 @@
 """What sock_diag(7) tells of UNIX sockets: state, peer, name, who waits to be accepted.
 
 Asked by inode, or where that would be many, all of the namespace at once. It has no side effects on
-anybody, so a preflight may ask too. Packed here by hand: messages are asked for while the target
-stands, and pyroute2 takes 100 ms to be imported.
+anybody, so a preflight may ask too.
 
 A peer of None: it has none. 0: one that no descriptor leads to, which is closed or, of a
 connected socket that is not shut down, not accepted yet.
@@ -20,6 +19,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt.errors import KernelError
+from ckpt.files import netmessage
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -27,14 +27,11 @@ if TYPE_CHECKING:
 ESTABLISHED, CLOSE, LISTEN = 1, 7, 10
 
 _NETLINK_SOCK_DIAG = 4
-_BY_FAMILY, _NLMSG_ERROR, _NLMSG_DONE = 20, 2, 3
-_NLM_F_REQUEST, _NLM_F_DUMP = 1, 0x300
+_BY_FAMILY = 20
 _SHOW_NAME, _SHOW_VFS, _SHOW_PEER, _SHOW_ICONS, _SHOW_RQLEN = 1, 2, 4, 8, 16
 _NAME, _VFS, _PEER, _ICONS, _RQLEN, _SHUTDOWN = 0, 1, 2, 3, 4, 6
-_HEAD = struct.Struct("=IHHII")
 _REQUEST = struct.Struct("=BBHIIIII")
 _MESSAGE = struct.Struct("=BBBBIII")
-_ATTRIBUTE = struct.Struct("=HH")
 _ANY = (1 << 32) - 1
 _MANY = 16
 
@@ -59,19 +56,21 @@ def ask(inodes: Collection[int]) -> dict[int, UnixInfo]:
     told: dict[int, UnixInfo] = {}
     with _diag() as diag:
         if len(inodes) > _MANY:
-            diag.send(_request(0, _NLM_F_DUMP))
+            diag.send(_request(0, netmessage.DUMP))
             found = {info.ino: info for info in _answers(diag)}
             return {ino: found[ino] for ino in inodes if ino in found}
         for ino in inodes:
             diag.send(_request(ino, 0))
-            told.update((info.ino, info) for info in _answers(diag, one=True))
+            info = next(_answers(diag), None)
+            if info is not None:
+                told[ino] = info
     return told
 
 
 def bound_files() -> set[int]:
     """The inode numbers, 32 bits, of all files that a socket is bound to. Raises KernelError."""
     with _diag() as diag:
-        diag.send(_request(0, _NLM_F_DUMP))
+        diag.send(_request(0, netmessage.DUMP))
         return {info.file_ino for info in _answers(diag) if info.file_ino}
 
 
@@ -92,37 +91,20 @@ def _diag() -> Iterator[socket.socket]:
 def _request(ino: int, flags: int) -> bytes:
     show = _SHOW_NAME | _SHOW_VFS | _SHOW_PEER | _SHOW_ICONS | _SHOW_RQLEN
     body = _REQUEST.pack(socket.AF_UNIX, 0, 0, _ANY, ino, show, _ANY, _ANY)
-    return _HEAD.pack(_HEAD.size + len(body), _BY_FAMILY, _NLM_F_REQUEST | flags, 1, 0) + body
+    return netmessage.message(_BY_FAMILY, netmessage.REQUEST | flags, body)
 
 
-def _answers(diag: socket.socket, *, one: bool = False) -> Iterator[UnixInfo]:
-    while True:
-        data = diag.recv(1 << 20)
-        at = 0
-        while at + _HEAD.size <= len(data):
-            length, kind, *_ = _HEAD.unpack_from(data, at)
-            body = data[at + _HEAD.size : at + length]
-            at += length + 3 & ~3
-            if kind == _NLMSG_DONE:
-                return
-            if kind == _NLMSG_ERROR:
-                (error,) = struct.unpack_from("=i", body)
-                if error == -errno.ENOENT:
-                    return
-                raise OSError(-error, os.strerror(-error))
-            yield _parsed(body)
-            if one:
-                return
+def _answers(diag: socket.socket) -> Iterator[UnixInfo]:
+    try:
+        yield from map(_parsed, netmessage.answers(diag))
+    except netmessage.AnswerError as error:
+        if error.errno != errno.ENOENT:
+            raise
 
 
 def _parsed(body: bytes) -> UnixInfo:
     _, kind, state, _, ino, _, _ = _MESSAGE.unpack_from(body)
-    attributes: dict[int, bytes] = {}
-    at = _MESSAGE.size
-    while at + _ATTRIBUTE.size <= len(body):
-        length, name = _ATTRIBUTE.unpack_from(body, at)
-        attributes[name] = body[at + _ATTRIBUTE.size : at + length]
-        at += max(length + 3 & ~3, _ATTRIBUTE.size)
+    attributes = netmessage.attributes(body, _MESSAGE.size)
     peer = attributes.get(_PEER)
     icons = attributes.get(_ICONS, b"")
     return UnixInfo(
