@@ -50,7 +50,7 @@ class Cluster:
     def run(self, program: str, *words: str) -> str:
         """What a client says that succeeds."""
         run = subprocess.run(
-            self.client(program, *words), capture_output=True, text=True, timeout=60, check=False
+            self.client(program, *words), capture_output=True, text=True, timeout=120, check=False
         )
         assert run.returncode == 0, f"{program}: {run.stderr}\n{self.server.out}"
         return run.stdout
@@ -98,7 +98,7 @@ def running(case: Case) -> Iterator[Cluster]:
         *AS_NOBODY, str(bin_folder / "postgres"), "-D", data, "-k", str(folder), *settings
     )
     cluster = Cluster(bin_folder, folder, server)
-    wait_until(server.pid, cluster.accepts, 60)
+    wait_until(server.pid, cluster.accepts, 120, every_ms=50)
     try:
         yield cluster
     except BaseException:

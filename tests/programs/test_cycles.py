@@ -14,13 +14,16 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.programs.redis import loaded
 from tests.support import processes
 from tests.support.case import Case
 from tests.support.nftables import own_network, tables
 from tests.support.victim import Victim
 
-NR_CYCLES = 200 if os.environ.get("CKPT_STRESS") else 8
+STRESS = bool(os.environ.get("CKPT_STRESS"))
+NR_CYCLES = 200 if STRESS else 8
 NR_KEYS = 5_000
 INCREMENTAL = 4
 TCP = "--tcp-established"
@@ -100,6 +103,7 @@ def cycle(case: Case, server: Victim, number: int) -> Path:
     return top
 
 
+@pytest.mark.timeout(3600 if STRESS else 600)
 def test_nothing_grows(case: Case) -> None:
     with own_network(), loaded(case, NR_KEYS) as load:
         pid = load.server.pid

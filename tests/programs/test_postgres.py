@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.programs.postgres import Cluster, running
 from tests.support import processes
 from tests.support.case import Case
@@ -63,7 +65,7 @@ def loaded(cluster: Cluster, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 def work_on(cluster: Cluster, bench: subprocess.Popen[bytes]) -> None:
     """Until there are some transactions more, with pgbench's connections as they were."""
     until = committed(cluster) + MEANWHILE
-    wait_until(bench.pid, lambda: committed(cluster) >= until, 60)
+    wait_until(bench.pid, lambda: committed(cluster) >= until, 120, every_ms=50)
 
 
 def carry(case: Case, cluster: Cluster, bench: subprocess.Popen[bytes], number: int) -> None:
@@ -85,6 +87,7 @@ def carry(case: Case, cluster: Cluster, bench: subprocess.Popen[bytes], number: 
     assert tables() == set()
 
 
+@pytest.mark.timeout(3600 if STRESS else 600)
 def test_no_transaction_is_lost(case: Case) -> None:
     log = case.folder / "transactions"
     log.mkdir()

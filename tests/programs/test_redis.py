@@ -6,6 +6,8 @@ import os
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from tests.programs.redis import Connection, compare, loaded
 from tests.support.case import Case
 from tests.support.nftables import own_network, tables
@@ -16,6 +18,7 @@ NR_PRE_DUMPS = 3
 TCP = "--tcp-established"
 
 
+@pytest.mark.timeout(600)
 def test_clients_notice_nothing(case: Case) -> None:
     chain = case.folder / "chain"
     chain.mkdir()

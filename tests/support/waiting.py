@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def wait_until(pid: int, happened: Callable[[], bool], timeout_s: float = 30) -> None:
+def wait_until(
+    pid: int, happened: Callable[[], bool], timeout_s: float = 30, *, every_ms: int = 3
+) -> None:
     """Look again every few milliseconds until `happened()`, which may use files of /proc.
 
     Fails when `pid` ends before, or after `timeout_s`.
@@ -20,7 +22,7 @@ def wait_until(pid: int, happened: Callable[[], bool], timeout_s: float = 30) ->
         poll.register(pidfd, select.POLLIN)
         deadline = time.monotonic() + timeout_s
         while not happened():
-            assert not poll.poll(3), f"pid {pid} ended too early"
+            assert not poll.poll(every_ms), f"pid {pid} ended too early"
             assert time.monotonic() < deadline, f"not seen in {timeout_s} s"
     finally:
         os.close(pidfd)
