@@ -154,7 +154,8 @@ def _fill_thread(core: core_entry, s: Snapshot, stopped: Stopped) -> None:
     told = s.threads[stopped.tid]
     core.thread_info.clear_tid_addr = told.clear_child_tid
     signalled = way.signalled(stopped.sigmask, s.pending[stopped.tid], s.pending[0])
-    regs.fill(core.thread_info.gpregs, stopped.regs, signalled=signalled)
+    asleep = s.asleep.get(stopped.tid)
+    regs.fill(core.thread_info.gpregs, stopped.regs, signalled=signalled, asleep=asleep)
     fpu.fill(core.thread_info.fpregs, stopped.xstate, xsave_layout())
     entry = core.thread_core
     entry.futex_rla, entry.futex_rla_len = s.robust[stopped.tid]
@@ -214,6 +215,9 @@ def _own(s: Snapshot, tid: int) -> ckpt_thread_entry:
     entry = ckpt_thread_entry()
     mask = sum(1 << cpu for cpu in s.cpus[tid])
     entry.cpus = mask.to_bytes((mask.bit_length() + 7) // 8, "little")
+    asleep = s.asleep.get(tid)
+    if asleep is not None and asleep.left_ns is not None:
+        entry.sleep_left_ns = asleep.left_ns
     if s.slack.get(tid):
         entry.timerslack_ns = scalars.parse_timerslack_ns(s.slack[tid])
     if tid == s.pid:

@@ -17,7 +17,7 @@ from ckpt.mem import aio, vma
 from ckpt.mem.extents import Extents
 from ckpt.mem.transfer import NO_CONTENT, Content, content
 from ckpt.procfs.reader import read_at
-from ckpt.task import sched, seccomp
+from ckpt.task import sched, seccomp, sleeping
 from ckpt.tracee import filters, ops, vm
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ckpt.procfs.reader import ProcDir
     from ckpt.task.sched import Sched
     from ckpt.task.seccomp import Chain
+    from ckpt.task.sleeping import Asleep
     from ckpt.task.thread import Answers
     from ckpt.tracee.stopped import SeizedTask
 
@@ -59,7 +60,7 @@ class Snapshot:
     slack: dict[int, bytes] = field(default_factory=dict)
     scheds: dict[int, Sched] = field(default_factory=dict)
     filters: dict[int, Chain] = field(default_factory=dict)
-
+    asleep: dict[int, Asleep] = field(default_factory=dict)
     pages_lfd: int = -1
     later: Extents = field(default_factory=Extents.none)
     lock_future: int = 0
@@ -172,6 +173,10 @@ def take(task: SeizedTask, facts: Facts, pages_id: int) -> Snapshot:
         if _FILTERED in facts.threads[tid][1]:
             chain = filters.filters(tid)
             taken.filters[tid] = tuple(seccomp.Filter(program, flags) for program, flags in chain)
+    for stopped in task.threads:
+        found = sleeping.asleep(stopped.regs, lambda addr, size: vm.read(task.pid, addr, size))
+        if found is not None:
+            taken.asleep[stopped.tid] = found
     return taken
 
 

@@ -16,6 +16,7 @@ import os
 import signal
 import socket
 import struct
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -85,6 +86,9 @@ class Site:
     born: Callable[[int], None] = field(default=lambda _: None)
     """Called with the number of each task that will stay, before it gets memory."""
 
+    clocks_since_ns: int | None = None
+    """Since when the tasks' clocks run on from where they stood (time.monotonic_ns), if they do."""
+
     def __enter__(self) -> Site:
         return self
 
@@ -109,7 +113,10 @@ class Site:
         self.tasks.clear()
 
     def raise_all(self, clocks_ns: tuple[int, int] | None) -> None:
-        """Give birth to the whole tree, memory included."""
+        """Give birth to the whole tree, memory included. `clocks_ns`: what its clocks are ahead of
+        the machine's own; they run from now on."""
+        if clocks_ns is not None:
+            self.clocks_since_ns = time.monotonic_ns()
         self._start_root(clocks_ns)
         self._complete(self.plan.births.root)
 

@@ -1,7 +1,8 @@
 """The last steps: from tasks that run the parasite to tasks that run their own code.
 
 1. Every thread is seized, to be killed if this process dies (PTRACE_O_EXITKILL).
-2. The parasites let go of their sockets and park; all threads are stopped.
+2. The parasites let go of their sockets and park; all threads are stopped. Those that slept for a
+   time of which it is known what was left begin to sleep again (sleeps).
 3. The leaders unmap the window; registers, FPU state and signal masks are set. From here no code
    of ours is left in any task.
 4. Tasks that shall be stopped get their stop signal, which waits for them.
@@ -29,10 +30,13 @@ from ckpt.kerndat.xsave import xsave_layout
 from ckpt.pstree.model import State
 from ckpt.restore.filters import install_rest
 from ckpt.restore.guard import Guard
+from ckpt.restore.sleeps import sleep_again
 from ckpt.task import fpu, regs
 from ckpt.tracee import ops
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from ckpt.restore.build import Site
     from ckpt.restore.load import TaskImage
 
@@ -52,19 +56,25 @@ def take_over(site: Site) -> None:
     window = site.plan.window.layout.window
     for image in images:
         install_rest(image, site.plan.window.of(image.task.pid))
-    for pid in site.plan.memory:
-        _unmap_window(pid, window.start, len(window))
+    asleep: dict[int, bytes] = {}
     for image in images:
-        _set_state(image)
+        layout = site.plan.window.of(image.task.pid)
+        asleep |= sleep_again(image, layout, site.clocks_since_ns)
+    for pid in site.plan.memory:
+        # A sleeper has to stand where the kernel restarts its call.
+        call = ops.cut_call if pid in asleep else ops.remote_call
+        _unmap_window(call, pid, window.start, len(window))
+    for image in images:
+        _set_state(image, asleep)
 
 
-def _unmap_window(pid: int, start: int, size: int) -> None:
-    result = ops.remote_call(pid, start + blob().syscall, number("munmap"), start, size)
+def _unmap_window(call: Callable[..., int], pid: int, start: int, size: int) -> None:
+    result = call(pid, start + blob().syscall, number("munmap"), start, size)
     if result:
         raise RestoreError("the last window can't be unmapped", pid=pid, why=os.strerror(-result))
 
 
-def _set_state(image: TaskImage) -> None:
+def _set_state(image: TaskImage, asleep: Mapping[int, bytes]) -> None:
     layout = xsave_layout()
     for tid, core in image.threads.items():
         info = core.thread_info
@@ -75,7 +85,7 @@ def _set_state(image: TaskImage) -> None:
                 "can't be restored", resource=f"core-{tid}.img", why=str(error)
             ) from error
         ops.set_xstate(tid, xstate)
-        ops.set_regs(tid, regs.pack(info.gpregs))
+        ops.set_regs(tid, asleep.get(tid) or regs.pack(info.gpregs))
         mask = core.tc.blk_sigset if core.HasField("tc") else core.thread_core.blk_sigset
         ops.set_sigmask(tid, mask)
 

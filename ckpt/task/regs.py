@@ -4,9 +4,9 @@ The order of `struct user_regs_struct` (x86-64) is the order of the message's fi
 registers from which the thread goes on by itself: a system call that the stop has interrupted is
 rewound, as the kernel would have done.
 
-Not guaranteed: a call that sleeps for a relative time (nanosleep, poll, a futex with a limit)
-starts its time anew in the restored task. A call that an earlier stop had already turned into
-restart_syscall(2) has lost its number, and returns EINTR in the restored task.
+Not guaranteed: a call that sleeps for a relative time starts its time anew in the restored task,
+but for those of ckpt.task.sleeping. A call that an earlier stop had already turned into
+restart_syscall(2), and whose number is not found, returns EINTR in the restored task.
 
 Source: arch/x86/kernel/signal.c (arch_do_signal_or_restart), ptrace(2).
 """
@@ -21,6 +21,7 @@ from ckpt.infect.way import interruptible_only
 
 if TYPE_CHECKING:
     from ckpt.images.pb.core_x86_pb2 import user_x86_regs_entry, user_x86_regs_mode
+    from ckpt.task.sleeping import Asleep
 
 REGS = struct.Struct("<27Q")
 NAMES = (
@@ -47,15 +48,18 @@ def value(raw: bytes, name: str) -> int:
     return int(REGS.unpack(raw)[NAMES.index(name)])
 
 
-def rewound(raw: bytes, *, signalled: bool = False) -> bytes:
+def rewound(raw: bytes, *, signalled: bool = False, asleep: Asleep | None = None) -> bytes:
     """The registers from which the thread goes on without the kernel's memory of its call.
 
     A call that the kernel never restarts has returned EINTR merely because of our stop: it is made
-    again, unless the thread is `signalled`, when EINTR is what it must see.
+    again, unless the thread is `signalled`, when EINTR is what it must see. `asleep`: the call that
+    holds a restart block.
     """
     words = list(REGS.unpack(raw))
     call, result = signed(words[_ORIG_AX]), signed(words[_AX])
-    if call >= 0 and (result in _RESTART or result == _RESTART_BLOCK):
+    if asleep is not None:
+        words[_AX], words[_IP] = asleep.call, asleep.insn
+    elif call >= 0 and (result in _RESTART or result == _RESTART_BLOCK):
         if result == _RESTART_BLOCK and call == number("restart_syscall"):
             words[_AX] = -_EINTR & _NO_CALL
         else:
@@ -68,9 +72,15 @@ def rewound(raw: bytes, *, signalled: bool = False) -> bytes:
     return REGS.pack(*words)
 
 
-def fill(entry: user_x86_regs_entry, raw: bytes, *, signalled: bool = False) -> None:
+def fill(
+    entry: user_x86_regs_entry,
+    raw: bytes,
+    *,
+    signalled: bool = False,
+    asleep: Asleep | None = None,
+) -> None:
     """Write the registers `raw`, rewound, into the message."""
-    words = REGS.unpack(rewound(raw, signalled=signalled))
+    words = REGS.unpack(rewound(raw, signalled=signalled, asleep=asleep))
     for name, word in zip(NAMES, words, strict=True):
         setattr(entry, name, word)
     entry.mode = _NATIVE

@@ -218,15 +218,36 @@ def remote_call(tid: int, syscall_insn_addr: int, nr: int, *args: int) -> int:
     its registers are lost (rip behind the instruction) and no interrupted call starts again. Its
     signals should be blocked: TargetError if one comes in front of the call.
     """
-    regs = list(_REGS.unpack(get_regs(tid)))
-    regs[_RAX], regs[_ORIG_RAX], regs[_RIP] = nr, (1 << 64) - 1, syscall_insn_addr
-    for place, value in zip(_ARGUMENTS, args, strict=False):
-        regs[place] = value & ((1 << 64) - 1)
-    set_regs(tid, _REGS.pack(*regs))
+    _prepare_call(tid, syscall_insn_addr, nr, args)
     _to_syscall_stop(tid)
     _to_syscall_stop(tid)
     result: int = _REGS.unpack(get_regs(tid))[_RAX]
     return result - (1 << 64) if result >> 63 else result
+
+
+def cut_call(tid: int, syscall_insn_addr: int, nr: int, *args: int) -> int:
+    """As `remote_call`, of a call that is interrupted at once: its restart block, if it has one, is
+    then the thread's. The thread stands as after `interrupt`."""
+    _prepare_call(tid, syscall_insn_addr, nr, args)
+    _to_syscall_stop(tid)
+    interrupt(tid)
+    _to_syscall_stop(tid)
+    result: int = _REGS.unpack(get_regs(tid))[_RAX]
+    interrupt(tid)  # once more: the stop at the exit has used the other one up
+    cont(tid)
+    stop = wait_stop(tid, _CALL_S)
+    if stop.kind is not StopKind.INTERRUPT:
+        why = f"{stop.kind.name.lower()}, {stop.signal}"
+        raise TargetError("it does not stand after its call", pid=tid, why=why)
+    return result - (1 << 64) if result >> 63 else result
+
+
+def _prepare_call(tid: int, insn: int, nr: int, args: Sequence[int]) -> None:
+    regs = list(_REGS.unpack(get_regs(tid)))
+    regs[_RAX], regs[_ORIG_RAX], regs[_RIP] = nr, (1 << 64) - 1, insn
+    for place, value in zip(_ARGUMENTS, args, strict=False):
+        regs[place] = value & ((1 << 64) - 1)
+    set_regs(tid, _REGS.pack(*regs))
 
 
 def _to_syscall_stop(tid: int) -> None:
