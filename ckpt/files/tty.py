@@ -143,6 +143,12 @@ class TtyDump(DumpKind):
             )
 
     def settle(self) -> Iterable[Refusal]:
+        found = list(self._settle_all())
+        if not found:
+            self._take_queues()
+        return found
+
+    def _settle_all(self) -> Iterator[Refusal]:
         """Masters first: they tell which terminals are the tree's."""
         stats = self.view.stats
         for held in self._held:
@@ -158,7 +164,6 @@ class TtyDump(DumpKind):
         yield from _leaders(stats, self._masters)
         for index in self._masters:
             yield from self._settle_master(index)
-        self._take_queues()
 
     def _external(self, d: Descriptor) -> bool:
         return external_name(d) in self.view.options.external

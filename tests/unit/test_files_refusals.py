@@ -11,8 +11,10 @@ import pytest
 
 from ckpt.files import FileOptions, FilesDump
 from ckpt.files.descriptor import Descriptor, look_at_all
+from ckpt.files.dumping import DumpView, External
 from ckpt.files.kind import Obstacle
 from ckpt.files.refused import path_obstacle, unclaimed_obstacle
+from ckpt.files.tty import TtyDump
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
 from tests.requirements import require
@@ -256,6 +258,20 @@ def test_preflight_forgets_what_was_closed_meanwhile(monkeypatch: pytest.MonkeyP
     os.close(replaced)
     os.close(there)
     assert str(there) in named and not {str(gone), str(replaced)} & named
+
+
+@pytest.mark.parametrize("device", [(4, 1), (4, 64), (5, 1), (204, 64)])
+def test_consoles_and_serial_lines_are_refused(device: tuple[int, int]) -> None:
+    with ds.Stander("stand()") as child, ProcDir(child.pid) as proc:
+        seen = look_at_all(proc, None)[0]
+    d = seen._replace(mode=stat.S_IFCHR | 0o620, rdev=os.makedev(*device), link="/dev/x", dev=5)
+    kind = TtyDump(DumpView(FileOptions()))
+    assert kind.claims(d)
+    obstacle = kind.obstacle(d)
+    assert obstacle is not None and "a console or serial line" in obstacle.why
+    assert f"--external 'tty[{d.rdev:x}:5]'" in obstacle.hint
+    external = FileOptions(external=External({f"tty[{d.rdev:x}:5]"}))
+    assert TtyDump(DumpView(external)).obstacle(d) is None
 
 
 def test_a_session_with_its_terminal_is_refused() -> None:
