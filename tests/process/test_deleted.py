@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import base64
-import json
 import os
 import random
-import shutil
 import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from ckpt.files import FileOptions, FilesDump
-from tests.requirements import require
 from tests.support import descriptors as ds
 from tests.support import processes
 from tests.support.case import Case
+from tests.support.crit import decoded
 from tests.support.programs import program
 from tests.support.victim import Victim
 from tests.support.waiting import wait_until
@@ -28,15 +25,6 @@ from tests.support.waiting import wait_until
 REFUSED = 3
 SIZE = 3 * 4096 + 5
 FAR = 1 << 30
-
-
-def decoded(path: Path) -> Any:
-    require(shutil.which("crit"), "crit is not installed")
-    done = subprocess.run(
-        ["crit", "decode", "-i", path], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)["entries"]
 
 
 def test_one_inode_is_carried_once_and_crit_reads_it(case: Case) -> None:

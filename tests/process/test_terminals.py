@@ -4,27 +4,13 @@ from __future__ import annotations
 
 import base64
 import fcntl
-import json
 import os
-import shutil
 import struct
-import subprocess
-from pathlib import Path
-from typing import Any
 
-from tests.requirements import require
 from tests.support.case import Case
+from tests.support.crit import decoded
 from tests.support.programs import program
 from tests.support.terminals import TIOCGPTN
-
-
-def decoded(path: Path) -> Any:
-    require(shutil.which("crit"), "crit is not installed")
-    done = subprocess.run(
-        ["crit", "decode", "-i", path], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)["entries"]
 
 
 def taken(number: int) -> list[int]:

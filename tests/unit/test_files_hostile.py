@@ -71,31 +71,6 @@ def data(pipe_id: int = 9, payload: bytes = b"", **fields: Any) -> Any:
     return (message, payload)
 
 
-def packets() -> Any:
-    return new("ckpt_pipe.ckpt_pipe_entry", pipe_id=9, borders=[0, 1])
-
-
-TERMIOS = {f"c_{n}": 0 for n in ("iflag", "oflag", "cflag", "lflag", "line", "ispeed", "ospeed")}
-WINSIZE = {"ws_row": 1, "ws_col": 1, "ws_xpixel": 0, "ws_ypixel": 0}
-
-
-def terminal(**fields: Any) -> Any:
-    """The master of a pseudo terminal; None leaves a field out."""
-    known: dict[str, Any] = {"id": 7, "type": 1, "locked": False, "exclusive": False}
-    known |= {"packet_mode": False, "sid": 0, "pgrp": 0, "rdev": os.makedev(5, 2)}
-    known |= {"termios": {**TERMIOS, "c_cc": [0] * 19}, "winsize": WINSIZE, "pty": {"index": 3}}
-    message = {key: value for key, value in {**known, **fields}.items() if value is not None}
-    return new("tty.tty_info_entry", **message)
-
-
-def typed(**fields: Any) -> Any:
-    return new("tty.tty_data_entry", **{"tty_id": 7, "data": b"", **fields})
-
-
-def lines(**fields: Any) -> Any:
-    return new("ckpt_tty.ckpt_tty_entry", id=7, **fields)
-
-
 def tty(file_id: int = 1, **fields: Any) -> Any:
     message = {"id": file_id, "tty_info_id": 7, "flags": 2, "fown": FOWN, **fields}
     return new("fdinfo.file_entry", type=TTY, id=file_id, tty=message)
@@ -209,51 +184,6 @@ HOSTILE: dict[str, tuple[Images, str]] = {
     "unknown seals": ({"files": [memfd()], "memfd": [inode(seals=1 << 20)]}, "seals"),
     "a long name": ({"files": [memfd()], "memfd": [inode(name="n" * 250)]}, "name"),
     "a terminal alone": ({"files": [tty()]}, "tty-info"),
-    "a terminal twice": ({"files": [tty()], "tty-info": [terminal(), terminal()]}, "twice"),
-    "a terminal's settings": (
-        {"files": [tty()], "tty-info": [terminal(termios={**TERMIOS, "c_cc": [0] * 18})]},
-        "settings that no terminal has",
-    ),
-    "a terminal's number": ({"files": [tty()], "tty-info": [terminal(pty=None)]}, "number"),
-    "a huge number of a terminal": (
-        {"files": [tty()], "tty-info": [terminal(pty={"index": 1 << 20})]},
-        "number",
-    ),
-    "a terminal's session": ({"files": [tty()], "tty-info": [terminal(sid=1 << 30)]}, "session"),
-    "a window of a terminal": (
-        {"files": [tty()], "tty-info": [terminal(winsize={**WINSIZE, "ws_col": 1 << 16})]},
-        "window",
-    ),
-    "a dumb master": ({"files": [tty()], "tty-info": [terminal(termios=None)]}, "without settings"),
-    "two masters": (
-        {
-            "files": [tty(), tty(2)],
-            "tty-info": [terminal()],
-            "fdinfo-1": [fd(3, 1, TTY), fd(4, 2, TTY)],
-        },
-        "second master",
-    ),
-    "bytes of no terminal": (
-        {"files": [tty()], "tty-info": [terminal()], "tty-data": [typed(tty_id=8)]},
-        "not in tty-info",
-    ),
-    "too many bytes": (
-        {"files": [tty()], "tty-info": [terminal()], "tty-data": [typed(data=b"x" * 65537)]},
-        "too many bytes",
-    ),
-    "longer lines": (
-        {"files": [tty()], "tty-info": [terminal()], "ckpt-tty": [lines(lines=[1])]},
-        "longer lines",
-    ),
-    "stopped by nobody": (
-        {"files": [tty()], "tty-info": [terminal()], "ckpt-tty": [lines(stopped=3)]},
-        "makes no sense",
-    ),
-    "packets of nothing": (
-        {"files": [pipe()], "pipes-data": [data()], "ckpt-pipe": [packets()]},
-        "packets that are not its data",
-    ),
-    "packets of no pipe": ({"files": [pipe()], "ckpt-pipe": [packets()]}, "not its data"),
     "a FIFO alone": ({"files": [fifo()]}, "no path"),
     "a counter": ({"files": [eventfd(counter=2**64 - 1)]}, "counter"),
     "flags of an eventfd": ({"files": [eventfd(flags=os.O_TRUNC)]}, "open flags"),
@@ -374,7 +304,6 @@ UNSUPPORTED: dict[str, tuple[Images, str]] = {
         },
         "TUNF",
     ),
-    "a console": ({"files": [tty()], "tty-info": [terminal(type=3, pty=None)]}, "not restored yet"),
     "huge pages": ({"files": [memfd()], "memfd": [inode(hugetlb_flag=4)]}, "huge pages"),
     "a made socket": (removed(ghost(mode=0o140755)), "type 0o140755"),
     "a dead process": (removed(remap_type=2), "dead process"),
