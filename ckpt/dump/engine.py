@@ -49,8 +49,9 @@ class LiveEngine(Protocol):
     def prepared(self) -> Collection[int]:
         """The tasks whose mappings bear a mark of the engine's userfaultfd."""
 
-    def find(self, pid: int, mappings: Sequence[Mapping]) -> Extents | None:
-        """The private pages with content of their own; None: the dump has to look itself."""
+    def find(self, pid: int, mappings: Sequence[Mapping]) -> tuple[Extents, Extents] | None:
+        """The private pages with content of their own, and where among private memory guard pages
+        may be; None: the dump has to look itself."""
 
     def cover(self, pid: int, content: Content, pages_lfd: int) -> Extents:
         """Take over pages of `content` from outside of the task."""

@@ -6,8 +6,10 @@ all pages of the task, and two hands write there, the engine's and ours.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ckpt.actions import Event
@@ -20,7 +22,7 @@ from ckpt.mem.transfer import copy_placed
 from ckpt.procfs.reader import ProcDir
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ckpt.actions import Actions
     from ckpt.dump.engine import LiveEngine
@@ -49,11 +51,32 @@ def prepare(work: Work, engine: LiveEngine, pids: Sequence[int]) -> None:
     work.tracked |= frozenset(engine.prepared())
 
 
-def populated(work: Work, taken: Snapshot) -> Extents | None:
-    """The engine's knowledge of a task's pages."""
+@contextmanager
+def hurried(work: Work) -> Iterator[None]:
+    """Within it this thread goes before others of the machine, if we may have that: the tree waits
+    for it. Without an engine nothing of the kind: there is more to do than to hurry."""
     if work.engine is None:
-        return None
-    return work.engine.find(taken.pid, [smap.mapping for smap in taken.facts.smaps])
+        yield
+        return
+    policy, param = os.sched_getscheduler(0), os.sched_getparam(0)
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            os.sched_setscheduler(0, policy, param)
+
+
+def found(work: Work, taken: Snapshot) -> tuple[Extents | None, Extents | None]:
+    """The engine's knowledge of a task's pages, and of where guard pages may be."""
+    if work.engine is None:
+        return None, None
+    mappings = [smap.mapping for smap in taken.facts.smaps]
+    found = work.engine.find(taken.pid, mappings)
+    if found is None:
+        return None, None
+    return found[0], found[1] | Extents.of((m.start, m.end) for m in mappings if m.shared)
 
 
 def cover(work: Work, taken: Snapshot, engine: LiveEngine) -> None:

@@ -168,7 +168,10 @@ def _increment(options: DumpOptions, report: Report, scope: ExitStack) -> Increm
 def _stop_and_write(work: Work, actions: Actions) -> None:
     options, stats, report = work.options, work.stats, work.report
     report.stage("freeze")
-    with seize(options.tree, deadline_s=options.timeout_s or None) as tree:
+    with (
+        live.hurried(work),
+        seize(options.tree, deadline_s=options.timeout_s or None) as tree,
+    ):
         gc.disable()
         try:
             take(tree, work)

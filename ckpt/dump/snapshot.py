@@ -75,12 +75,12 @@ class Snapshot:
     def pid(self) -> int:
         return self.facts.pid
 
-    def find_pages(self, proc: ProcDir, known: Extents | None) -> None:
+    def find_pages(self, proc: ProcDir, known: Extents | None, guards: Extents | None) -> None:
         """Look up what the image must hold, before the task is infected. `known`: its pages, if
-        somebody has looked for them already."""
+        somebody has looked for them already; `guards`: where guard pages may be, None: anywhere."""
         pagemap = proc.open("pagemap", os.O_RDONLY)
         try:
-            self.content = content(pagemap, self.facts.smaps, known)
+            self.content = content(pagemap, self.facts.smaps, known, guards)
         finally:
             os.close(pagemap)
 

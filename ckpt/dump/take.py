@@ -158,8 +158,10 @@ def _find_pages(work: Work, procs: dict[int, ProcDir]) -> None:
         if work.frozen.sharing.first(VM, taken.pid) != taken.pid:
             continue  # with those of the first
         answer = answers.get(taken.pid)
-        known = live.populated(work, taken) if answer is None else answer.populated
-        taken.find_pages(procs[taken.pid], known)
+        known, guards = live.found(work, taken)
+        if answer is not None:
+            known = answer.populated
+        taken.find_pages(procs[taken.pid], known, guards)
         if work.increment is not None:
             taken.content = taken.content.above(work.increment.kept(taken.pid, final=True))
         taken.read_early()

@@ -1,8 +1,20 @@
-"""What a live snapshot has cost, whichever engine made it."""
+"""What engines tell: of the pages of a task that stands, and of what a live snapshot has cost."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ckpt.mem.extents import Extents
+
+
+class Found(NamedTuple):
+    """`populated`: the private pages with content of their own. Nowhere but in `elsewhere` there
+    are guard pages."""
+
+    populated: Extents
+    elsewhere: Extents
 
 
 @dataclass(frozen=True, slots=True)

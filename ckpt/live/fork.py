@@ -74,9 +74,9 @@ class Fork:
     def prepared(self) -> Collection[int]:
         return ()
 
-    def find(self, pid: int, mappings: Sequence[Mapping]) -> Extents | None:
+    def find(self, pid: int, mappings: Sequence[Mapping]) -> None:
         del pid, mappings
-        return None
+        return
 
     def cover(self, pid: int, content: Content, pages_lfd: int) -> Extents:
         """Nothing: a fork needs the task's help."""

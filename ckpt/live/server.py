@@ -7,6 +7,7 @@ wait for it. Should our process end, the kernel takes all protection away.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from dataclasses import dataclass
@@ -14,12 +15,10 @@ from typing import TYPE_CHECKING
 
 from ckpt._native import check, ffi, lib
 from ckpt.errors import KernelError, NotOneInstant
+from ckpt.mem.extents import Extents
 
 if TYPE_CHECKING:
     from ckpt.live.space import Space
-    from ckpt.mem.extents import Extents
-
-_ENODATA = -61
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,16 @@ class Server:
             self.native, space.pid, space.uffd, space.mem, space.pagemap, space.fdinfo
         )
         return check(index, "live snapshot")
+
+    def noted(self, index: int) -> Extents | None:
+        """What has lost its protection or its place since the last call; None: too much."""
+        out = ffi.new("struct ckpt_extent **")
+        nr = lib.ckpt_live_noted(self.native, index, out)
+        noted = Extents.filled(max(0, nr), out)
+        if nr == -errno.EOVERFLOW:
+            return None
+        check(nr, "live snapshot")
+        return noted
 
     def cover(self, index: int, everything: Extents, covered: Extents, pages_lfd: int) -> None:
         """Nothing of `covered` loses its protection any more before it was copied to the place in
@@ -106,7 +115,7 @@ class Server:
     def is_whole(self) -> bool:
         """Everything is copied and written. Raises NotOneInstant, OSError of a write."""
         result = lib.ckpt_live_result(self.native, self._figures)
-        if result == _ENODATA:
+        if result == -errno.ENODATA:
             addr = int(self._figures.lost_addr)
             raise NotOneInstant(
                 "the snapshot is not of one instant",

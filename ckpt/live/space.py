@@ -39,7 +39,8 @@ def anonymous(mappings: Iterable[Mapping]) -> Iterator[tuple[int, int]]:
 
 @dataclass(slots=True)
 class Space:
-    """All descriptors are ours; the task keeps none."""
+    """All descriptors are ours; the task keeps none. `armed` is registered, `protected` was found
+    protected by the last look of a round."""
 
     pid: int
     uffd: int
@@ -48,6 +49,7 @@ class Space:
     fdinfo: int
     index: int = -1
     armed: Extents = field(default_factory=Extents.none)
+    protected: Extents = field(default_factory=Extents.none)
 
     @classmethod
     def of(cls, task: SeizedTask) -> Space:

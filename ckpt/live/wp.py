@@ -26,7 +26,7 @@ from ckpt._native import lib
 from ckpt.errors import CkptError, KernelError, Refusal, RefusedError, TargetError
 from ckpt.infect.predecessor import settle
 from ckpt.kerndat import tracking
-from ckpt.live.figures import Figures
+from ckpt.live.figures import Figures, Found
 from ckpt.live.server import Server
 from ckpt.live.space import Space, anonymous
 from ckpt.live.watch import Watch
@@ -99,16 +99,23 @@ class WriteProtect:
     def prepared(self) -> Collection[int]:
         return self._spaces.keys()
 
-    def find(self, pid: int, mappings: Sequence[Mapping]) -> Extents | None:
-        """Two passes: what is not protected, a fast one, and the pages there."""
+    def find(self, pid: int, mappings: Sequence[Mapping]) -> Found | None:
+        """Only what may have changed since the last round is looked at: holes, and what the server
+        has heard of. What is protected no more all the same is found when it is copied."""
         space = self._spaces.get(pid)
         if space is None:
             return None
+        assert self._server is not None
         ranges = Extents.of(trackable(mappings))
-        unprotected = space.unprotected(ranges)
+        unsure, known = ranges, Extents.none()
+        noted = self._server.noted(space.index)
+        if noted is not None:
+            known = (space.protected & ranges) - noted
+            unsure = ranges - known
+        unprotected = space.unprotected(unsure)
         written = self._written[pid] = space.content(unprotected)
         self._anonymous[pid] = Extents.of(anonymous(mappings))
-        return (ranges - unprotected) | written
+        return Found(known | (unsure - unprotected) | written, unprotected)
 
     def cover(self, pid: int, content: Content, pages_lfd: int) -> Extents:
         """All that can be protected."""
@@ -226,12 +233,16 @@ class WriteProtect:
 
     def _round(self, space: Space) -> int:
         """Protect what is not; how many pages that were. A task that has ended has none."""
+        assert self._server is not None
         try:
             ranges = space.mappings()
             space.register(ranges)
             # What was refused has no protection to lose.
             written = space.content(space.unprotected(ranges & space.armed))
             space.protect(written)
+            # Whatever is unprotected from here on is noted, or seen by the look.
+            self._server.noted(space.index)
+            space.protected = (ranges & space.armed) - space.unprotected(ranges & space.armed)
         except (TargetError, ProcessLookupError):
             return 0
         return written.nr_pages

@@ -33,6 +33,8 @@ F_SETPIPE_SZ = 1031
 PIPE_SIZE = 1 << 20
 _IOV_MAX = 1024
 _IOVEC_SIZE = 16
+_FEW = 128
+"""Ranges: more are not worth to be looked at one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +85,14 @@ class Content:
 NO_CONTENT = Content(Extents.none(), Extents.none(), (), Extents.none(), Extents.none())
 
 
-def content(pagemap: int, smaps: Sequence[Smap], known: Extents | None = None) -> Content:
+def content(
+    pagemap: int,
+    smaps: Sequence[Smap],
+    known: Extents | None = None,
+    guarded: Extents | None = None,
+) -> Content:
     """Which private pages hold content of their own; of the vdso and rings of AIO, all. `known`:
-    the keeper of the tracking has looked it up already."""
+    somebody has looked it up already. `guarded`: where guard pages may be, None: anywhere."""
     vdso = tuple((s.start, s.end) for s in smaps if s.mapping.path == VDSO)
     private = [s for s in smaps if not s.mapping.shared and backing_of(s) is not Backing.KERNEL]
     rings = Extents.of((s.start, s.end) for s in smaps if is_aio(s.mapping))
@@ -94,7 +101,11 @@ def content(pagemap: int, smaps: Sequence[Smap], known: Extents | None = None) -
     if held is None:
         held = scan(pagemap, _ranges(private, Backing.NONE), anonymous=True)
         held |= scan(pagemap, _ranges(private, Backing.FILE))
-    guards = scan_guards(pagemap, smaps[0].start, min(smaps[-1].end, TASK_SIZE))
+    whole = (smaps[0].start, min(smaps[-1].end, TASK_SIZE))
+    few = guarded is not None and guarded.nr <= _FEW
+    guards = Extents.none()
+    for start, end in guarded if guarded is not None and few else (whole,):
+        guards |= scan_guards(pagemap, start, min(end, TASK_SIZE))
     early = held & Extents.of(_paddings(private))
     direct, hidden = (held & readable) - early, (held - readable) | rings
     return Content(direct, hidden, vdso, Extents.none(), guards, early)

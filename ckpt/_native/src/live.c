@@ -88,20 +88,67 @@ long ckpt_live_add(struct ckpt_live *live, int pid, int uffd, int mem, int pagem
         return index;
 }
 
-/* Mark pages as done, or as not. */
+static int by_start(const void *a, const void *b)
+{
+        const struct ckpt_extent *one = a, *other = b;
+
+        return one->start < other->start ? -1 : one->start > other->start;
+}
+
+static long merged(const struct ckpt_extent *ranges, uint64_t nr, struct ckpt_extent *to)
+{
+        long last = -1;
+
+        for (uint64_t i = 0; i < nr; i++) {
+                if (last >= 0 && ranges[i].start <= to[last].end) {
+                        if (ranges[i].end > to[last].end)
+                                to[last].end = ranges[i].end;
+                } else {
+                        to[++last] = ranges[i];
+                }
+        }
+        return last + 1;
+}
+
+long ckpt_live_noted(struct ckpt_live *live, long index, struct ckpt_extent **out)
+{
+        struct live_mm *mm = live->mms[index];
+        struct ckpt_extent *ranges = malloc(sizeof(mm->noted));
+        uint64_t nr;
+
+        *out = ranges;
+        if (!ranges)
+                return -ENOMEM;
+        pthread_mutex_lock(&live->lock);
+        nr = mm->nr_noted;
+        mm->nr_noted = 0;
+        memcpy(ranges, mm->noted, (nr < NR_NOTES ? nr : NR_NOTES) * sizeof(*ranges));
+        pthread_mutex_unlock(&live->lock);
+        if (nr > NR_NOTES)
+                return -EOVERFLOW;
+        qsort(ranges, nr, sizeof(*ranges), by_start);
+        return merged(ranges, nr, ranges);
+}
+
+/* Mark pages as done, or as not, a word at a time. */
 static long mark(struct live_mm *mm, const struct ckpt_extent *ranges, uint64_t nr, int done)
 {
         for (uint64_t i = 0; i < nr; i++) {
-                uint64_t left, first = placement_find(&mm->place, ranges[i].start, &left);
-                uint64_t pages = (ranges[i].end - ranges[i].start) / PAGE;
+                uint64_t left, at = placement_find(&mm->place, ranges[i].start, &left);
+                uint64_t pages = (ranges[i].end - ranges[i].start) / PAGE, end = at + pages;
 
-                if (first == NOWHERE || pages > left)
+                if (at == NOWHERE || pages > left)
                         return -ERANGE;
-                for (uint64_t page = first; page < first + pages; page++) {
-                        uint64_t bit = 1ULL << page % 64, *word = &mm->done[page / 64];
+                while (at < end) {
+                        uint64_t some = 64 - at % 64 < end - at ? 64 - at % 64 : end - at;
+                        uint64_t bits = (some == 64 ? UINT64_MAX : (1ULL << some) - 1) << at % 64;
+                        uint64_t *word = &mm->done[at / 64];
+                        uint64_t before = (uint64_t)__builtin_popcountll(*word & bits);
 
-                        mm->nr_left += !done - !(*word & bit);
-                        *word = done ? *word | bit : *word & ~bit;
+                        *word = done ? *word | bits : *word & ~bits;
+                        mm->nr_left += before;
+                        mm->nr_left -= (uint64_t)__builtin_popcountll(*word & bits);
+                        at += some;
                 }
         }
         return 0;

@@ -48,6 +48,11 @@ void ckpt_live_free(struct ckpt_live *live);
  * and /proc/self/fdinfo of the first. Returns its index. */
 long ckpt_live_add(struct ckpt_live *live, int pid, int uffd, int mem, int pagemap, int fdinfo);
 
+/* What of `mm` has lost its protection or was taken away, moved or changed hands since the last
+ * call, ascending and disjoint, in `*out`; returns the number of ranges, or -EOVERFLOW if there
+ * were too many to remember. Before it is covered. */
+long ckpt_live_noted(struct ckpt_live *live, long mm, struct ckpt_extent **out);
+
 /* The memory `covered`, all of it protected or about to be, is what must be copied, into the file
  * `pages` that holds the pages of `all` in the order of their addresses. `covered` is part of
  * `all`. From here on nothing loses its protection before it was copied. */

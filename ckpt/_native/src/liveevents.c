@@ -107,12 +107,17 @@ static long handle(struct ckpt_live *live, struct live_mm *mm, const struct uffd
                 return live_fault(live, mm, message->arg.pagefault.address & ~(PAGE - 1));
         case UFFD_EVENT_REMAP:
                 live->figures.nr_unmappings++;
+                live_note(mm, message->arg.remap.from,
+                          message->arg.remap.from + message->arg.remap.len);
+                live_note(mm, message->arg.remap.to,
+                          message->arg.remap.to + message->arg.remap.len);
                 return follow(live, mm, message->arg.remap.from, message->arg.remap.to,
                               message->arg.remap.len);
         case UFFD_EVENT_UNMAP:
                 live->figures.nr_unmappings++;
                 /* fall through */
         case UFFD_EVENT_REMOVE:
+                live_note(mm, message->arg.remove.start, message->arg.remove.end);
                 demand_saved(live, mm, message->arg.remove.start, message->arg.remove.end);
                 return 0;
         default:

@@ -264,6 +264,13 @@ static int is_huge(const struct live_mm *mm, uint64_t start)
                region.end == start + HUGE_PAGE;
 }
 
+void live_note(struct live_mm *mm, uint64_t start, uint64_t end)
+{
+        if (mm->nr_noted < NR_NOTES)
+                mm->noted[mm->nr_noted] = (struct ckpt_extent){start, end};
+        mm->nr_noted += mm->nr_noted <= NR_NOTES;
+}
+
 /* Before the memory is covered: like ckpt_serve_wp(), in ascending runs. */
 static long note(struct ckpt_live *live, struct live_mm *mm, uint64_t addr)
 {
@@ -271,10 +278,13 @@ static long note(struct ckpt_live *live, struct live_mm *mm, uint64_t addr)
         long err;
 
         live->figures.nr_noted++;
-        if (is_huge(mm, huge))
+        if (is_huge(mm, huge)) {
+                live_note(mm, huge, huge + HUGE_PAGE);
                 return live_unprotect(live, mm, huge, huge + HUGE_PAGE);
+        }
         mm->run = addr == mm->next && 2 * mm->run <= NOTE_RUN ? 2 * mm->run : 1;
         mm->next = addr + mm->run * PAGE;
+        live_note(mm, addr, mm->next);
         err = uffd_protect(mm->uffd, addr, mm->run * PAGE, 0);
         return err ? live_unprotect(live, mm, addr, addr + PAGE) : 0;
 }

@@ -16,6 +16,7 @@
 
 #define PAGE      4096ULL
 #define HUGE_PAGE (1ULL << 21)
+#define NR_NOTES  8192
 #define STEP      64 /* pages that are copied without a look at faults */
 
 struct live_mm {
@@ -30,10 +31,13 @@ struct live_mm {
         struct placement place;
         uint64_t *done; /* a bit for each page of `place` */
         uint64_t nr_left;
-        uint64_t cursor;          /* the sweep has been everywhere below this page */
-        struct ckpt_extent clear; /* copied by the sweep, not yet unprotected */
-        uint64_t next;            /* where the last run of notes ended */
-        uint64_t run;             /* its length in pages */
+        uint64_t cursor;                    /* the sweep has been everywhere below this page */
+        struct ckpt_extent clear;           /* copied by the sweep, not yet unprotected */
+        struct ckpt_extent noted[NR_NOTES]; /* what has lost its protection before it was covered,
+                                             * or its place, in no order */
+        uint64_t nr_noted;                  /* more than fit: not all are known */
+        uint64_t next;                      /* where the last run of notes ended */
+        uint64_t run;                       /* its length in pages */
 };
 
 struct ckpt_live {
@@ -51,6 +55,8 @@ struct ckpt_live {
 
 /* The snapshot can't be whole any more. */
 void live_lost(struct ckpt_live *live, const struct live_mm *mm, uint64_t addr);
+
+void live_note(struct live_mm *mm, uint64_t start, uint64_t end);
 
 /* livemm.c. All of these return 0 or -errno of what can't be gone on with; -ESRCH: the address
  * space is gone. */
