@@ -49,7 +49,7 @@ def spec_of_file(name: str) -> Spec:
         raise ValueError(f"it can't be read: {error.strerror}") from error
 
 
-JUDGED = (*DUMPS, *CHECK, *SNAPSHOT)
+JUDGED = (*DUMPS, *CHECK, *SNAPSHOT, "migrate")
 ALL = (*JUDGED, "restore")
 
 CGROUPS = (

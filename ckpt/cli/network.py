@@ -10,6 +10,7 @@ from ckpt.cli.option import Option
 
 SERVER = ("page-server",)
 ENDS = ("page-server", "dump", "pre-dump")
+SECURED = (*ENDS, "migrate", "serve")
 
 NETWORK = (
     Option(
@@ -23,13 +24,13 @@ NETWORK = (
         "address to listen on, or of the server (default: 127.0.0.1); a server without --tls takes "
         "one of this machine only",
         arg="ADDR",
-        verbs=ENDS,
+        verbs=(*ENDS, "serve"),
     ),
     Option(
         "port",
         "port to listen on (default: one that is free, which is printed), or of the server",
         arg="PORT",
-        verbs=ENDS,
+        verbs=(*ENDS, "serve"),
         parse=values.port,
     ),
     Option(
@@ -43,7 +44,7 @@ NETWORK = (
         "status-fd",
         "write a zero byte to FD once a sender, or a restore, can connect",
         arg="FD",
-        verbs=(*SERVER, "lazy-pages"),
+        verbs=(*SERVER, "lazy-pages", "serve"),
         parse=values.lfd,
     ),
     Option(
@@ -55,42 +56,42 @@ NETWORK = (
     Option(
         "insecure",
         "listen on any address without --tls: whoever reaches it can write or read the images",
-        verbs=SERVER,
+        verbs=(*SERVER, "serve"),
         criu=False,
     ),
     Option(
         "tls",
         "encrypt; both sides must show a certificate of --tls-cacert",
-        verbs=ENDS,
+        verbs=SECURED,
         negatable=True,
     ),
     Option(
         "tls-cacert",
         "the authority that is trusted, and no other (default: /etc/pki/CA/cacert.pem)",
         arg="FILE",
-        verbs=ENDS,
+        verbs=SECURED,
     ),
     Option(
         "tls-cacrl",
         "its list of revoked certificates (default: /etc/pki/CA/cacrl.pem if it is there)",
         arg="FILE",
-        verbs=ENDS,
+        verbs=SECURED,
     ),
     Option(
         "tls-cert",
         "our certificate (default: /etc/pki/criu/cert.pem)",
         arg="FILE",
-        verbs=ENDS,
+        verbs=SECURED,
     ),
     Option(
         "tls-key",
         "its key (default: /etc/pki/criu/private/key.pem)",
         arg="FILE",
-        verbs=ENDS,
+        verbs=SECURED,
     ),
     Option(
         "tls-no-cn-verify",
         "don't compare the server's name",
-        verbs=("dump", "pre-dump"),
+        verbs=("dump", "pre-dump", "migrate"),
     ),
 )

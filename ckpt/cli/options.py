@@ -18,18 +18,18 @@ from ckpt.cli.cgroups import CGROUPS
 from ckpt.cli.features import CHECK, FEATURES
 from ckpt.cli.increment import DUMPS, INCREMENT, SNAPSHOT
 from ckpt.cli.live_options import LIVE
+from ckpt.cli.migration import MIGRATE, MIGRATION, SERVE
 from ckpt.cli.network import NETWORK, SERVER
 from ckpt.cli.option import Option, Status
 
 ALL = (
     *("dump", "pre-dump", "restore", "page-server", "lazy-pages", "check", "show", "diff", "dedup"),
-    "cpuinfo",
-    *("track", "untrack", "snapshot"),
+    *("cpuinfo", "track", "untrack", "snapshot", "migrate", "serve"),
 )
 DUMP = ("dump",)
 RESTORE = ("restore",)
 BOTH = ("dump", "restore")
-JUDGED = (*DUMPS, *CHECK, *SNAPSHOT)
+JUDGED = (*DUMPS, *CHECK, *SNAPSHOT, *MIGRATE)
 """Who says what a dump would be refused for."""
 MAKES = (*BOTH, *SNAPSHOT)
 
@@ -87,7 +87,7 @@ COMMON = (
         "print the result as JSON",
         verbs=(
             *(*DUMPS, "restore", *SERVER, "lazy-pages", "check", "show", "diff", "dedup"),
-            *("track", "untrack", *SNAPSHOT),
+            *("track", "untrack", *SNAPSHOT, *MIGRATE, *SERVE),
         ),
         criu=False,
     ),
@@ -143,7 +143,7 @@ TREE = (
         "timeout",
         "how long freezing the tree may take, in seconds (default 10; 0: no limit)",
         arg="SECONDS",
-        verbs=(*DUMP, *SNAPSHOT),
+        verbs=(*DUMP, *SNAPSHOT, *MIGRATE),
         parse=values.seconds,
     ),
     Option(
@@ -164,7 +164,7 @@ TREE = (
         "pidfile",
         "write the pid of the root, or of the server, to FILE, which must not exist",
         arg="FILE",
-        verbs=(*RESTORE, *SERVER, "lazy-pages"),
+        verbs=(*RESTORE, *SERVER, "lazy-pages", *SERVE),
     ),
     Option(
         "exec-cmd",
@@ -193,7 +193,7 @@ TREE = (
         "(default fpu,ins; without a list: all)",
         arg="LIST",
         arg_optional=True,
-        verbs=(*MAKES, "cpuinfo"),
+        verbs=(*MAKES, "cpuinfo", *MIGRATE, *SERVE),
         parse=values.cpu_cap,
     ),
     _accepted(
@@ -279,7 +279,7 @@ FILES = (
         "file-validation",
         "how a file is compared: filesize (default), or buildid where it has one",
         arg="METHOD",
-        verbs=MAKES,
+        verbs=(*MAKES, *MIGRATE),
         parse=values.file_validation,
     ),
     Option(
@@ -320,7 +320,7 @@ SOCKETS = (
         "how packets of connections are held off meanwhile: nftables (default) or skip; iptables "
         "is not there",
         arg="METHOD",
-        verbs=MAKES,
+        verbs=(*MAKES, *MIGRATE),
         parse=values.network_lock,
     ),
     Option(
@@ -394,6 +394,7 @@ GROUPS: dict[str, tuple[Option, ...]] = {
     "cgroups": CGROUPS,
     "memory": MEMORY,
     "page server": NETWORK,
+    "migration": MIGRATION,
     "features": FEATURES,
 }
 OPTIONS: tuple[Option, ...] = tuple(option for group in GROUPS.values() for option in group)

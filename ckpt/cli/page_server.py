@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ckpt.actions import Actions, Event
 from ckpt.cli.connection import tls_of
 from ckpt.cli.output import show
-from ckpt.cli.status import write_pidfile, write_status
+from ckpt.cli.status import tell_where, write_status
 from ckpt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,11 +63,7 @@ def _serve(args: Args, options: ServerOptions, listening: Callable[[], None]) ->
     actions = Actions(args.action_script, args.images_dir, args.report)
 
     def ready(where: tuple[str, int] | None) -> None:
-        if args.pidfile is not None:
-            write_pidfile(args.work_dir / args.pidfile)
-        if where is not None:
-            args.report.info(f"listening on {where[0]} port {where[1]}")
-            show(_as_json(where) if args.json else f"listening on {where[0]} port {where[1]}")
+        tell_where(args, where)
         actions.run(Event.STATUS_READY)
         if args.status_fd is not None:
             write_status(args.status_fd)
@@ -109,10 +105,6 @@ def _answer(args: Args, options: ServerOptions, ready: Ready) -> dict[str, int]:
         ready(listener.where)
         done = answer_clients(listener, held, args.report)
     return {"requests": done.nr_requests, "bytes": done.nr_bytes, "clients": done.nr_clients}
-
-
-def _as_json(where: tuple[str, int]) -> str:
-    return json.dumps({"address": where[0], "port": where[1], "pid": os.getpid()})
 
 
 def _detach(writer: int) -> None:

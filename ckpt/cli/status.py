@@ -1,14 +1,32 @@
-"""What a verb that serves says to who has started it: --pidfile and --status-fd."""
+"""What a verb that serves says to who has started it: --pidfile, --status-fd, and a line on
+standard output."""
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING
 
+from ckpt.cli.output import show
 from ckpt.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ckpt.cli.parser import Args
+
+
+def tell_where(args: Args, where: tuple[str, int] | None) -> None:
+    """The pidfile, and the address and port that it listens on, unless its socket was given."""
+    if args.pidfile is not None:
+        write_pidfile(args.work_dir / args.pidfile)
+    if where is not None:
+        args.report.info(f"listening on {where[0]} port {where[1]}")
+        show(_as_json(where) if args.json else f"listening on {where[0]} port {where[1]}")
+
+
+def _as_json(where: tuple[str, int]) -> str:
+    return json.dumps({"address": where[0], "port": where[1], "pid": os.getpid()})
 
 
 def write_pidfile(path: Path) -> None:

@@ -47,6 +47,24 @@ def port(text: str) -> int:
     return int(text)
 
 
+def host_and_port(text: str) -> tuple[str, int]:
+    """HOST:PORT, with the host of IPv6 in brackets."""
+    host, colon, number = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        colon = ""
+    if not colon or not host or not number or port(number) == 0:
+        raise ValueError("HOST:PORT or [IPV6]:PORT")
+    return host, port(number)
+
+
+def migrate_mode(text: str) -> str:
+    if text != "precopy":
+        raise ValueError("precopy")
+    return text
+
+
 def seconds(text: str) -> float:
     try:
         value = float(text)

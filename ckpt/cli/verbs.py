@@ -103,6 +103,26 @@ VERBS = {
             folders=True,
         ),
         Verb(
+            "migrate",
+            "ckpt.cli.migrate",
+            "move a running process tree to another machine",
+            "PID --to HOST:PORT [options]",
+            "  ckpt migrate 4711 --to 10.0.0.2:4712 --tls --tls-cacert ca.pem \\\n"
+            "      --tls-cert host.pem --tls-key host.key\n"
+            "  ckpt migrate 4711 --to 127.0.0.1:4712 --max-downtime 50 --json",
+            operands=1,
+        ),
+        Verb(
+            "serve",
+            "ckpt.cli.serve",
+            "take the process trees that are moved here",
+            "[-D DIR] [--address ADDR] [--port PORT] [options]",
+            "  ckpt serve -D /var/lib/ckpt --address 10.0.0.2 --port 4712 --tls \\\n"
+            "      --tls-cacert ca.pem --tls-cert host.pem --tls-key host.key\n"
+            "  ckpt serve -D images --port 4712 --once",
+            folders=True,
+        ),
+        Verb(
             "check",
             "ckpt.cli.check",
             "tell what this kernel lets ckpt do, or what is in a dump's way",
@@ -147,7 +167,6 @@ VERBS = {
 }
 
 NOT_YET = {
-    "migrate": "moving a running tree to another machine",
     "service": "answering calls of CRIU's library",
     "swrk": "answering calls of CRIU's library",
 }

@@ -33,6 +33,7 @@ from ckpt.procfs.tree import look
 from ckpt.units import PAGE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from ckpt.dump.options import DumpOptions
@@ -93,8 +94,13 @@ def dump_after_rounds(
     root = look(options.tree)
     was_tracked = root is not None and is_tracked(root.pid, root.starttime)
     try:
-        limit = 0.0 if max_downtime_ms is None else max_downtime_ms
-        _run_rounds(options, report, rounds, limit, made)
+        run_rounds(
+            lambda number: _round(options, report, number, made),
+            report,
+            rounds=rounds,
+            limit_ms=0.0 if max_downtime_ms is None else max_downtime_ms,
+            tree=options.tree,
+        )
         prev = made[-1].name if made else options.prev_images_dir
         stats = dump(replace(options, prev_images_dir=prev), report)
     except BaseException:
@@ -119,14 +125,25 @@ def _undo(options: DumpOptions, report: Report, made: list[Path], *, untrack: bo
         report.warn(f"its writes are tracked on (ckpt untrack {options.tree}): {error}")
 
 
-def _run_rounds(
-    options: DumpOptions, report: Report, rounds: int | None, limit_ms: float, made: list[Path]
-) -> None:
+def run_rounds(
+    make: Callable[[int], DumpStats],
+    report: Report,
+    *,
+    rounds: int | None,
+    limit_ms: float | None,
+    tree: int,
+) -> list[Round]:
+    """Have `make` make `rounds` pre-dumps, by number from 1 (None: as many as pay, until a dump of
+    `tree` would stand for at most `limit_ms`; without a limit, until they pay no more).
+
+    Raises as `make` does, and DeadlineError where the limit can't be reached.
+    """
+    made: list[Round] = []
     before_s = time.monotonic()
     best_ms = copy_rate = 0.0
     for number in range(1, (MOST if rounds is None else rounds) + 1):
         began_s = time.monotonic()
-        stats = _round(options, report, number, made)
+        stats = make(number)
         this = Round(
             number,
             stats.pages_written,
@@ -134,17 +151,21 @@ def _run_rounds(
             began_s - before_s,
             time.monotonic() - began_s,
         )
+        made.append(this)
         before_s = began_s
         copy_rate = max(copy_rate, this.copy_rate)
         predicted_ms = this.predicted_ms(copy_rate)
         report.result(f"{this}, a dump now would stand for {predicted_ms:.0f} ms")
         if rounds is not None or number == 1:
             continue
-        if predicted_ms <= limit_ms:
-            return
+        if limit_ms is not None and predicted_ms <= limit_ms:
+            break
         if number == MOST or (best_ms and predicted_ms > best_ms * _PAYS):
-            raise _out_of_reach(options, this, predicted_ms, copy_rate, limit_ms)
+            if limit_ms is None:
+                break
+            raise _out_of_reach(tree, this, predicted_ms, copy_rate, limit_ms)
         best_ms = predicted_ms
+    return made
 
 
 def _round(options: DumpOptions, report: Report, number: int, made: list[Path]) -> DumpStats:
@@ -170,11 +191,11 @@ def _from_below(prev: str) -> str:
 
 
 def _out_of_reach(
-    options: DumpOptions, last: Round, predicted_ms: float, copy_rate: float, limit_ms: float
+    tree: int, last: Round, predicted_ms: float, copy_rate: float, limit_ms: float
 ) -> DeadlineError:
     return DeadlineError(
         f"a frozen time of {limit_ms:.0f} ms can't be reached",
-        pid=options.tree,
+        pid=tree,
         why=(
             f"it writes {last.write_rate / (1 << 20):.0f} MiB/s to fresh pages, copying makes"
             f" {copy_rate / (1 << 20):.0f} MiB/s; after {last.number} rounds a dump would stand"

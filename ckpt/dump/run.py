@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from ckpt.actions import Actions, Event
 from ckpt.dump import inside, live
+from ckpt.dump.fate import Fate
 from ckpt.dump.pages import pages_for
 from ckpt.dump.preflight import preflight, refuse, root_obstacles
 from ckpt.dump.take import FlagsChangedError, confirm, take
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ckpt.dump.engine import LiveEngine
+    from ckpt.dump.fate import Handover
     from ckpt.dump.increment import Increment
     from ckpt.dump.options import DumpOptions
     from ckpt.dump.stats import DumpStats
@@ -52,10 +54,13 @@ if TYPE_CHECKING:
 
 @refused_by_kernel("the dump can't go on")
 def dump(
-    options: DumpOptions, report: Report, new_engine: Callable[[], LiveEngine] | None = None
+    options: DumpOptions,
+    report: Report,
+    new_engine: Callable[[], LiveEngine] | None = None,
+    handover: Handover | None = None,
 ) -> DumpStats:
     """Dump the tree at `options.tree` into `options.images_dir`. `new_engine`: for a live dump,
-    makes an engine for one attempt.
+    makes an engine for one attempt. `handover`: decides what becomes of a tree that would end.
 
     Raises RefusedError, TargetError, ImageError, KernelError, DeadlineError, ActionError; the tree
     then runs on as before, and the directory holds nothing new, but the set, where only a post-dump
@@ -64,10 +69,10 @@ def dump(
     actions = Actions(options.action_script, options.images_dir, report)
     actions.run(Event.PRE_DUMP, options.tree)
     try:
-        stats = _dump(options, report, actions, new_engine, assume=True)
+        stats = _dump(options, report, actions, new_engine, handover, assume=True)
     except FlagsChangedError as changed:
         report.info(f"a mapping changed meanwhile, once more: {changed}")
-        stats = _dump(options, report, actions, new_engine, assume=False)
+        stats = _dump(options, report, actions, new_engine, handover, assume=False)
     try:
         write_service(options.work_dir, "stats-dump", stats.message())
     except (ImageError, OSError) as error:
@@ -81,6 +86,7 @@ def _dump(
     report: Report,
     actions: Actions,
     new_engine: Callable[[], LiveEngine] | None,
+    handover: Handover | None,
     *,
     assume: bool,
 ) -> DumpStats:
@@ -123,7 +129,7 @@ def _dump(
             engine = new_engine()
             scope.callback(engine.close)
             live.prepare(work, engine, list(known))
-        _stop_and_write(work, actions)
+        _stop_and_write(work, actions, handover)
         if increment is not None:
             _settle(work, increment)
     return work.stats
@@ -165,7 +171,7 @@ def _increment(options: DumpOptions, report: Report, scope: ExitStack) -> Increm
     return None if increment is None else scope.enter_context(increment)
 
 
-def _stop_and_write(work: Work, actions: Actions) -> None:
+def _stop_and_write(work: Work, actions: Actions, handover: Handover | None) -> None:
     options, stats, report = work.options, work.stats, work.report
     report.stage("freeze")
     with (
@@ -191,7 +197,8 @@ def _stop_and_write(work: Work, actions: Actions) -> None:
             write(work)
             actions.run(Event.POST_DUMP, options.tree)
         if not options.leave_running:
-            _end(work, tree)
+            fate = Fate.STOP if options.leave_stopped else Fate.END
+            _end(work, tree, fate if handover is None else handover(tree))
     if options.leave_running:
         stats.frozen_us = (tree.thawed_at_ns - tree.frozen_at_ns) // 1000 - stats.script_us
     if not standing:
@@ -205,9 +212,9 @@ def _stop_and_write(work: Work, actions: Actions) -> None:
     stats.freezing_us = tree.freezing_ns // 1000
 
 
-def _end(work: Work, tree: SeizedTree) -> None:
+def _end(work: Work, tree: SeizedTree, fate: Fate) -> None:
     """The set is whole, and the tree shall not run on."""
-    if work.options.leave_stopped:
+    if fate is Fate.STOP:
         tree.leave_stopped()
         return
     work.files.before_kill()

@@ -90,15 +90,15 @@ def _set_state(image: TaskImage, asleep: Mapping[int, bytes]) -> None:
         ops.set_sigmask(tid, mask)
 
 
-def let_go(site: Site, *, leave_stopped: bool) -> None:
-    """Steps 4 to 6."""
+def let_go(site: Site, *, leave_stopped: bool, verdict: int = -1) -> None:
+    """Steps 4 to 6. `verdict`: see ckpt.restore.guard."""
     images = list(site.loaded.tasks.values())
     for image in images:
         if leave_stopped or image.task.state is State.STOPPED:
             # Not the signal that stopped it first: an orphaned group ignores all but this one.
             os.kill(image.task.pid, signal.SIGSTOP)
     tids = [tid for image in images for tid in image.threads]
-    with Guard([site.tasks[image.task.pid].pidfd for image in images]) as guard:
+    with Guard([site.tasks[image.task.pid].pidfd for image in images], verdict) as guard:
         for tid in tids:
             ops.clear_exitkill(tid)
         guard.send_away()

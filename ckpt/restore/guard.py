@@ -15,19 +15,27 @@ from ckpt.errors import KernelError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+LET_GO = bytes([lib.CKPT_GUARD_LET_GO])
+"""What a guard writes into its verdict when the tasks live on."""
+
 _WALL = 0x40000000
 
 
 class Guard:
-    """Stands over the tasks of `pidfds` within its scope. Raises KernelError."""
+    """Stands over the tasks of `pidfds` within its scope. Raises KernelError.
 
-    def __init__(self, pidfds: Sequence[int]) -> None:
+    `verdict`: a descriptor of ours into which the guard says by one byte what came of them, also
+    when we are no more; -1 for none.
+    """
+
+    def __init__(self, pidfds: Sequence[int], verdict: int = -1) -> None:
         self._pidfds = pidfds
+        self._verdict = verdict
 
     def __enter__(self) -> Self:
         started = ffi.new("struct ckpt_guard *")
         result = lib.ckpt_guard_start(
-            ffi.new("int32_t[]", list(self._pidfds)), len(self._pidfds), started
+            ffi.new("int32_t[]", list(self._pidfds)), len(self._pidfds), self._verdict, started
         )
         if result < 0:
             raise KernelError("no guard for the tasks can be started", why=os.strerror(-result))

@@ -26,6 +26,16 @@ class InheritFd:
     resource: str
 
 
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """Somebody else's word before a tree is let go. `wait`: is called when all of it is made and
+    stands; it returns, or raises, and then nothing of the tree is left. `verdict`: a descriptor of
+    ours into which ckpt.restore.guard says what came of it, whatever becomes of us."""
+
+    wait: Callable[[], None]
+    verdict: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreOptions:
     """Field by field what the options of ckpt-restore(1) say.

@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from ckpt.mem.vma import Vma
     from ckpt.ns.cgroup_restore import GroupsRestore
     from ckpt.report import Report
-    from ckpt.restore.options import Lazily, RestoreOptions
+    from ckpt.restore.options import Consent, Lazily, RestoreOptions
     from ckpt.restore.plan import RestorePlan
 
 
@@ -71,7 +71,12 @@ class RestoreResult:
 
 
 @refused_by_kernel("the restore can't go on")
-def restore(options: RestoreOptions, report: Report, lazily: Lazily | None = None) -> RestoreResult:
+def restore(
+    options: RestoreOptions,
+    report: Report,
+    lazily: Lazily | None = None,
+    consent: Consent | None = None,
+) -> RestoreResult:
     """Restore the set in `options.images_dir`; with `lazily` much of its memory comes later.
 
     Raises ImageError, RestoreError, KernelError, TargetError, DeadlineError, ActionError; nothing
@@ -100,7 +105,9 @@ def restore(options: RestoreOptions, report: Report, lazily: Lazily | None = Non
                 lines = [*map(str, files.plan()), *plan.lines(loaded), *cgroups.lines()]
                 return RestoreResult(root, stats, lines)
             _refuse_taken(plan)
-            _carry_out(options, lazily, loaded, plan, files, cgroups, stats, report, actions)
+            _carry_out(
+                options, lazily, consent, loaded, plan, files, cgroups, stats, report, actions
+            )
     stats.restore_us = (time.monotonic_ns() - began) // 1000
     try:
         write_service(options.work_dir, "stats-restore", stats.message())
@@ -140,6 +147,7 @@ def _all_descriptors() -> Iterator[None]:
 def _carry_out(
     options: RestoreOptions,
     lazily: Lazily | None,
+    consent: Consent | None,
     loaded: Loaded,
     plan: RestorePlan,
     files: FilesRestore,
@@ -190,7 +198,7 @@ def _carry_out(
         files.close()
         cgroups.settle({pid: list(image.task.threads) for pid, image in loaded.tasks.items()})
         actions.run(Event.POST_RESTORE, plan.tree.root.pid)
-        _resume(options, site, files, shared, cgroups, actions)
+        _resume(options, site, files, shared, cgroups, actions, consent)
         late.committed()
 
 
@@ -239,6 +247,7 @@ def _resume(
     shared: SharedMemory,
     cgroups: GroupsRestore,
     actions: Actions,
+    consent: Consent | None,
 ) -> None:
     root = site.plan.tree.root.pid
     for pid, image in site.loaded.tasks.items():
@@ -246,9 +255,12 @@ def _resume(
     commit.take_over(site)
     _write_pidfile(options, root)
     actions.run(Event.PRE_RESUME, root)
+    if consent is not None:
+        consent.wait()
     files.release()
     shared.segments.send_guard_away()
-    commit.let_go(site, leave_stopped=options.leave_stopped)
+    verdict = -1 if consent is None else consent.verdict
+    commit.let_go(site, leave_stopped=options.leave_stopped, verdict=verdict)
     shared.segments.keep()
     cgroups.keep()
     files.remove_links()

@@ -225,8 +225,8 @@ def test_wrong_calls_are_2(
 
 
 def test_verbs_to_come_say_so(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["migrate"]) == 2
-    assert "migrate: not yet" in capsys.readouterr().err
+    assert main(["swrk"]) == 2
+    assert "swrk: not yet" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("fake")

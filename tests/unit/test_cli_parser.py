@@ -198,7 +198,8 @@ def test_any_words_give_options_or_a_usage_error(words: list[str]) -> None:
         assert all(o.key in args.values for o in OPTIONS if "dump" in o.verbs)
 
 
-RUN = ("dump", "pre-dump", "restore", "check", "page-server", "track", "snapshot")
+MOVES = ("migrate", "serve")
+RUN = ("dump", "pre-dump", "restore", "check", "page-server", "track", "snapshot", *MOVES)
 
 
 def _words_for(option: Option) -> list[str]:
@@ -213,6 +214,7 @@ def _words_for(option: Option) -> list[str]:
         "SIZE": "1M",
         "INODES": "4711,4712",
         "PORT": "4711",
+        "HOST:PORT": "[::1]:4711",
         "MS": "50",
         "PERCENT": "50",
         "[CTRL:]DIR": "/a",
@@ -225,6 +227,7 @@ def _words_for(option: Option) -> list[str]:
     own = {
         "file-validation": "buildid",
         "live": "wp",
+        "mode": "precopy",
         "live-catch": "always",
         "live-memory": "4M",
         "pre-dump-mode": "read",

@@ -13,6 +13,7 @@ struct duty {
         const char *const *names;
         uint64_t nr;
         int32_t parent;
+        int32_t verdict; /* -1: nobody asks */
 };
 
 static void end_task(const struct duty *duty, uint64_t index)
@@ -33,6 +34,14 @@ static void remove_segment(const struct duty *duty, uint64_t index)
                 ckpt_shm_remove(duty->numbers[index]);
 }
 
+static _Noreturn void end(const struct duty *duty, char verdict, int status)
+{
+        if (duty->verdict >= 0)
+                while (write(duty->verdict, &verdict, 1) < 0 && errno == EINTR)
+                        ;
+        _exit(status);
+}
+
 static _Noreturn void stand_guard(const struct duty *duty, int lfd)
 {
         char byte;
@@ -43,10 +52,10 @@ static _Noreturn void stand_guard(const struct duty *duty, int lfd)
                 got = read(lfd, &byte, 1);
         while (got < 0 && errno == EINTR);
         if (got == 1)
-                _exit(0);
+                end(duty, CKPT_GUARD_LET_GO, 0);
         for (uint64_t i = 0; i < duty->nr; i++)
                 duty->act(duty, i);
-        _exit(1);
+        end(duty, CKPT_GUARD_KILLED, 1);
 }
 
 static long start(const struct duty *duty, struct ckpt_guard *guard)
@@ -77,21 +86,26 @@ static long start(const struct duty *duty, struct ckpt_guard *guard)
         return 0;
 }
 
-long ckpt_guard_start(const int32_t *pidfds, uint64_t nr, struct ckpt_guard *guard)
+long ckpt_guard_start(const int32_t *pidfds, uint64_t nr, int32_t verdict, struct ckpt_guard *guard)
 {
-        return start(&(struct duty){.act = end_task, .numbers = pidfds, .nr = nr}, guard);
+        struct duty duty = {.act = end_task, .numbers = pidfds, .nr = nr, .verdict = verdict};
+
+        return start(&duty, guard);
 }
 
 long ckpt_guard_names(const int32_t *dirs, const char *const *names, uint64_t nr,
                       struct ckpt_guard *guard)
 {
-        return start(&(struct duty){.act = remove_name, .numbers = dirs, .names = names, .nr = nr},
-                     guard);
+        struct duty duty = {
+            .act = remove_name, .numbers = dirs, .names = names, .nr = nr, .verdict = -1};
+
+        return start(&duty, guard);
 }
 
 long ckpt_guard_segments(const int32_t *ids, uint64_t nr, struct ckpt_guard *guard)
 {
-        return start(
-            &(struct duty){.act = remove_segment, .numbers = ids, .nr = nr, .parent = getpid()},
-            guard);
+        struct duty duty = {
+            .act = remove_segment, .numbers = ids, .nr = nr, .parent = getpid(), .verdict = -1};
+
+        return start(&duty, guard);
 }

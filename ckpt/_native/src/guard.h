@@ -9,9 +9,15 @@ struct ckpt_guard {
         int32_t lfd; /* a byte written here sends it away; end of file has it act. Close-on-exec */
 };
 
+/* Bytes that a guard over tasks writes to its verdict when it is done. */
+#define CKPT_GUARD_LET_GO 76
+#define CKPT_GUARD_KILLED 75
+
 /* Start a guard over `nr` pidfds. It has left our session, so that what is sent to our group does
- * not reach it. */
-long ckpt_guard_start(const int32_t *pidfds, uint64_t nr, struct ckpt_guard *guard);
+ * not reach it. `verdict`: a descriptor into which it says in the end what came of the tasks, -1
+ * for none. */
+long ckpt_guard_start(const int32_t *pidfds, uint64_t nr, int32_t verdict,
+                      struct ckpt_guard *guard);
 
 /* Start a guard over `nr` names of files in directories `dirs`: they are removed if they are there.
  * The names are copied. */

@@ -59,14 +59,21 @@ class Listener:
     def accept(self, *, last: bool = False) -> Stream:
         """Wait for the next one. `last`: nobody else is let in from now on. Raises PeerError where
         TLS does not come about; another may be waited for then."""
+        sock, peer = self.take()
+        if last:
+            self.close()
+        return self.secured(sock, peer)
+
+    def take(self) -> tuple[socket.socket, str]:
+        """The first half of `accept`: a connection of which nothing is known yet but its name."""
         if self._sock is None:
             assert self._given is not None
-            sock, peer = socket_of(self._given), f"sender at descriptor {self._given}"
-        else:
-            sock, addr = self._sock.accept()
-            peer = f"sender {addr[0]} port {addr[1]}"
-            if last:
-                self.close()
+            return socket_of(self._given), f"sender at descriptor {self._given}"
+        sock, addr = self._sock.accept()
+        return sock, f"sender {addr[0]} port {addr[1]}"
+
+    def secured(self, sock: socket.socket, peer: str) -> Stream:
+        """The second half; `sock` becomes the stream's. Raises PeerError."""
         if self._context is None:
             return Stream(sock, peer)
         from ckpt.images.pageserver import tls as tls_of

@@ -56,13 +56,19 @@ _MAX_UNSETTLED = 64
 class ReceivedImages:
     """Images of pages for `directory`, which must exist. A context manager.
 
-    `prev`: the parent set, relative to the directory; empty for none. Raises ImageError if the
+    `prev`: the parent set, relative to the directory; empty for none. `durable`: on the disk, and
+    not only written, when `commit` returns. Raises ImageError if the
     directory can't be opened, holds pages already, or is another server's; if there is no set at
     `prev`, or `parent` leads elsewhere.
     """
 
     def __init__(
-        self, directory: str | os.PathLike[str], *, prev: str = "", checksums: bool = True
+        self,
+        directory: str | os.PathLike[str],
+        *,
+        prev: str = "",
+        checksums: bool = True,
+        durable: bool = True,
     ) -> None:
         self.directory = os.fspath(directory)
         self.nr_images = 0
@@ -70,6 +76,7 @@ class ReceivedImages:
         self.pages_lfd = -1
         self._prev = prev
         self._checksums = checksums
+        self._durable = durable
         self._name = ""
         self._runs = ReceivedRuns("", None)
         self._sum: GrowingSum | None = None
@@ -141,7 +148,8 @@ class ReceivedImages:
         if self._checksums:
             self._create(last, framing.encode(PAGES_CHECKSUMS, [to_message(self._sums)]))
             files.append(last)
-        files_of.sync_new(self._stage, files, self.directory)
+        if self._durable:
+            files_of.sync_new(self._stage, files, self.directory)
         # Nobody may have put pages there meanwhile.
         self._refuse_pages()
         for file in files:
@@ -248,6 +256,8 @@ class ReceivedImages:
             self._link_made = True
 
     def _sync(self, lfd: int) -> None:
+        if not self._durable:
+            return
         try:
             os.fsync(lfd)
         except OSError as error:

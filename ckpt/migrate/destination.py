@@ -1,0 +1,154 @@
+"""What one connection to `ckpt serve` comes to, each in a process of its own.
+
+*migrate*, the control connection: check, receive nothing, wait for `restore`, build the tree, wait
+for `go`, let it run. *data*: receive the sets. *outcome*: say what became of a migration.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ckpt.errors import CkptError, PeerError
+from ckpt.images.directory import cannot_write
+from ckpt.migrate import hello, messenger, sets, wire
+from ckpt.migrate.duties import ABORTED, COMMITTED, DestinationDuty
+from ckpt.migrate.forked import fork_outside
+from ckpt.restore.options import Consent, RestoreOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ckpt.images.pageserver.stream import Stream
+    from ckpt.migrate.options import ServeOptions
+    from ckpt.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A tree that runs here now."""
+
+    pid: int
+    restore_us: int
+
+
+def receive(
+    stream: Stream, options: ServeOptions, report: Report, arrived: Callable[[Arrived], None]
+) -> None:
+    """Do what the connection is for; the stream becomes ours. `arrived` may be called in a process
+    made from this one, which has ended then. Raises CkptError of any kind."""
+    try:
+        frame = wire.expect(stream, hello.MIGRATE, hello.DATA, hello.OUTCOME)
+        folder = options.folder / hello.ident_of(frame)
+        if frame.kind == hello.MIGRATE:
+            _migrate(stream, frame, folder, options, report, arrived)
+        elif frame.kind == hello.DATA:
+            _data(stream, folder, report)
+        else:
+            wire.send(stream, "outcome", outcome=_outcome(folder))
+    finally:
+        stream.close()
+
+
+def _outcome(folder: Path) -> str:
+    """Empty while it is not known: the one that knows is at work."""
+    if (folder / COMMITTED).exists():
+        return "COMMITTED"
+    return "ABORTED" if (folder / ABORTED).exists() or not folder.exists() else ""
+
+
+def _data(stream: Stream, folder: Path, report: Report) -> None:
+    if not folder.is_dir():
+        raise PeerError("sends for a migration that there is not", resource=stream.peer)
+    wire.send(stream, "welcome")
+    sets.receive_sets(stream, folder, report)
+
+
+def _migrate(
+    stream: Stream,
+    frame: wire.Frame,
+    folder: Path,
+    options: ServeOptions,
+    report: Report,
+    arrived: Callable[[Arrived], None],
+) -> None:
+    numbers = frozenset(frame.numbers("numbers"))
+    try:
+        hello.check_hello(frame, options.cpu_cap)
+        restoring = hello.passed_options(frame)
+        hello.check_numbers(numbers - {os.getpid()})
+    except CkptError as error:
+        wire.send(stream, "failed", why=str(error))
+        raise
+
+    def work() -> NoReturn:
+        code = 0
+        try:
+            _build(stream, folder, restoring, numbers, report, arrived)
+        except CkptError as error:
+            report.error(str(error))
+            code = error.exit_code
+        except Exception as error:
+            report.error(f"{type(error).__name__}: {error} (a defect of ckpt)")
+            code = 1
+        os._exit(code)
+
+    # We may have a number of the tree; who goes on for us must not.
+    fork_outside(numbers, work)
+
+
+def _build(
+    stream: Stream,
+    folder: Path,
+    restoring: dict[str, Any],
+    numbers: frozenset[int],
+    report: Report,
+    arrived: Callable[[Arrived], None],
+) -> None:
+    """In a process of its own, whose child the tree becomes, and which then ends."""
+    try:
+        folder.mkdir(mode=0o700)
+    except OSError as error:
+        wire.send(stream, "failed", why=f"{folder}: {error.strerror}")
+        raise cannot_write(str(folder), error) from error
+    verdict, writer = os.pipe2(os.O_CLOEXEC)
+    control = messenger.start(
+        stream, DestinationDuty(folder, verdict), numbers, not_for_it=(writer,)
+    )
+    os.close(verdict)
+    going = False
+
+    def wait() -> None:
+        nonlocal going
+        wire.send(control, "ready")
+        wire.expect(control, "go")
+        going = True
+
+    try:
+        # While the rounds are still coming in: it takes its time.
+        from ckpt.restore.run import restore
+
+        wire.send(control, "welcome")
+        wire.expect(control, "restore")
+        result = restore(
+            RestoreOptions(
+                images_dir=folder / sets.FINAL,
+                work_dir=folder,
+                restore_detached=True,
+                cpu_cap=frozenset(),
+                **restoring,
+            ),
+            report,
+            consent=Consent(wait, writer),
+        )
+        arrived(Arrived(result.pid, result.stats.restore_us))
+    except BaseException as error:
+        with suppress(PeerError):
+            wire.send(control, ABORTED if going else "failed", why=str(error))
+        raise
+    finally:
+        os.close(writer)
+        control.close()

@@ -1,0 +1,39 @@
+"""`ckpt`, killed by SIGKILL where it is told to: before or after a call of one of its functions.
+
+    python -m tests.support.killedat MODULE:NAME before|after VERB OPTION ...
+
+Of a method it is MODULE:CLASS.NAME. Whichever of its processes calls it first is killed, by itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from typing import Any
+
+
+def _arm(where: str, when: str) -> None:
+    module, _, path = where.partition(":")
+    owner: Any = importlib.import_module(module)
+    *outer, name = path.split(".")
+    for part in outer:
+        owner = getattr(owner, part)
+    real = getattr(owner, name)
+
+    def call(*args: Any, **named: Any) -> Any:
+        if when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = real(*args, **named)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, call)
+
+
+if __name__ == "__main__":
+    _arm(sys.argv[1], sys.argv[2])
+    from ckpt.cli.invoke import invoke
+
+    sys.exit(invoke(sys.argv[3:]))

@@ -1,0 +1,125 @@
+"""A tree that moves from one world to another, and what must be true of it at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.fault.injection import eventually
+from tests.support import processes
+from tests.support.ckptcmd import CKPT
+from tests.support.programs import program
+from tests.support.victim import SUCCESS, Victim, start
+from tests.support.worlds import FIRST_PID, World, number_inside, running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DRIVER = (sys.executable, "-P", "-m", "tests.support.killedat")
+
+
+@dataclass
+class Mover:
+    """tests/victims/migrate/ledger.c, begun in `home`. `pid` is its number inside."""
+
+    home: World
+    binary: Path
+    victim: Victim
+    pid: int
+
+    def alive(self) -> list[int]:
+        """All its processes anywhere, by their numbers outside."""
+        return running(self.binary)
+
+    def finish(self) -> None:
+        """It exists once, whole, and runs; it has lost nothing, and nobody else was it."""
+        pids = self.alive()
+        assert len(pids) == 2, f"{pids}: {self.victim.out}"
+        assert not {processes.state(pid) for pid in pids} & {"t", "T"}
+        pidfds = [os.pidfd_open(pid) for pid in pids]
+        self.victim.go()
+        for pidfd in pidfds:
+            assert select.select([pidfd], [], [], 60)[0], f"does not end: {self.victim.out}"
+            os.close(pidfd)
+        assert self.victim.out.rstrip().endswith(SUCCESS), self.victim.out
+        assert eventually(lambda: not self.alive()), self.alive()
+
+
+@contextmanager
+def mover(home: World, built: Path, folder: Path, first: int = FIRST_PID) -> Iterator[Mover]:
+    """Started, ready, and ended in any case."""
+    known = set(processes.tree(os.getpid()))
+    binary = program("migrate/ledger").build(built)
+    home.numbers_from(first)
+    victim = start(home.inside("setsid", binary), folder)
+    try:
+        victim.wait_ready()
+        outside = processes.children(victim.process.pid)[0]
+        yield Mover(home, binary, victim, number_inside(outside))
+    finally:
+        processes.end_leftovers(known)
+        victim.process.returncode = 0
+        victim.close()
+
+
+@dataclass
+class Serving:
+    """A `ckpt serve` that listens."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    def said(self) -> Any:
+        """The next line that it prints."""
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline())
+
+
+@contextmanager
+def serving(
+    world: World, images: Path, *options: str | Path, killed: str = ""
+) -> Iterator[Serving]:
+    """`killed`: "MODULE:NAME before", see tests/support/killedat.py."""
+    images.mkdir(exist_ok=True)
+    command = [*DRIVER, *killed.split()] if killed else [str(CKPT)]
+    words = world.inside(*command, "serve", "-D", images, "--json", *options)
+    with (images.parent / "serve.err").open("a") as err:
+        process = subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=err,
+            text=True,
+            env=_environment(),
+        )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line, (images.parent / "serve.err").read_text()
+        yield Serving(process, json.loads(line)["port"])
+    finally:
+        for pid in processes.children(process.pid):
+            os.kill(pid, 15)
+        process.communicate(timeout=60)
+
+
+def migrate(
+    world: World, pid: int, port: int, *options: str | Path, killed: str = "", timeout_s: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """`ckpt migrate` in `world`, from its start to its end."""
+    command = [*DRIVER, *killed.split()] if killed else [str(CKPT)]
+    words = world.inside(*command, "migrate", pid, "--to", f"127.0.0.1:{port}", "--json", *options)
+    return subprocess.run(
+        words, capture_output=True, text=True, check=False, timeout=timeout_s, env=_environment()
+    )
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
