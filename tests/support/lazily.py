@@ -68,7 +68,12 @@ class LazyPages:
         reader, writer = os.pipe()
         argv = [str(CKPT), "lazy-pages", "-D", str(images), "--status-fd", str(writer), *options]
         self.process = subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, pass_fds=(writer,), text=True
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=(writer,),
+            text=True,
         )
         os.close(writer)
         with os.fdopen(reader, "rb") as told:
@@ -78,6 +83,8 @@ class LazyPages:
         """What it says, once it has ended."""
         return self.process.communicate(timeout=60)[1]
 
-    def done(self) -> None:
-        said = self.failed()
+    def done(self) -> str:
+        """What it prints, once it has ended well."""
+        printed, said = self.process.communicate(timeout=60)
         assert self.process.returncode == 0, said
+        return printed

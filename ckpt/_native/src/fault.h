@@ -13,5 +13,5 @@ long ckpt_fault_passed(void);
 void ckpt_fault_point(void);
 
 /* Whether the file that CKPT_FAULT_HOLD_PAGES named at the start exists: the server of missing
- * pages then brings those that are waited for, and no others. */
+ * pages then brings those that are waited for and those of the working set, and no others. */
 int ckpt_fault_held(void);

@@ -210,11 +210,12 @@ static long step(struct server *s, int *nap_ms)
                 return 0;
         if (ckpt_fault_held()) {
                 *nap_ms = HELD_MS;
+                if (!bring_first(s, &piece, &space))
+                        return 0;
+        } else if (!bring_near(s, &piece, &space) && !bring_first(s, &piece, &space) &&
+                   !bring_rest(s, &piece, &space)) {
                 return 0;
         }
-        if (!bring_near(s, &piece, &space) && !bring_first(s, &piece, &space) &&
-            !bring_rest(s, &piece, &space))
-                return 0;
         err = bring(s, space, &piece, 0, &done);
         *nap_ms = done ? 0 : BUSY_MS;
         return err;
