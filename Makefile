@@ -22,6 +22,7 @@ bench: install
 	$(PY) -m tests.bench.tracking
 	$(PY) -m tests.bench.increment
 	$(PY) -m tests.bench.chain
+	$(PY) -m tests.bench.lazy
 	$(PY) -m tests.bench.gaps
 	$(PY) -m tests.bench.pause
 

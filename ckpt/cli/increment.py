@@ -20,8 +20,9 @@ INCREMENT = (
     ),
     Option(
         "track-mem",
-        "track what is written from now on (a pre-dump always does); snapshot: after its end, too",
-        verbs=(*DUMPS, *SNAPSHOT),
+        "track what is written from now on (a pre-dump always does); snapshot: after its end, too; "
+        "restore: with --lazy or --lazy-pages only",
+        verbs=(*DUMPS, "restore", *SNAPSHOT),
         negatable=True,
     ),
     Option(

@@ -94,15 +94,19 @@ def options_of(args: Args) -> RestoreOptions:
 
 def _lazily(args: Args) -> Lazily | None:
     """How the pages come late, if they shall."""
-    if args.dry_run or not (args.lazy or args.lazy_pages):
+    if not (args.lazy or args.lazy_pages):
+        if args.track_mem:
+            args.report.warn("--track-mem has no effect on a restore without --lazy")
+        return None
+    if args.dry_run:
         return None
     if args.lazy_pages:
-        return Lazily(partial(_other_holder, args), gives_pages=False)
+        return Lazily(partial(_other_holder, args), gives_pages=False, tracks=args.track_mem)
     from ckpt.lazy.start import start_holder
 
     # Now: before this process has a second thread.
     holder = start_holder(args.work_dir, args.report, need_name=False)
-    return Lazily(lambda: holder, gives_pages=True)
+    return Lazily(lambda: holder, gives_pages=True, tracks=args.track_mem)
 
 
 def _other_holder(args: Args) -> Holder:

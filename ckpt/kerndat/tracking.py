@@ -58,7 +58,7 @@ def uffd_device() -> None:
 
 @probe(
     "uffd-noncoop",
-    Need.LATER,
+    Need.BETTER,
     "lazy restore of programs that fork, unmap and move memory",
     "no lazy restore",
     criu=("uffd-noncoop",),
@@ -68,7 +68,7 @@ def uffd_noncoop() -> None:
         pass
 
 
-@probe("uffd_missing", Need.LATER, "pages that arrive after the restore", "no lazy restore")
+@probe("uffd_missing", Need.BETTER, "pages that arrive after the restore", "no lazy restore")
 def uffd_missing() -> None:
     with userfaultfd() as fd, pages(1) as (area, addr):
         register(fd, addr, PAGESIZE, Mode.MISSING)

@@ -35,6 +35,7 @@ class Giving:
         """All of it, which is the caller's from here on."""
         contents = self._begun()
         contents.first = [(p, s, e) for p, s, e in message.rows("first", int, int, int)]
+        contents.base = message.get("base", str)
         self._contents = None
         return contents
 

@@ -20,25 +20,24 @@ import signal
 import socket
 import struct
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ckpt._native import lib
 from ckpt.errors import CkptError
-from ckpt.lazy.giving import Giving, close_all
-from ckpt.lazy.layout import Job, Task, as_dumped
+from ckpt.lazy.connected import Client, task_of
+from ckpt.lazy.giving import close_all
+from ckpt.lazy.layout import Job, Task, record_working_set
+from ckpt.lazy.reasons import reason
 from ckpt.lazy.standing import go_on, stop
-from ckpt.mem.extents import Extents
 from ckpt.mem.missing.client import VERSION
 from ckpt.mem.missing.contents import Contents
 from ckpt.mem.tracking import protocol
 from ckpt.mem.tracking.protocol import Message, ProtocolError
 
 _IDLE_S = 10.0
-_LOOK_MS = 1000
+_LOOK_MS, _TRACKED_MS = 1000, 20
 _PEER = struct.Struct("3i")
-_UFFD = "anon_inode:[userfaultfd]"
 
 
 class State(StrEnum):
@@ -52,18 +51,6 @@ class State(StrEnum):
 
 class Refused(Exception):
     """A request that can't be granted; its text is for the client."""
-
-
-@dataclass(slots=True)
-class Client:
-    """`waits`: for the end; `restores`: it has handed over address spaces and not committed yet;
-    `wants_service`: its request to serve is not answered yet."""
-
-    sock: socket.socket
-    waits: bool = False
-    restores: bool = False
-    wants_service: bool = False
-    giving: Giving = field(default_factory=Giving)
 
 
 @dataclass(slots=True)
@@ -83,6 +70,7 @@ class Holder:
     server_pid: int = 0
     server_pidfd: int = -1
     why: str = ""
+    untracked: str = ""
     stopped: list[tuple[int, int]] = field(default_factory=list)
 
     def run(self) -> None:
@@ -99,7 +87,11 @@ class Holder:
         watched += [lfd for lfd in (self._listening_lfd(), self.server_pidfd) if lfd >= 0]
         for lfd in watched:
             poll.register(lfd, select.POLLIN)
-        ready = {lfd for lfd, _ in poll.poll(_LOOK_MS)}
+        tracked = self.state is State.SERVING and any(task.tracked for task in self.tasks)
+        ready = {lfd for lfd, _ in poll.poll(_TRACKED_MS if tracked else _LOOK_MS)}
+        if tracked and self._may_track():
+            self._track()
+            return
         if self.server_pidfd in ready:
             self._server_ended()
         if self._listening_lfd() in ready:
@@ -114,7 +106,10 @@ class Holder:
         """Nobody is there who could bring what is missing here, or nobody who needs it."""
         if self.state is State.WAITING:
             return not self.clients
-        return self.state is State.LOST and not any(_alive(task.pidfd) for task in self.tasks)
+        return self.state is State.LOST and not self._anybody()
+
+    def _anybody(self) -> bool:
+        return any(_alive(task.pidfd) for task in self.tasks)
 
     # ---- clients
 
@@ -187,6 +182,8 @@ class Holder:
 
     def _figures(self) -> dict[str, object]:
         found: dict[str, object] = {"state": str(self.state), "root": self.root_pid}
+        if self.untracked:
+            found["untracked"] = self.untracked
         if self.job is not None:
             told = self.job.told
             for name in ("left", "faults", "holes", "copied", "there", "gone", "spaces"):
@@ -198,16 +195,7 @@ class Holder:
     def _task(self, client: Client, message: Message) -> dict[str, object]:
         if self.state is not State.WAITING or self.complete:
             raise Refused("another tree is served already")
-        if len(message.blobs) != 1 or len(message.fds) != 2 or not _is_uffd(message.fds[0]):
-            raise ProtocolError("a userfaultfd, a process and its ranges are wanted")
-        try:
-            ranges = list(Extents.from_bytes(message.blobs[0]))
-        except ValueError as error:
-            raise ProtocolError(str(error)) from error
-        pid, tracked = message.get("pid", int), message.get("tracked", bool)
-        uffd, pidfd = message.fds
-        self.tasks.append(Task(pid, uffd, pidfd, ranges, tracked))
-        message.fds.clear()
+        self.tasks.append(task_of(message))
         client.restores = True
         return {}
 
@@ -306,7 +294,8 @@ class Holder:
 
     def _lost(self, job: Job) -> None:
         self.state = State.LOST
-        self.why = self._reason(job)
+        assert self.contents is not None
+        self.why = reason(job.told, self.contents)
         self.stopped = stop([task.pid for task in self.tasks if _alive(task.pidfd)])
         import syslog
 
@@ -315,52 +304,47 @@ class Holder:
             client.waits = client.wants_service = False
             self._say(client, {"lost": self.why})
 
-    def _reason(self, job: Job) -> str:
-        told = job.told
-        what = os.strerror(int(told.error))
-        assert self.contents is not None
-        if told.error_source >= len(self.contents.sources):
-            return what
-        source = self.contents.sources[told.error_source]
-        try:
-            where = os.readlink(f"/proc/self/fd/{source.lfd}")  # noqa: PTH115
-        except OSError:
-            where = "its source"
-        return f"{where} at {int(told.error_at):#x}: {_REASONS.get(int(told.error), what)}"
-
     # ---- the end
 
+    def _may_track(self) -> bool:
+        """Everything is there, and the restore is done; or nobody is there any more."""
+        assert self.job is not None
+        if not self._anybody():
+            return True
+        return not self.job.told.nr_left and not any(c.restores for c in self.clients)
+
+    def _track(self) -> None:
+        """Tracking goes on without us. Where it can't, the next dump is whole."""
+        assert self.job is not None and self.contents is not None
+        self.state = State.DONE
+        try:
+            from ckpt.lazy.tracking import track
+
+            if not self._anybody():
+                raise CkptError("it has ended")
+            if not self.contents.base:
+                raise CkptError("that set has no identity")
+            track(self.tasks, self.job.moved, self.contents, self.root_pid, self._end_server)
+        except (CkptError, OSError) as error:
+            import syslog
+
+            syslog.syslog(syslog.LOG_ERR, f"ckpt: pid {self.root_pid} is not tracked: {error}")
+            self.untracked = str(error)
+        self._end_server()
+
+    def _end_server(self) -> None:
+        if self.server_pidfd >= 0:
+            signal.pidfd_send_signal(self.server_pidfd, signal.SIGKILL)
+            os.waitpid(self.server_pid, 0)
+            os.close(self.server_pidfd)
+            self.server_pidfd = -1
+
     def _tell_the_end(self) -> None:
-        if self.state is State.DONE:
-            self._record()
+        if self.state is State.DONE and self.job is not None and self.contents is not None:
+            record_working_set(self.job, self.contents)
         for client in self.clients:
             if client.waits:
                 self._say(client, self._figures())
-
-    def _record(self) -> None:
-        """What was asked for, for the next restore. The set may be read-only: then without."""
-        from ckpt.images.workingset import merged, write_working_set
-
-        assert self.job is not None and self.contents is not None
-        records = self.job.records()
-        if records and self.contents.folders:
-            fetched = merged(self.contents.first, as_dumped(records, self.contents))
-            with suppress(CkptError, OSError):
-                write_working_set(self.contents.folders[0], fetched, "ckpt-working-set.img")
-
-
-_REASONS = {
-    14: "the file is shorter than it was",
-    34: "the file is shorter than its pagemap says",
-    74: "the page server answered what was not asked for",
-    104: "the connection is gone",
-    110: "nothing has come for a minute",
-    117: "rotten: its sum is not the one recorded",
-}
-
-
-def _is_uffd(lfd: int) -> bool:
-    return os.readlink(f"/proc/self/fd/{lfd}") == _UFFD  # noqa: PTH115 (a Path changes the text)
 
 
 def _alive(pidfd: int) -> bool:

@@ -6,13 +6,16 @@ import mmap
 import os
 import struct
 from bisect import bisect_right
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckpt._native import check, ffi, lib
-from ckpt.images.workingset import NR_MAX
+from ckpt.errors import CkptError
+from ckpt.images.types import WORKING_SET, file_name
+from ckpt.images.workingset import NR_MAX, merged, write_working_set
 from ckpt.mem.missing.contents import RUN
-from ckpt.units import PAGE
+from ckpt.units import PAGE, page_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -47,6 +50,9 @@ class Job:
         self.told = job.told = ffi.cast("struct ckpt_lazy_told *", ffi.from_buffer(self._told_map))
         job.records = ffi.cast("struct ckpt_lazy_run *", ffi.from_buffer(self._records_map))
         job.nr_records_max = NR_MAX
+        self._moved_map = mmap.mmap(-1, page_up(max(1, len(tasks))))
+        job.moved = ffi.cast("uint8_t *", ffi.from_buffer(self._moved_map))
+        job.nr_moved = len(tasks)
         job.journal_len = _JOURNAL_LEN
         for turn in range(2):
             job.layouts[turn] = os.memfd_create("ckpt-lazy-layout", os.MFD_CLOEXEC)
@@ -88,6 +94,10 @@ class Job:
         """A new server's pid. The process must have one thread."""
         self.told.error = self.told.stop = 0
         return check(lib.ckpt_lazy_start(self.job), "the server of pages")
+
+    def moved(self, space: int) -> bool:
+        """Whether this address space has moved memory."""
+        return bool(self._moved_map[space])
 
     def records(self) -> list[tuple[int, int, int]]:
         """What was brought for the first faults: source, first and last place there."""
@@ -134,3 +144,12 @@ def as_dumped(records: Iterable[tuple[int, int, int]], contents: Contents) -> It
         if i >= 0 and first < rows[i][1]:
             at, end, pid, start = rows[i]
             yield pid, start + first - at, start + min(last, end) - at
+
+
+def record_working_set(job: Job, contents: Contents) -> None:
+    """What was asked for, for the next restore. The set may be read-only: then without."""
+    records = job.records()
+    if records and contents.folders:
+        fetched = merged(contents.first, as_dumped(records, contents))
+        with suppress(CkptError, OSError):
+            write_working_set(contents.folders[0], fetched, file_name(WORKING_SET))

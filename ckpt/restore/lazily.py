@@ -13,11 +13,13 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from ckpt.errors import CkptError
-from ckpt.kerndat.uffd import Feature
+from ckpt.kerndat.uffd import Feature, features
 from ckpt.mem.missing.client import LostPagesError
 from ckpt.mem.missing.contents import contents_of
 from ckpt.mem.missing.open import open_missing
 from ckpt.mem.missing.split import nr_common
+from ckpt.mem.tracking.choose import choose
+from ckpt.mem.tracking.engine import Mode
 from ckpt.units import PAGE
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class Late:
     def __init__(self, lazily: Lazily | None) -> None:
         self._holder = lazily.connect() if lazily else None
         self._gives = lazily is not None and lazily.gives_pages
+        self._tracks = lazily is not None and lazily.tracks
 
     def __enter__(self) -> Self:
         return self
@@ -65,13 +68,14 @@ class Late:
         if self._gives:
             self._holder.give(contents_of(loaded.chain))
         nr_late = 0
+        wanted = _tracking_features() if self._tracks else Feature(0)
         for pid, image in loaded.tasks.items():
             if not image.late:
                 continue
             built = site.tasks[pid]
-            uffd = open_missing(built.session, pid, built.pidfd, image.late, Feature(0))
+            uffd = open_missing(built.session, pid, built.pidfd, image.late, wanted)
             try:
-                self._holder.hand_over(pid, uffd, built.pidfd, image.late, tracked=False)
+                self._holder.hand_over(pid, uffd, built.pidfd, image.late, tracked=self._tracks)
             finally:
                 os.close(uffd)
             nr_late += 1
@@ -83,6 +87,14 @@ class Late:
         if self._holder is not None:
             with suppress(CkptError):
                 self._holder.committed()
+
+
+def _tracking_features() -> Feature:
+    """For pages that come write-protected. Raises KernelError where the kernel lacks what it takes
+    to see writes without serving them."""
+    choose(Mode.ASYNC)
+    wanted = Feature.PAGEFAULT_FLAG_WP | Feature.WP_ASYNC | Feature.WP_UNPOPULATED
+    return wanted | (features() & Feature.WP_HUGETLBFS_SHMEM)
 
 
 def _look_why(holder: Holder, error: BaseException) -> None:

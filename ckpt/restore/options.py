@@ -74,7 +74,9 @@ class RestoreOptions:
 @dataclass(frozen=True, slots=True)
 class Lazily:
     """For a lazy restore: `connect` to who holds the userfaultfds, once the images have been read.
-    `gives_pages`: it is told where the pages are, else somebody else does."""
+    `gives_pages`: it is told where the pages are, else somebody else does. `tracks`: what the tree
+    writes is tracked from its first instruction on."""
 
     connect: Callable[[], Holder]
     gives_pages: bool
+    tracks: bool = False

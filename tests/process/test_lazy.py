@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ckpt.images.layers import layers_of
 from ckpt.images.reader import ImageSet
 from ckpt.images.workingset import read_working_set
 from ckpt.mem.missing.client import Holder
@@ -234,3 +235,27 @@ def working_set_is_there(images: Path) -> bool:
     with Holder.find(images) as holder:
         status = holder.status()
     return status["copied"] + status["there"] >= nr_pages
+
+
+def test_tracked_from_the_first_instruction_on(case: Case) -> None:
+    """The first dump of what was restored builds on the set that it came from, and has what was
+    written while pages were missing."""
+    victim = dumped(case, program("lazy/walk", "32"))
+    second, third = (case.folder / name for name in ("second", "third"))
+    with pages_held(case) as hold:
+        victim.expect_ready()
+        case.ckpt.restore(case.images, "--lazy", "--track-mem").ok()
+        victim.go("touch")
+        victim.wait_ready()
+        hold.unlink()
+    until_all_is_in(case.images)
+    second.mkdir()
+    case.ckpt.run("pre-dump", "-t", victim.pid, "-D", second, "--prev-images-dir", "../images").ok()
+    case.ckpt.dump(victim.pid, third, "--prev-images-dir", "../second").ok()
+    victim.await_gone([victim.pid])
+    shown = case.ckpt.show(third)
+    case.ckpt.restore(third, "--lazy").ok()
+    victim.finish(timeout_s=100)
+    until_all_is_in(third)
+    own = [layer.present for layer in layers_of(third)[0]]
+    assert len(own) == 3 and sum(own[:2]) < own[2] // 8, (own, shown)

@@ -48,5 +48,7 @@ long ckpt_lazy_replay(const struct ckpt_lazy_job *job)
         struct lazy_state state;
         long err = lazy_state_load(&state, job);
 
+        if (!err)
+                err = lazy_state_renew(&state);
         return err ? err : (long)lazy_state_left(&state);
 }

@@ -90,6 +90,8 @@ struct ckpt_lazy_job {
         uint64_t nr_first;
         struct ckpt_lazy_run *records;
         uint64_t nr_records_max;
+        uint8_t *moved; /* of each address space of the layout: whether it has moved memory */
+        uint64_t nr_moved;
 };
 
 /* Register [start, end) of each range for missing pages, with `wp` for write protection as well;
@@ -97,15 +99,16 @@ struct ckpt_lazy_job {
 long ckpt_lazy_register(int uffd, const struct ckpt_extent *in, uint64_t nr_in, int wp);
 
 /* Clone a server that shares this process's descriptor table and works on `job`; its pid. This
- * process must have one thread. The server ends with status 0 when nothing is missing any more,
- * with 1 when `told` says why not. */
+ * process must have one thread. The server ends with
+ * status 0 when nothing is missing any more and nobody is tracked, with 1 when `told` says why not.
+ */
 long ckpt_lazy_start(const struct ckpt_lazy_job *job);
 
 /* What the clone runs; 0 or -errno. */
 long ckpt_lazy_serve(const struct ckpt_lazy_job *job);
 
-/* Missing pages as the layout and the journal have them: the sum over all address spaces, or
- * -errno. */
+/* What a server would know: a new layout is written from the old one and the journal, and is the
+ * valid one. Missing pages in it, or -errno. */
 long ckpt_lazy_replay(const struct ckpt_lazy_job *job);
 
 /* XXH3-64 with the default secret of `len` bytes, at least 241. */

@@ -272,6 +272,15 @@ static void let_go(struct server *s)
         }
 }
 
+/* Whether somebody must go on being answered until the holder has taken it over. */
+static int tracks(struct server *s)
+{
+        for (uint64_t i = 0; i < s->state.nr_spaces; i++)
+                if (space_at(s, i)->uffd >= 0 && space_at(s, i)->flags & CKPT_LAZY_TRACKED)
+                        return 1;
+        return 0;
+}
+
 static long loop(struct server *s)
 {
         uint64_t nr, nr_spaces;
@@ -292,7 +301,7 @@ static long loop(struct server *s)
                 let_go(s);
                 s->told->nr_left = lazy_state_left(&s->state);
                 s->told->nr_spaces = s->state.nr_spaces;
-                if (!s->told->nr_left || s->told->stop)
+                if (s->told->stop || (!s->told->nr_left && !tracks(s)))
                         return 0;
                 err = lazy_silence(s);
                 if (err)

@@ -57,6 +57,8 @@ static long apply(struct lazy_state *s, uint64_t space, const struct uffd_msg *m
         case UFFD_EVENT_FORK:
                 return born(s, space, (int)message->arg.fork.ufd);
         case UFFD_EVENT_REMAP:
+                if (space < s->job->nr_moved)
+                        s->job->moved[space] = 1;
                 return lazy_space_move(of, message->arg.remap.from, message->arg.remap.to,
                                        message->arg.remap.len);
         case UFFD_EVENT_REMOVE:
@@ -173,8 +175,7 @@ static long write_all(int to, const void *from, size_t len)
         return 0;
 }
 
-/* The layout as it is now into the other file, and an empty journal: valid by one store. */
-static long renew(struct lazy_state *s)
+long lazy_state_renew(struct lazy_state *s)
 {
         uint64_t turn = !(s->job->told->turn & 1);
         int to = s->job->layouts[turn];
@@ -232,7 +233,7 @@ long lazy_state_read(struct lazy_state *s, uint64_t space, struct uffd_msg **mes
 
         *messages = faults;
         if (room_of(s) - s->at < 2 * NR_AT_ONCE) {
-                err = renew(s);
+                err = lazy_state_renew(s);
                 if (err)
                         return err;
         }

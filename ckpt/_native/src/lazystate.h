@@ -36,6 +36,9 @@ void lazy_state_done(struct lazy_state *state);
 /* Nothing is left to do for space number `space`: its userfaultfd is closed. */
 void lazy_state_close(struct lazy_state *state, uint64_t space);
 
+/* The layout as it is now into the other file, and an empty journal: valid by one store. */
+long lazy_state_renew(struct lazy_state *state);
+
 /* Missing pages in all spaces. */
 uint64_t lazy_state_left(const struct lazy_state *state);
 

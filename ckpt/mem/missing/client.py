@@ -111,7 +111,8 @@ class Holder:
             self._ask(head, [one.sums, one.trusted], (one.lfd,))
         for pid, runs in contents.runs.items():
             self._ask({"op": "runs", "pid": pid}, [runs])
-        self._ask({"op": "end", "first": [list(one) for one in contents.first]})
+        first = [list(one) for one in contents.first]
+        self._ask({"op": "end", "first": first, "base": contents.base})
         return True
 
     def wait(self) -> dict[str, object] | None:

@@ -40,19 +40,23 @@ class Source:
 @dataclass(slots=True)
 class Contents:
     """`runs`: packed and ascending, by pid. `first`: what to fetch first, (pid, start, end) as at
-    the dump. `folders`: descriptors of the sets' folders, the newest first, which keep others from
-    changing them."""
+    the dump. `base`: the set's own name, empty if it has none. `folders`: descriptors of the sets'
+    folders, the newest first, which keep others from changing them."""
 
     sources: list[Source] = field(default_factory=list)
     runs: dict[int, bytes] = field(default_factory=dict)
     first: list[tuple[int, int, int]] = field(default_factory=list)
     folders: list[int] = field(default_factory=list)
+    base: str = ""
 
 
 def contents_of(chain: Chain, stream_lfd: int = -1) -> Contents:
     """What the newest set of `chain` has of private memory. Pages that are in no file come from
     `stream_lfd`. The descriptors stay the chain's. Raises ImageError."""
-    found = Contents(folders=[layer.dir_lfd for layer in chain.layers])
+    found = Contents(
+        folders=[layer.dir_lfd for layer in chain.layers],
+        base=chain.layers[0].inventory.dump_criu_run_id,
+    )
     numbers: dict[tuple[int, int], int] = {}
     for pid in chain.layers[0].names("pagemap"):
         stream = -1

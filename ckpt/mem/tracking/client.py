@@ -166,6 +166,28 @@ class Keeper:
         head: dict[str, object] = {"op": "adopt", "pid": pid, "start_time": start_time}
         self._ask(head, fds=(uffd, pagemap))
 
+    def inherit(
+        self,
+        pid: int,
+        start_time: int,
+        uffd: int,
+        pagemap: int,
+        *,
+        base: str,
+        ranges: Extents,
+        stored: Extents,
+    ) -> None:
+        """Hand a process over that stands, and was made from the image set `base`: `stored` of it
+        is unchanged. `ranges`, one for each mapping, are watched from here on. Else as `adopt`."""
+        head: dict[str, object] = {
+            "op": "inherit",
+            "pid": pid,
+            "start_time": start_time,
+            "base": base,
+        }
+        self._ask(head, [ranges.to_bytes(), stored.to_bytes()], (uffd, pagemap))
+        self.base = base
+
     def round(
         self, wanted: Mapping[int, Extents], *, rearm: bool, answer_s: float = ANSWER_S
     ) -> dict[int, Answer]:

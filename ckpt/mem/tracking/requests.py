@@ -86,6 +86,28 @@ class Requests:
         ]
         return Reply({"tracked": rows})
 
+    def _inherit(self, message: Message) -> Reply:
+        """Adopt an address space that stands, and was made from an image set: from here on it is
+        watched, relative to that."""
+        base = message.get("base", str)
+        if not 0 < len(base) <= _SET_ID_MAX or len(message.blobs) != 2:
+            raise ProtocolError("a set, ranges and pages are wanted")
+        try:
+            ranges, stored = (Extents.from_bytes(blob) for blob in message.blobs)
+        except ValueError as error:
+            raise ProtocolError(str(error)) from error
+        self._adopt(message)
+        pid = message.get("pid", int)
+        try:
+            engine = self._held[pid].engine
+            engine.arm(ranges)
+            engine.look(ranges, rearm=True)
+            self._ledger.inherit(pid, base, stored)
+        except (CkptError, OSError, WrongRoundError) as error:
+            self.drop(pid)
+            raise Refused(str(error)) from error
+        return Reply()
+
     def _adopt(self, message: Message) -> Reply:
         pid, start_time = message.get("pid", int), message.get("start_time", int)
         if len(message.fds) != 2 or not _is_uffd(message.fds[0]):
@@ -189,6 +211,7 @@ _OPERATIONS: dict[str, Callable[[Requests, Message], Reply]] = {
     "hello": Requests._hello,
     "tracked": Requests._tracked,
     "adopt": Requests._adopt,
+    "inherit": Requests._inherit,
     "round": Requests._round,
     "commit": Requests._commit,
     "untrack": Requests._untrack,

@@ -83,6 +83,15 @@ class Ledger:
         self.drop(pid)
         self._pages[pid] = Pages()
 
+    def inherit(self, pid: int, base: str, stored: Extents) -> None:
+        """An address space that was made from the image set `base`, of which `stored` is unchanged.
+        WrongRoundError: others are relative to another set."""
+        if self.base not in (None, base):
+            raise WrongRoundError(f"the base is {self.base}, not {base}")
+        self.add(pid)
+        self.base = base
+        self._pages[pid].stored = stored
+
     def drop(self, pid: int) -> None:
         """Forget an address space; a commit of the round under way passes over it."""
         self._pages.pop(pid, None)

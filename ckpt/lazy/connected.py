@@ -1,0 +1,44 @@
+"""Who is connected to the holder, and an address space as a restore hands it over."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, field
+
+from ckpt.lazy.giving import Giving
+from ckpt.lazy.layout import Task
+from ckpt.mem.extents import Extents
+from ckpt.mem.tracking.protocol import Message, ProtocolError
+
+_UFFD = "anon_inode:[userfaultfd]"
+
+
+@dataclass(slots=True)
+class Client:
+    """`waits`: for the end; `restores`: it has handed over address spaces and not committed yet;
+    `wants_service`: its request to serve is not answered yet."""
+
+    sock: socket.socket
+    waits: bool = False
+    restores: bool = False
+    wants_service: bool = False
+    giving: Giving = field(default_factory=Giving)
+
+
+def task_of(message: Message) -> Task:
+    """The address space, whose descriptors are the caller's from here on. Raises ProtocolError."""
+    if len(message.blobs) != 1 or len(message.fds) != 2 or not _is_uffd(message.fds[0]):
+        raise ProtocolError("a userfaultfd, a process and its ranges are wanted")
+    try:
+        ranges = list(Extents.from_bytes(message.blobs[0]))
+    except ValueError as error:
+        raise ProtocolError(str(error)) from error
+    pid, tracked = message.get("pid", int), message.get("tracked", bool)
+    uffd, pidfd = message.fds
+    message.fds.clear()
+    return Task(pid, uffd, pidfd, ranges, tracked)
+
+
+def _is_uffd(lfd: int) -> bool:
+    return os.readlink(f"/proc/self/fd/{lfd}") == _UFFD  # noqa: PTH115 (a Path changes the text)
