@@ -101,7 +101,7 @@ class Held:
     dst: Address | None = None
     opts: sk_opts.SkOpts | None = None
     ip: dict[str, int] | None = None
-    others: dict[inetopts.Key, bytes] | None = None
+    others: inetopts.Asked | None = None
     memberships: list[multicast.Membership] = field(default_factory=list)
 
 
@@ -118,15 +118,18 @@ class InetDump(DumpKind):
         self.held: list[Held] = []
         self._seen: dict[Sort, dict[int, sockdiag.Diag]] = {}
         self._seen_connected = False
+        self._sorts: dict[tuple[int, int], Sort | None] = {}
         self._groups: list[multicast.Group] = []
         self._raw: dict[str, dict[int, RawSocket]] = {}
         self._connections = TcpConnections(view.options.network_lock, view.report)
 
     def claims(self, d: Descriptor) -> bool:
-        return sort_of(d) is not None
+        # Kept for what is asked of it next, while its owner stands still.
+        self._sorts[d.pid, d.fd] = sort = sort_of(d)
+        return sort is not None
 
     def obstacle(self, d: Descriptor) -> Obstacle | None:
-        sort = sort_of(d)
+        sort = self._sorts[d.pid, d.fd]
         if sort is None or sort.kind != _STREAM:
             return None
         if sort not in self._seen:
@@ -164,7 +167,7 @@ class InetDump(DumpKind):
         self._connections.leave_locked()
 
     def hold(self, d: Descriptor, file_id: int) -> None:
-        sort = sort_of(d)
+        sort = self._sorts[d.pid, d.fd]
         assert sort is not None, d
         self.held.append(Held(d, file_id, sort))
 
@@ -217,7 +220,7 @@ class InetDump(DumpKind):
         if found:
             return found
         held.opts, held.ip = sk_opts.ask(sock), inetopts.ask_ip(sock)
-        held.others = inetopts.ask(sock)
+        held.others = inetopts.ask(sock.fileno(), *held.sort)
         held.src = inetaddr.of_call(sock.getsockname())
         if held.sort.kind != _STREAM:
             held.memberships = multicast.ask(sock, self._groups)
@@ -332,11 +335,12 @@ class InetDump(DumpKind):
         new = cache(inetopts.of_a_new_one)
         messages = []
         for held in self.held:
+            assert held.others is not None
             message = ckpt_inet_entry(id=held.file_id, uid=held.d.uid, gid=held.d.gid)
             was_connected = held.state not in (State.CLOSE, State.LISTEN) or bool(held.shutdown)
             connected = held.sort.kind == _STREAM and was_connected
             for key, value in inetopts.changed(
-                held.others or {}, new(*held.sort), connected=connected
+                held.others.options(), new(*held.sort), connected=connected
             ):
                 message.options.add(level=key[0], name=key[1], value=value)
             multicast.write(held.memberships, message)

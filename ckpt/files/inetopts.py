@@ -14,8 +14,11 @@ Source: socket(7), ip(7), ipv6(7), tcp(7), udp(7) and the headers in uapi/linux.
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ckpt._native import check as succeeded
+from ckpt._native import ffi, lib
 from ckpt.errors import ImageError
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ Key = tuple[int, int]
 
 UDP_LITE = 136
 _SOL_UDP, _SOL_RAW = 17, 255
-_LONGEST = 256
+_LONGEST, _ROOM = 256, 1 << 14
 
 _OPTIONS = {
     socket.SOL_SOCKET: (
@@ -109,25 +112,45 @@ def _levels(family: int, kind: int, proto: int) -> tuple[int, ...]:
     return (socket.SOL_SOCKET, socket.IPPROTO_IP, *six, *((socket.IPPROTO_TCP,) if tcp else own))
 
 
-def ask(sock: socket.socket) -> dict[Key, bytes]:
-    """Every option of the table that this kernel tells."""
-    found: dict[Key, bytes] = {}
-    for level in _levels(sock.family, sock.type, sock.proto):
-        for name in _OPTIONS[level]:
-            if sock.type == socket.SOCK_STREAM and (level, name) in _OF_DATAGRAMS:
-                continue
-            value = _value(sock, level, name)
-            if value is not None:
-                found[level, name] = value
-    return found
+@cache
+def _keys(family: int, kind: int, proto: int) -> tuple[tuple[Key, ...], Any]:
+    """What such a socket is asked for, for us and for C."""
+    tcp = kind == socket.SOCK_STREAM
+    keys = tuple(
+        (level, name)
+        for level in _levels(family, kind, proto)
+        for name in _OPTIONS[level]
+        if not tcp or (level, name) not in _OF_DATAGRAMS
+    )
+    return keys, ffi.new("int32_t[]", [number for key in keys for number in key])
 
 
-def _value(sock: socket.socket, level: int, name: int) -> bytes | None:
-    try:
-        return sock.getsockopt(level, name, _LONGEST)
-    except OSError:
-        # An older kernel, or an option that has no value now.
-        return None
+class Asked(NamedTuple):
+    """What a socket has told, taken apart when there is time for it."""
+
+    keys: tuple[Key, ...]
+    lengths: bytes
+    data: bytes
+
+    def options(self) -> dict[Key, bytes]:
+        """Without those that this kernel has not, or that have no value now."""
+        found: dict[Key, bytes] = {}
+        at = 0
+        for key, length in zip(self.keys, memoryview(self.lengths).cast("i"), strict=True):
+            if length >= 0:
+                found[key] = self.data[at : at + length]
+                at += length
+        return found
+
+
+def ask(lfd: int, family: int, kind: int, proto: int) -> Asked:
+    """Every option of the table that this kernel tells. Raises OSError."""
+    keys, numbers = _keys(family, kind, proto)
+    lengths = ffi.new("int32_t[]", len(keys))
+    data = ffi.new("uint8_t[]", _ROOM)
+    told = lib.ckpt_get_options(lfd, numbers, len(keys), lengths, data, _ROOM)
+    used = succeeded(told, "socket options")
+    return Asked(keys, bytes(ffi.buffer(lengths)), bytes(ffi.buffer(data, used)))
 
 
 def of_a_new_one(family: int, kind: int, proto: int) -> dict[Key, bytes]:
@@ -136,7 +159,7 @@ def of_a_new_one(family: int, kind: int, proto: int) -> dict[Key, bytes]:
     if kind == socket.SOCK_DGRAM and proto in (socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6):
         proto = socket.IPPROTO_UDP
     with socket.socket(family, kind, proto) as sock:
-        return ask(sock)
+        return ask(sock.fileno(), family, kind, proto).options()
 
 
 def changed(

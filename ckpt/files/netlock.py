@@ -20,6 +20,8 @@ import errno
 import os
 import socket
 import struct
+from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from ckpt.errors import KernelError
@@ -51,7 +53,7 @@ _NESTED, _OWNER, _TABLE_OWNER = 0x8000, 2, 7
 _LOCAL_IN, _LOCAL_OUT, _PRIORITY, _ACCEPT, _DROP = 1, 3, -300, 1, 0
 _NETWORK, _TRANSPORT, _META_MARK, _META_NFPROTO, _META_L4PROTO = 1, 2, 3, 15, 16
 _EQ, _NEQ = 0, 1
-_AT_ONCE = 50
+_SNDBUFFORCE, _ROOM, _SIZE_OF_TWO = 32, 1 << 22, 2048
 _MAPPED = "::ffff:"
 
 
@@ -117,12 +119,31 @@ def _drops(version: int, src: bytes, dst: bytes, ports: bytes) -> bytes:
     )
 
 
+@cache
+def _template(version: int) -> tuple[bytes, list[int]]:
+    """What `_drops` gives, and where source, destination and ports stand in it: a dump locks many
+    connections while their owners stand still."""
+    size = 4 if version == _NFPROTO_IPV4 else 16
+    fields = bytes(range(0xA0, 0xA0 + size)), bytes(range(0xC0, 0xC0 + size)), b"\xe0\xe1\xe2\xe3"
+    made = _drops(version, *fields)
+    return made, [made.index(field) for field in fields]
+
+
+def _filled(version: int, *fields: bytes) -> bytes:
+    made, places = _template(version)
+    parts, at = [], 0
+    for place, field in zip(places, fields, strict=True):
+        parts += [made[at:place], field]
+        at = place + len(field)
+    return b"".join((*parts, made[at:]))
+
+
 def _rules(table: str, connection: Connection) -> list[tuple[int, int, bytes]]:
     version, src, dst = connection.sides()
     ours, theirs = (struct.pack(">H", end.port) for end in connection)
     named = _text(1, table)
-    out = named + _text(2, "output") + _drops(version, src, dst, ours + theirs)
-    into = named + _text(2, "input") + _drops(version, dst, src, theirs + ours)
+    out = named + _text(2, "output") + _filled(version, src, dst, ours + theirs)
+    into = named + _text(2, "input") + _filled(version, dst, src, theirs + ours)
     return [(_NEWRULE, _CREATE | _APPEND, body) for body in (out, into)]
 
 
@@ -154,9 +175,16 @@ class NetLock:
             raise
 
     def add(self, connections: Sequence[Connection]) -> None:
-        """From now on nothing of these leaves or arrives. Raises KernelError."""
-        for at in range(0, len(connections), _AT_ONCE):
-            some = connections[at : at + _AT_ONCE]
+        """From now on nothing of these leaves or arrives. Raises KernelError.
+
+        Each message is a transaction, which takes the kernel some milliseconds however small.
+        """
+        with suppress(PermissionError):
+            self._link.setsockopt(socket.SOL_SOCKET, _SNDBUFFORCE, _ROOM)
+        room = self._link.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF)
+        at_once = max(1, room // 2 // _SIZE_OF_TWO)
+        for at in range(0, len(connections), at_once):
+            some = connections[at : at + at_once]
             self._run([rule for c in some for rule in _rules(self.name, c)])
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ import fcntl
 import os
 import socket
 import stat
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import ImageError, RestoreError
@@ -62,6 +63,13 @@ def proto_name(d: Descriptor) -> bytes:
     return name.rstrip(b"\0")
 
 
+@cache
+def _own_net() -> tuple[int, int]:
+    """Who dumps stays where it is."""
+    own = os.stat("/proc/self/ns/net")  # noqa: PTH116 (no Path in a freeze)
+    return own.st_dev, own.st_ino
+
+
 def foreign(sock: socket.socket) -> Obstacle | None:
     """Whether it belongs to another network namespace."""
     lfd = fcntl.ioctl(sock.fileno(), _SIOCGSKNS)
@@ -69,8 +77,7 @@ def foreign(sock: socket.socket) -> Obstacle | None:
         its = os.fstat(lfd)
     finally:
         os.close(lfd)
-    own = os.stat("/proc/self/ns/net")  # noqa: PTH116 (no Path in a freeze)
-    if (its.st_dev, its.st_ino) != (own.st_dev, own.st_ino):
+    if (its.st_dev, its.st_ino) != _own_net():
         return Obstacle("it belongs to another network namespace, which is not restored yet")
     return None
 

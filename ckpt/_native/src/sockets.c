@@ -16,6 +16,7 @@
 #endif
 
 #define STACK_SIZE 65536
+#define OPTION_MAX 256
 #define LABEL_MAX  256 /* of SO_PASSSEC */
 
 struct peek {
@@ -225,4 +226,24 @@ long ckpt_peek_queue(int fd, struct ckpt_queue *queue)
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         free(stack);
         return err ? err : peek.result;
+}
+
+long ckpt_get_options(int fd, const int32_t *keys, uint64_t nr, int32_t *lengths, uint8_t *data,
+                      uint64_t size)
+{
+        uint64_t used = 0;
+
+        for (uint64_t i = 0; i < nr; i++) {
+                socklen_t length = OPTION_MAX;
+
+                if (size - used < OPTION_MAX)
+                        return -ENOBUFS;
+                if (getsockopt(fd, keys[2 * i], keys[2 * i + 1], data + used, &length)) {
+                        lengths[i] = -errno;
+                        continue;
+                }
+                lengths[i] = (int32_t)length;
+                used += length;
+        }
+        return (long)used;
 }

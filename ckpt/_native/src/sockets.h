@@ -45,3 +45,9 @@ struct ckpt_queue {
  * sent with some: these come with their own first byte. A queue that does not fit: -ENOBUFS; after
  * an error no duplicate is left. */
 long ckpt_peek_queue(int fd, struct ckpt_queue *queue);
+
+/* Ask `fd` for `nr` options: level and name of each are two numbers of `keys`. `lengths` gets the
+ * bytes of each value, or -errno; the values, at most 256 bytes each, stand one behind the other in
+ * `data`. Returns the bytes used of it; -ENOBUFS if `size` has no room for one more. */
+long ckpt_get_options(int fd, const int32_t *keys, uint64_t nr, int32_t *lengths, uint8_t *data,
+                      uint64_t size);
