@@ -24,6 +24,7 @@ bench: install
 	$(PY) -m tests.bench.chain
 	$(PY) -m tests.bench.lazy
 	$(PY) -m tests.bench.gaps
+	$(PY) -m tests.bench.live
 	$(PY) -m tests.bench.pause
 
 lint: install

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -15,10 +16,12 @@ import pytest
 from tests.support import visible
 from tests.support.case import Case
 from tests.support.ckptcmd import Result
+from tests.support.live import NOTHING, check_beside, traces
 from tests.support.programs import program
 from tests.support.victim import Victim
 
 NR_SNAPSHOTS = 3
+NR_STRESS = int(os.environ.get("CKPT_LIVE_SNAPSHOTS", "1000"))
 LEAVES = ("UNMAP", "FREE", "SHRINK", "MOVE", "REPLACE", "BRK", "EXEC", "EXIT", "THREAD")
 
 
@@ -72,6 +75,31 @@ def test_memory_is_freed_all_the_time(case: Case) -> None:
     ]
     _kill(victim)
     _check_each(case, victim, sets)
+
+
+def test_kernel_writes(case: Case) -> None:
+    """Reads into protected buffers, of a process that is not root."""
+    victim = case.start(program("live/reader"))
+    sets = [_snapshot(case, victim, number, "--live=wp") for number in range(2)]
+    for images in sets:
+        check_beside(case, victim, images)
+    assert traces(victim.pid) == NOTHING
+    victim.finish()
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("frees", ["KEEP", "FREE"])
+def test_a_thousand_instants(case: Case, frees: str) -> None:
+    """Each restored beside the original, which never stops."""
+    victim = case.start(program("live/accounts", frees))
+    for number in range(NR_STRESS // 2):
+        images = _snapshot(case, victim, number, "--live=wp")
+        check_beside(case, victim, images)
+        shutil.rmtree(images)
+        shutil.rmtree(images.with_name(f"{images.name}-copy"))
+    assert traces(victim.pid) == NOTHING
+    victim.finish()
 
 
 @pytest.mark.parametrize("how", LEAVES)

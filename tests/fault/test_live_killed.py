@@ -1,0 +1,72 @@
+"""`ckpt dump --live` is killed: the target is unharmed, and there is no set that looks whole."""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.support.case import Case
+from tests.support.live import NOTHING, check_beside, traces
+from tests.support.programs import program
+from tests.support.victim import Victim
+
+STAGES = ("round 1", "Stage: freeze", "Stage: memory", "Stage: live", "Stage: write")
+NR_KILLS = 200
+
+
+def _kill_during(
+    case: Case, victim: Victim, images: Path, stage: str, *, delay_s: float, catch: str
+) -> None:
+    """Kill it `delay_s` after it says that it is at `stage`, or let it end by itself before."""
+    images.mkdir()
+    options = ("--live=wp", f"--live-catch={catch}", "-v3")
+    argv = case.ckpt.argv("dump", "-t", victim.pid, "-D", images, *options)
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=writer) as process:
+        os.close(writer)
+        said = b""
+        while stage.encode() not in said:
+            more = os.read(reader, 4096)
+            if not more:
+                break
+            said += more
+        # Not to wait for something to happen, but to be anywhere in what follows.
+        select.select([], [], [], delay_s)
+        os.kill(process.pid, signal.SIGKILL)
+    os.close(reader)
+
+
+def _check(case: Case, victim: Victim, images: Path) -> None:
+    assert traces(victim.pid) == NOTHING
+    if (images / "inventory.img").exists():
+        check_beside(case, victim, images)
+    else:
+        case.ckpt.run("restore", "-D", images, "-d").failed(5, "inventory")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_killed_at_a_stage(case: Case, stage: str) -> None:
+    victim = case.start(program("live/accounts", "FREE"))
+    images = case.folder / "killed"
+    _kill_during(case, victim, images, stage, delay_s=0, catch="always")
+    _check(case, victim, images)
+    victim.finish()
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(3600)
+def test_killed_at_random(case: Case) -> None:
+    victim = case.start(program("live/accounts", "FREE"))
+    for number in range(NR_KILLS):
+        images = case.folder / f"killed{number}"
+        stage, catch = random.choice(STAGES), random.choice(("auto", "always"))
+        delay_s = random.random() ** 3 / 2
+        _kill_during(case, victim, images, stage, delay_s=delay_s, catch=catch)
+        _check(case, victim, images)
+    victim.finish()

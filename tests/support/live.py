@@ -1,0 +1,63 @@
+"""What tests of live dumps share: a copy restored beside its original, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from tests.support.case import Case
+from tests.support.victim import SUCCESS, Victim
+
+_FRESH = ("unshare", "--pid", "--fork", "--mount-proc", "--net", "--ipc", "--mount")
+
+
+def check_beside(case: Case, victim: Victim, images: Path) -> None:
+    """Restore in fresh PID, network, IPC and mount namespaces, with a folder of its own in the
+    place of the victim's, while the original runs on; the copy must end with success."""
+    copy = images.with_name(f"{images.name}-copy")
+    copy.mkdir(mode=0o777)
+    copy.chmod(0o777)
+    for entry in victim.folder.iterdir():
+        if entry.is_fifo():
+            os.mkfifo(copy / entry.name)
+            (copy / entry.name).chmod(0o666)
+        else:
+            (copy / entry.name).write_bytes(entry.read_bytes())
+    go = os.open(copy / "go", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        command = 'mount --bind "$1" "$2" && shift 2 && exec "$@"'
+        restore = case.ckpt.argv("restore", "-D", str(images), "--exit-status")
+        done = subprocess.run(
+            [*_FRESH, "sh", "-c", command, "sh", str(copy), str(victim.folder), *restore],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    finally:
+        os.close(go)
+    out = (copy / "out").read_text()
+    assert done.returncode == 0, f"{done.stderr}\n{out}"
+    assert out.rstrip().endswith(SUCCESS), out
+
+
+def traces(pid: int) -> dict[str, object]:
+    """What a snapshot could leave in a task: a userfaultfd, a registration, a tracer."""
+    smaps = Path(f"/proc/{pid}/smaps").read_text()
+    marked = [line for line in smaps.splitlines() if line.startswith("VmFlags:") and " uw" in line]
+    tracers = {
+        line
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for line in (task / "status").read_text().splitlines()
+        if line.startswith("TracerPid:") and not line.endswith("\t0")
+    }
+    links = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
+    return {
+        "marked": marked,
+        "tracers": tracers,
+        "userfaultfds": [link for link in links if "userfaultfd" in link],
+    }
+
+
+NOTHING = {"marked": [], "tracers": set(), "userfaultfds": []}
