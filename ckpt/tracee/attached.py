@@ -27,7 +27,7 @@ from contextlib import contextmanager
 from signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask, valid_signals
 
 from ckpt._native import ffi, lib
-from ckpt.errors import DeadlineError, Refusal, RefusedError, TargetError
+from ckpt.errors import DeadlineError, KernelError, Refusal, RefusedError, TargetError
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.status import Status, parse_status
 from ckpt.procfs.tree import look
@@ -199,12 +199,16 @@ class Attached:
         tid = sleepers[0]
         status = thread_status(self.pid_of[tid], tid)
         more = f", as do {len(sleepers) - 1} more" if len(sleepers) > 1 else ""
+        where, hint = "", "the tree runs on; look at /proc/TID/wchan, or give a longer --timeout"
+        if _in_vfork(self.pid_of[tid], tid):
+            where = " in vfork(2)"
+            hint = "nothing but the end or execve(2) of its child wakes it: dump after that"
         return DeadlineError(
             "a thread does not stop",
             pid=self.pid_of[tid],
             resource=f"thread {tid}",
-            why=f"it sleeps in the kernel, state {status.state if status else '?'}{more}",
-            hint="the tree runs on; look at /proc/TID/wchan, or give a longer --timeout",
+            why=f"it sleeps in the kernel{where}, state {status.state if status else '?'}{more}",
+            hint=hint,
         )
 
     def forget(self, tid: int) -> None:
@@ -255,3 +259,14 @@ def traced(pid: int, tracer: int) -> RefusedError:
     """The refusal of a task that somebody else traces."""
     hint = "end the debugger, or have it detach"
     return RefusedError([Refusal(pid, "the task", f"it is traced by pid {tracer}", hint)])
+
+
+def _in_vfork(pid: int, tid: int) -> bool:
+    """Whether a thread that can't be interrupted waits for a child that has its memory."""
+    try:
+        with ProcDir(pid) as proc:
+            raw = proc.read(f"task/{tid}/syscall")
+    except (TargetError, KernelError):
+        return False
+    births = (lib.__NR_vfork, lib.__NR_clone, lib.__NR_clone3)
+    return raw.partition(b" ")[0] in [str(number).encode() for number in births]

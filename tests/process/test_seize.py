@@ -325,7 +325,8 @@ except DeadlineError as error: print(error)
             [*python(text), str(process.pid)], capture_output=True, text=True, check=True
         )
         assert f"thread {process.pid}" in done.stdout
-        assert "state D" in done.stdout
+        assert "in vfork(2), state D" in done.stdout
+        assert "execve(2) of its child" in done.stdout
         wait_for_state(child, "S")
         os.kill(child, signal.SIGUSR1)
         assert verdict(process) == "whole"
