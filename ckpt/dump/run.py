@@ -26,7 +26,7 @@ from ckpt.actions import Actions, Event
 from ckpt.dump import inside, live
 from ckpt.dump.fate import Fate
 from ckpt.dump.pages import pages_for
-from ckpt.dump.preflight import preflight, refuse, root_obstacles
+from ckpt.dump.preflight import preflight, refuse, root_obstacles, tell_policies
 from ckpt.dump.take import FlagsChangedError, confirm, take
 from ckpt.dump.work import Work, new_run_id, uptime_us
 from ckpt.dump.write import write
@@ -100,6 +100,7 @@ def _dump(
         groups = GroupsDump.begin(options.cgroups)
         refusals, known = preflight(options, files, tracked, groups)
         refuse([*refusals, *root_obstacles(options)])
+        tell_policies(known, report)
         writer = scope.enter_context(
             ImageSetWriter(options.images_dir, checksums=options.checksums)
         )
