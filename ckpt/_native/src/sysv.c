@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/ipc.h>
+#include <sys/sem.h>
 #include <sys/shm.h>
 
 #define UNCHANGED   ((uid_t) - 1)
@@ -111,4 +112,14 @@ long ckpt_shm_set(int id, const struct ckpt_shm *wanted)
 long ckpt_shm_remove(int id)
 {
         return ckpt_result(shmctl(id, IPC_RMID, NULL));
+}
+
+long ckpt_sem_last_users(int id, int32_t *pids, uint32_t nr)
+{
+        for (uint32_t i = 0; i < nr; i++) {
+                pids[i] = semctl(id, (int)i, GETPID);
+                if (pids[i] < 0)
+                        return errno == EINVAL && i ? (long)i : -(long)errno;
+        }
+        return nr;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * Segments of System V shared memory, in this process's own IPC namespace. shmctl(2), shmget(2).
+ * System V IPC, in this process's own namespace. shmctl(2), shmget(2), semctl(2).
  */
 
 struct ckpt_shm {
@@ -30,3 +30,7 @@ long ckpt_shm_make(int id, const struct ckpt_shm *wanted);
 long ckpt_shm_set(int id, const struct ckpt_shm *wanted);
 
 long ckpt_shm_remove(int id);
+
+/* The processes that were the last to operate on the first `nr` semaphores of set `id`; returns how
+ * many of these it has. */
+long ckpt_sem_last_users(int id, int32_t *pids, uint32_t nr);
