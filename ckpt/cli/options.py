@@ -19,6 +19,7 @@ from ckpt.cli.features import CHECK, FEATURES
 from ckpt.cli.increment import DUMPS, INCREMENT, SNAPSHOT
 from ckpt.cli.live_options import LIVE
 from ckpt.cli.migration import MIGRATE, MIGRATION, SERVE
+from ckpt.cli.namespaces import NAMESPACES
 from ckpt.cli.network import NETWORK, SERVER
 from ckpt.cli.option import Option, Status
 
@@ -36,9 +37,6 @@ MAKES = (*BOTH, *SNAPSHOT)
 _accepted = partial(Option, status=Status.ACCEPTED)
 _refused = partial(Option, status=Status.REFUSED)
 
-_MOUNTS = "a foreign mount namespace is refused either way"
-_NO_MOUNTS = "mount namespaces are not restored yet"
-_NO_NET = "network namespaces are not restored yet"
 
 COMMON = (
     Option("help", "show this text", short="h", verbs=ALL),
@@ -333,38 +331,6 @@ SOCKETS = (
         verbs=(*JUDGED, *RESTORE),
         parse=values.inodes,
     ),
-)
-
-NAMESPACES = (
-    _refused("root", "root of the restored mount namespace", short="r", arg="DIR", why=_NO_MOUNTS),
-    _refused("ext-mount-map", "map of external mounts", short="M", arg="KEY:VALUE", why=_NO_MOUNTS),
-    _accepted("enable-external-sharing", "external shared mounts", why=_MOUNTS),
-    _accepted("enable-external-masters", "external slave mounts", why=_MOUNTS),
-    _accepted("enable-fs", "mounts of these file systems", arg="LIST", why=_MOUNTS),
-    _accepted("skip-mnt", "leave out a mount", arg="DIR", repeat=True, why=_MOUNTS),
-    _accepted("mntns-compat-mode", "older way to restore mounts", negatable=True, why=_MOUNTS),
-    _refused(
-        "join-ns",
-        "restore into a namespace that exists",
-        short="J",
-        arg="NS:WHERE",
-        why="a tree is restored into ckpt's own namespaces only",
-    ),
-    _refused("empty-ns", "restore a namespace without content", arg="net", why=_NO_NET),
-    _refused("veth-pair", "names of a veth pair", arg="IN=OUT", why=_NO_NET),
-    _accepted(
-        "weak-sysctls",
-        "leave out sysctls that don't exist",
-        negatable=True,
-        why="sysctls belong to namespaces that are refused either way",
-    ),
-    _refused(
-        "lsm-profile",
-        "security profile of the tree",
-        arg="TYPE:NAME",
-        why="security profiles are not restored yet",
-    ),
-    _refused("lsm-mount-context", "security context of mounts", arg="CONTEXT", why=_NO_MOUNTS),
 )
 
 MEMORY = (

@@ -88,6 +88,7 @@ def options_of(args: Args) -> RestoreOptions:
         cgroups=restore_cgroups(args),
         checksums=args.checksums,
         dry_run=args.dry_run,
+        join_ns=args.join_ns,
         action_script=args.action_script,
     )
 

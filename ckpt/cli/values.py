@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ckpt.ns.join import Joined
     from ckpt.restore.options import InheritFd
     from ckpt.store.generations import Wanted
 
@@ -39,6 +40,18 @@ def lfd(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) >= 2**31:
         raise ValueError("a descriptor is a number from 0")
     return int(text)
+
+
+def join_ns(text: str) -> Joined:
+    """NS:PID or NS:FILE"""
+    from ckpt.ns.join import KINDS, Joined
+
+    kind, colon, where = text.partition(":")
+    if not colon or not where:
+        raise ValueError("the form is NS:PID or NS:FILE")
+    if kind not in KINDS:
+        raise ValueError(f"of namespaces {', '.join(KINDS)} can be joined")
+    return Joined(kind, f"/proc/{pid(where)}/ns/{kind}" if where.isdigit() else where)
 
 
 def port(text: str) -> int:

@@ -149,6 +149,12 @@ class InetRestore(RestoreKind):
             made.message.state, made.message.shutdown = State.CLOSE, _BOTH
             made.src = made.dst = inetaddr.nowhere(made.sort.family)
             return
+        if options.other_net:
+            why = "a connection stays in the network where it was dumped"
+            hint = "--tcp-close"
+            raise RestoreError(
+                "can't go into a joined network", resource=str(made), why=why, hint=hint
+            )
         if not options.tcp_established:
             hint = "--tcp-established, or --tcp-close"
             raise RestoreError("it was connected at the dump", resource=str(made), hint=hint)

@@ -25,7 +25,8 @@ _F_SETSIG = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RestoreFileOptions:
-    """As in ckpt-restore(1). `inherit`: our open descriptor for what the images call a resource."""
+    """As in ckpt-restore(1). `inherit`: our open descriptor for what the images call a resource.
+    `other_net`: the network namespace will be another than that of the dump (--join-ns)."""
 
     shell_job: bool = False
     file_locks: bool = False
@@ -34,6 +35,7 @@ class RestoreFileOptions:
     tcp_close: bool = False
     network_lock: str = "nftables"
     build_ids: bool = False
+    other_net: bool = False
     inherit: Mapping[str, int] = field(default_factory=dict)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ckpt.mem.missing.client import Holder
+    from ckpt.ns.join import Joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class RestoreOptions:
     in decimal without a newline. Every `inherit_fd` is open in this process. `dry_run`: compute
     and return the plan, execute nothing. `cpu_cap`: subset of fpu, ins, cpu that must match.
     `file_validation`: filesize or buildid.
-    `action_script`: see ckpt.actions.
+    `action_script`: see ckpt.actions. `join_ns`: namespaces for the tree in place of our own.
     """
 
     images_dir: Path
@@ -69,6 +70,7 @@ class RestoreOptions:
     checksums: bool = True
     dry_run: bool = False
     action_script: tuple[str, ...] = ()
+    join_ns: tuple[Joined, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

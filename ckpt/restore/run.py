@@ -32,6 +32,7 @@ from ckpt.files.restoring import RestoreFileOptions
 from ckpt.images.service import write_service
 from ckpt.kerndat import cpu
 from ckpt.mem.vma import Backing
+from ckpt.ns.join import joined
 from ckpt.procfs import timens
 from ckpt.procfs.reader import ProcDir, read_system
 from ckpt.procfs.status import parse_status
@@ -102,12 +103,14 @@ def restore(
         with _files(options, loaded, report) as files:
             files.check_tree(plan.tree.numbers(), {task.pgid for task in plan.tree})
             if options.dry_run:
-                lines = [*map(str, files.plan()), *plan.lines(loaded), *cgroups.lines()]
+                joins = [f"join {one}" for one in options.join_ns]
+                lines = [*joins, *map(str, files.plan()), *plan.lines(loaded), *cgroups.lines()]
                 return RestoreResult(root, stats, lines)
             _refuse_taken(plan)
-            _carry_out(
-                options, lazily, consent, loaded, plan, files, cgroups, stats, report, actions
-            )
+            with joined(options.join_ns):
+                _carry_out(
+                    options, lazily, consent, loaded, plan, files, cgroups, stats, report, actions
+                )
     stats.restore_us = (time.monotonic_ns() - began) // 1000
     try:
         write_service(options.work_dir, "stats-restore", stats.message())
@@ -277,6 +280,7 @@ def _files(options: RestoreOptions, loaded: Loaded, report: Report) -> FilesRest
             tcp_established=options.tcp_established,
             tcp_close=options.tcp_close,
             network_lock=options.network_lock,
+            other_net=any(one.kind == "net" for one in options.join_ns),
             build_ids=options.file_validation == "buildid",
             inherit={given.resource: given.lfd for given in options.inherit_fd},
         ),

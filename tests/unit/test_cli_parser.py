@@ -222,6 +222,7 @@ def _words_for(option: Option) -> list[str]:
         "MODE": "async",
         "METHOD": "nftables",
         "TIME": "5s",
+        "NS:PID|FILE": "net:1",
         "N|TIME": "-5m",
     }
     own = {
