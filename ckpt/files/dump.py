@@ -26,7 +26,7 @@ no longer share offsets and flags with it).
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import Refusal, TargetError
 from ckpt.files import locks, owner
@@ -43,10 +43,10 @@ from ckpt.files.uring import UringDump
 from ckpt.images.types import message_class
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.stat import parse_stat
+from ckpt.scope import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
-    from types import TracebackType
 
     from ckpt.files.kind import DumpKind, Obstacle
     from ckpt.files.links import MadeLinks
@@ -58,7 +58,7 @@ Claimed = tuple[Descriptor, "DumpKind | None"]
 """A descriptor with the kind that it is of."""
 
 
-class FilesDump:
+class FilesDump(Closing):
     """All descriptors, mapped files, locks and pipe contents of one tree. See the module."""
 
     def __init__(self, options: FileOptions, report: Report | None = None) -> None:
@@ -245,17 +245,6 @@ class FilesDump:
     def close(self) -> None:
         """Close every duplicate. May be called twice."""
         self._view.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @cached_property
     def _by_pid(self) -> dict[int, list[tuple[Descriptor, int]]]:

@@ -22,7 +22,7 @@ import socket
 import struct
 from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt.errors import KernelError
 from ckpt.files.netmessage import (
@@ -36,6 +36,7 @@ from ckpt.files.netmessage import (
     attributes,
     message,
 )
+from ckpt.scope import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -153,7 +154,7 @@ def _chain(table: str, name: str, hook: int) -> tuple[int, int, bytes]:
     return _NEWCHAIN, _CREATE, body
 
 
-class NetLock:
+class NetLock(Closing):
     """One table. `owned` ones are the kernel's to remove when this object is closed."""
 
     def __init__(self, name: str, *, owned: bool) -> None:
@@ -190,12 +191,6 @@ class NetLock:
     def close(self) -> None:
         """May be called twice."""
         self._link.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _run(self, requests: Sequence[tuple[int, int, bytes]]) -> None:
         transact(self._link, requests)

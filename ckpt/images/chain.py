@@ -32,12 +32,10 @@ from ckpt.images.types import (
     file_name,
     image_name,
 )
+from ckpt.scope import Closing
 from ckpt.units import PAGE_SHIFT, Range
 
 if TYPE_CHECKING:
-    from types import TracebackType
-    from typing import Self
-
     from ckpt.images.spans import Spans
 
 MAX_DEPTH = 256
@@ -69,7 +67,7 @@ newest first: the fields of the pieces, ascending, and how many pages each set h
 for one that was not needed. None where anything is not as it should be."""
 
 
-class Chain:
+class Chain(Closing):
     """The set in `directory` and those it builds on. A context manager.
 
     While it is open nobody writes to its directories or frees pages there; `exclusive`: nobody
@@ -178,17 +176,6 @@ class Chain:
         """Close every set."""
         for layer in self.layers:
             layer.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _add(self, lfd: int, where: str, *, pages_only: bool) -> None:
         """Locked before anything is read: a record of freed pages must not be an old one."""

@@ -38,11 +38,10 @@ from ckpt.images.types import (
     parse_file_name,
     parse_name,
 )
+from ckpt.scope import Closing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from types import TracebackType
-    from typing import Self
 
     from ckpt.images.pagemap import Pagemap
 
@@ -50,7 +49,7 @@ MAX_IMAGE = 256 << 20
 """Bytes of an image that is read into memory, which is every one but pages."""
 
 
-class ImageSet:
+class ImageSet(Closing):
     """The set in `directory`. A context manager; descriptors close with it.
 
     With `verify`, files are compared with the sums of the set, if it has any (`has_sums`). With
@@ -210,17 +209,6 @@ class ImageSet:
         if self._dir >= 0:
             os.close(self._dir)
         self._pages, self._dir = {}, -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @cached_property
     def _numbers(self) -> dict[str, list[int]]:

@@ -13,19 +13,16 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
 
 from ckpt.errors import KernelError, TargetError
-
-if TYPE_CHECKING:
-    from types import TracebackType
+from ckpt.scope import Closing
 
 _CHUNK = 1 << 16
 _DIR = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _GONE = (errno.ENOENT, errno.ESRCH)
 
 
-class ProcDir:
+class ProcDir(Closing):
     """One process, or one thread of it (`thread`), for as long as this is open.
 
     Close it, or use it as a context manager. Names are relative to the directory: "maps",
@@ -49,17 +46,6 @@ class ProcDir:
         if self.dirfd >= 0:
             dirfd, self.dirfd = self.dirfd, -1
             os.close(dirfd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def fileno(self) -> int:
         return self.dirfd

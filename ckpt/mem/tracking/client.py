@@ -18,7 +18,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from ckpt.errors import CkptError, DeadlineError, KernelError, TargetError
 from ckpt.mem.extents import Extents
@@ -28,6 +28,7 @@ from ckpt.mem.tracking.protocol import Message, ProtocolError
 from ckpt.mem.tracking.serving import peer
 from ckpt.mem.tracking.state import Answer
 from ckpt.procfs.tree import look
+from ckpt.scope import Closing
 
 ANSWER_S = 30.0
 _BACKLOG = 16
@@ -75,7 +76,7 @@ class Status:
     tasks: dict[int, TaskStatus]
 
 
-class Keeper:
+class Keeper(Closing):
     """A connection. `base` is as the keeper said at the start or the last commit; `lost` says why
     tasks of the last round are no longer tracked."""
 
@@ -144,12 +145,6 @@ class Keeper:
         if sock is None:
             raise KernelError("the keeper ended at once", pid=root_pid, why="see the system's log")
         return cls(sock)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Let others use it; tracking goes on."""

@@ -21,10 +21,10 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
 
 from ckpt.errors import DeadlineError, KernelError
 from ckpt.procfs.tree import look
+from ckpt.scope import Closing
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK_S, _NAP_S = 5.0, 0.01
@@ -45,7 +45,7 @@ def socket_name(root_pid: int, start_time: int) -> str:
     return f"keeper-{root_pid}-{start_time}"
 
 
-class Folder:
+class Folder(Closing):
     """An open folder that only we can use. Close it, or use it as a context manager."""
 
     def __init__(self, path: Path, uid: int, *, create: bool) -> None:
@@ -75,12 +75,6 @@ class Folder:
 
     def close(self) -> None:
         os.close(self.dirfd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
