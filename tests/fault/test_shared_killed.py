@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from tests.fault.injection import KILLED, Faults, eventually, nr_operations, run
 from tests.support import processes, visible
 from tests.support.case import Case
@@ -17,6 +19,7 @@ STRESS = bool(os.environ.get("CKPT_STRESS"))
 FEW = 6
 
 
+@pytest.mark.timeout(3600 if STRESS else 120)
 def test_killed_at_operations(case: Case) -> None:
     victim = case.start(program("tree/sharing", "files", "fs", "memory", "handlers"))
     before = visible.look(victim.pid, exact=True)

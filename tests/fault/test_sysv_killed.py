@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from tests.fault.injection import KILLED, Faults, eventually, run
 from tests.support import processes, sysv
 from tests.support.case import Case
 from tests.support.programs import program
 
 BEGIN = "ckpt_guard_segments"
-POINTS = range(1, 120) if os.environ.get("CKPT_STRESS") else (2, 3, 4, 40, 90)
+STRESS = bool(os.environ.get("CKPT_STRESS"))
+POINTS = range(1, 120) if STRESS else (2, 3, 4, 40, 90)
 
 
+@pytest.mark.timeout(3600 if STRESS else 120)
 def test_killed(case: Case) -> None:
     known = set(processes.tree(os.getpid()))
     victim = case.start(program("memory/sysv", "key"))

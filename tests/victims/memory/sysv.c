@@ -1,4 +1,3 @@
-// args: private
 // args: key
 // args: parts
 /* System V shared memory between a parent and its child: removed while in use, under a key, and

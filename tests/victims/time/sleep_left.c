@@ -50,7 +50,7 @@ static void *body(UNUSED void *unused)
 /* Lets the test know when the sleeper is asleep, and wakes it after the test says so. */
 static void *watcher(void *thread)
 {
-        struct timespec some = {.tv_sec = 1};
+        struct timespec some = {.tv_nsec = 500000000};
 
         while (!*(volatile pid_t *)&sleeper)
                 sched_yield();

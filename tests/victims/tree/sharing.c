@@ -1,6 +1,5 @@
 // args: files fs memory handlers
-// args: files sibling
-// args: memory handlers sibling
+// args: files memory handlers sibling
 // args: files fs silent
 // args: memory threads
 /* Processes that share only a part: descriptor table, working directory, memory, signal actions, by
