@@ -28,8 +28,7 @@ from ckpt.dump.run import dump
 from ckpt.errors import CkptError, DeadlineError, ImageError
 from ckpt.images.types import INVENTORY, file_name
 from ckpt.images.writer import ImageSetWriter
-from ckpt.mem.tracking.where import is_tracked
-from ckpt.procfs.tree import look
+from ckpt.mem.tracking.where import is_root_tracked
 from ckpt.units import PAGE
 
 if TYPE_CHECKING:
@@ -91,8 +90,7 @@ def dump_after_rounds(
     with ImageSetWriter(options.images_dir):
         pass  # where a set is already, the dump would be refused after all its rounds
     made: list[Path] = []
-    root = look(options.tree)
-    was_tracked = root is not None and is_tracked(root.pid, root.starttime)
+    was_tracked = is_root_tracked(options.tree)
     try:
         run_rounds(
             lambda number: _round(options, report, number, made),

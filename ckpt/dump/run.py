@@ -30,14 +30,13 @@ from ckpt.dump.preflight import preflight, refuse, root_obstacles, tell_policies
 from ckpt.dump.take import FlagsChangedError, confirm, take
 from ckpt.dump.work import Work, new_run_id, uptime_us
 from ckpt.dump.write import write
-from ckpt.errors import ImageError, TargetError, refused_by_kernel
+from ckpt.errors import ImageError, refused_by_kernel
 from ckpt.files.dump import FilesDump
 from ckpt.files.dumping import External, FileOptions
 from ckpt.images.service import write_service
 from ckpt.images.writer import ImageSetWriter
-from ckpt.mem.tracking.where import is_tracked
+from ckpt.mem.tracking.where import is_root_tracked
 from ckpt.ns.cgroup_dump import GroupsDump
-from ckpt.procfs.tree import look
 from ckpt.tracee.freeze import seize
 
 if TYPE_CHECKING:
@@ -159,10 +158,7 @@ def files_dump(options: DumpOptions, report: Report) -> FilesDump:
 
 
 def _increment(options: DumpOptions, report: Report, scope: ExitStack) -> Increment | None:
-    root = look(options.tree)
-    if root is None:
-        raise TargetError("there is no such process", pid=options.tree)
-    tracked = is_tracked(root.pid, root.starttime)
+    tracked = is_root_tracked(options.tree)
     if not (options.track_mem or options.prev_images_dir or tracked):
         return None
     # Only now: most dumps have nothing to do with tracking.

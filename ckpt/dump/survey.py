@@ -17,13 +17,12 @@ from ckpt.dump.preflight import birth_obstacles, preflight, root_obstacles, tree
 from ckpt.dump.run import files_dump
 from ckpt.errors import Refusal, TargetError
 from ckpt.mem.tracking.client import Keeper
-from ckpt.mem.tracking.where import is_tracked
+from ckpt.mem.tracking.where import is_root_tracked
 from ckpt.mem.vma import segment_ids
 from ckpt.ns.cgroup_dump import GroupsDump
 from ckpt.ns.sysv_shm import SegmentsDump
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.stat import parse_stat
-from ckpt.procfs.tree import look as look_at
 from ckpt.procfs.tree import tree as process_tree
 from ckpt.pstree.sharing import VM
 
@@ -49,10 +48,7 @@ def survey(options: DumpOptions, report: Report) -> list[Refusal]:
 
 def _tracked(root: int) -> frozenset[int]:
     """The tasks whose writes ckpt tracks; its marks on their memory are no obstacle."""
-    seen = look_at(root)
-    if seen is None:
-        raise TargetError("there is no such process", pid=root)
-    keeper = Keeper.find(root) if is_tracked(seen.pid, seen.starttime) else None
+    keeper = Keeper.find(root) if is_root_tracked(root) else None
     if keeper is None:
         return frozenset()
     try:

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ckpt.errors import DeadlineError, KernelError
+from ckpt.errors import DeadlineError, KernelError, TargetError
 from ckpt.procfs.tree import look
 from ckpt.scope import Closing
 
@@ -189,3 +189,11 @@ def is_tracked(root_pid: int, start_time: int) -> bool:
     """Whether there is a socket of a keeper: cheap, for those who most often find none."""
     name = socket_name(root_pid, start_time)
     return any(folder.has(name) for folder in existing(os.geteuid(), os.environ))
+
+
+def is_root_tracked(root: int) -> bool:
+    """The same of the process that has this pid now. TargetError: there is none."""
+    task = look(root)
+    if task is None:
+        raise TargetError("there is no such process", pid=root)
+    return is_tracked(task.pid, task.starttime)
