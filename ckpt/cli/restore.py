@@ -65,8 +65,6 @@ def options_of(args: Args) -> RestoreOptions:
         raise UsageError("the command is missing", resource="--exec-cmd", hint="-- COMMAND ...")
     if args.lazy and args.lazy_pages:
         raise UsageError("can't go with --lazy-pages", resource="--lazy", why="it does both parts")
-    if args.lazy and args.exec_cmd:
-        raise UsageError("can't go with --exec-cmd", resource="--lazy")
     return RestoreOptions(
         images_dir=args.images_dir,
         work_dir=args.work_dir,

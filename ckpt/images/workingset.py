@@ -11,7 +11,7 @@ from ckpt.errors import ImageError
 from ckpt.images import directory as files_of
 from ckpt.images import framing
 from ckpt.images.types import TYPES, WORKING_SET, file_name, message_class
-from ckpt.units import PAGE
+from ckpt.units import PAGE, TASK_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,7 +33,8 @@ def read_working_set(images: ImageSet) -> list[Fetched]:
         entries = images.read(WORKING_SET)[:NR_MAX]
     except ImageError:
         return []
-    return [(e.pid, e.vaddr, e.vaddr + e.nr_pages * PAGE) for e in entries]
+    fetched = [(e.pid, e.vaddr, e.vaddr + e.nr_pages * PAGE) for e in entries]
+    return [one for one in fetched if one[1] < one[2] <= TASK_SIZE and not one[1] % PAGE]
 
 
 def write_working_set(dir_lfd: int, fetched: Iterable[Fetched], where: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from ckpt.images.chain import Chain
 from ckpt.lazy.start import start_holder
-from ckpt.mem.missing.client import Holder
+from ckpt.mem.missing.client import Holder, LostPagesError
 from ckpt.mem.missing.contents import contents_of
 from ckpt.mem.resolve import resolve
 
@@ -45,18 +45,29 @@ def serve(
     if holder is None:
         holder = start_holder(options.work_dir, report, need_name=True)
     with holder:
-        _give(holder, options, report, connect)
+        given = _give(holder, options, report, connect)
         ready()
-        while (figures := holder.wait()) is None:
+        while True:
+            try:
+                figures = holder.wait()
+            except LostPagesError:
+                # Those that another one has given: ours may be whole.
+                if given:
+                    raise
+                figures = None
+            if figures is not None:
+                return figures
             report.info("the pages are given anew")
-            _give(holder, options, report, connect)
-        return figures
+            given = _give(holder, options, report, connect)
 
 
 def _give(
     holder: Holder, options: LazyPagesOptions, report: Report, connect: Callable[[], int] | None
-) -> None:
+) -> bool:
+    """Whether they are taken: not where others are being brought."""
     stream_lfd = connect() if connect else -1
     with Chain(options.images_dir, verify=options.checksums, resolver=resolve) as chain:
-        if not holder.give(contents_of(chain, stream_lfd)):
-            report.info("the pages are being brought already")
+        taken = holder.give(contents_of(chain, stream_lfd))
+    if not taken:
+        report.info("the pages are being brought already")
+    return taken

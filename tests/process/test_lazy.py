@@ -224,6 +224,7 @@ def walked(case: Case, victim: Victim) -> int:
         hold.unlink()
     figures = json.loads(other.done())
     assert figures["left"] == 0
+    os.close(victim.held.pop())  # the next one waits for "touch" again
     os.kill(victim.pid, signal.SIGKILL)
     victim.await_gone([victim.pid])
     return int(figures["faults"])

@@ -272,9 +272,12 @@ static void let_go(struct server *s)
         }
 }
 
-/* Whether somebody must go on being answered until the holder has taken it over. */
+/* Whether somebody must go on being answered until the holder, if there is one, has taken it over.
+ */
 static int tracks(struct server *s)
 {
+        if (getppid() != s->holder)
+                return 0;
         for (uint64_t i = 0; i < s->state.nr_spaces; i++)
                 if (space_at(s, i)->uffd >= 0 && space_at(s, i)->flags & CKPT_LAZY_TRACKED)
                         return 1;
@@ -311,14 +314,14 @@ static long loop(struct server *s)
 
 /* Stop everybody whose pages will not come. Where the holder is gone we are the last who has the
  * userfaultfds: stay until they have ended. */
-static void give_up(struct server *s, pid_t holder)
+static void give_up(struct server *s)
 {
         struct pollfd wait = {.fd = -1, .events = POLLIN};
 
         for (uint64_t i = 0; i < s->state.nr_spaces; i++)
                 if (space_at(s, i)->pidfd >= 0)
                         syscall(__NR_pidfd_send_signal, space_at(s, i)->pidfd, SIGSTOP, NULL, 0);
-        for (uint64_t i = 0; getppid() != holder && i < s->state.nr_spaces; i++) {
+        for (uint64_t i = 0; getppid() != s->holder && i < s->state.nr_spaces; i++) {
                 wait.fd = space_at(s, i)->pidfd;
                 while (wait.fd >= 0 && poll(&wait, 1, -1) < 0 && errno == EINTR)
                         ;
@@ -328,10 +331,9 @@ static void give_up(struct server *s, pid_t holder)
 long ckpt_lazy_serve(const struct ckpt_lazy_job *job)
 {
         static struct server s;
-        pid_t holder = getppid();
         long err;
 
-        s = (struct server){.job = job, .told = job->told};
+        s = (struct server){.job = job, .told = job->told, .holder = getppid()};
         err = lazy_state_load(&s.state, job);
         if (!err)
                 err = lazy_sources_open(&s);
@@ -341,7 +343,7 @@ long ckpt_lazy_serve(const struct ckpt_lazy_job *job)
         if (!err)
                 err = loop(&s);
         if (err) {
-                give_up(&s, holder);
+                give_up(&s);
                 s.told->error = -err;
                 return err;
         }

@@ -22,6 +22,7 @@ struct asked {
 struct server {
         const struct ckpt_lazy_job *job;
         struct ckpt_lazy_told *told;
+        pid_t holder;
         struct lazy_state state;
         struct lazy_file *files;
         struct lazy_stream **streams; /* by source; sources of one socket have the same */

@@ -6,6 +6,10 @@
  * The journal is made of struct uffd_msg. A batch begins with a message of ours that names the
  * userfaultfd it was read from; what follows was put there by read(2). All behind the last one is
  * zero, so that a server that is killed inside of read(2) has still told its successor.
+ *
+ * Not guaranteed: events come in the order in which they were queued, which is not that in which
+ * they happened where two threads of the target race with one another: a child that one thread
+ * forks while another one moves memory may find zeros where that was or is.
  */
 #ifndef CKPT_LAZYSTATE_H
 #define CKPT_LAZYSTATE_H

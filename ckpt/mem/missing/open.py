@@ -1,6 +1,7 @@
 """A userfaultfd of a task under construction, for the pages that it is born without.
 
 1. /dev/userfaultfd, opened by us, goes in with a batch; the task makes the descriptor with it.
+   Without the device, userfaultfd(2) in the task.
 2. We take a duplicate with pidfd_getfd(2); the task closes its own.
 3. UFFDIO_API and the registration of the mappings come from our side.
 
@@ -58,20 +59,23 @@ def open_missing(
 
 
 def _make(session: Session, pid: int, pidfd: int) -> int:
-    try:
-        device = os.open(api.DEVICE, os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        why = error.strerror or ""
-        hint = "restore without --lazy and --lazy-pages"
-        raise KernelError(_WHAT, resource=api.DEVICE, why=why, hint=hint) from error
     batch = Batch()
-    slot = batch.receive_fds(SOCK, 1)[0]
-    made = batch.call("ioctl", slot, api.IOC_NEW, _FLAGS, note="userfaultfd")
-    batch.call("close", slot)
+    fds = []
     try:
-        number = session.run(batch, fds=[device]).of(made)
+        fds.append(os.open(api.DEVICE, os.O_RDWR | os.O_CLOEXEC))
+        slot = batch.receive_fds(SOCK, 1)[0]
+        made = batch.call("ioctl", slot, api.IOC_NEW, _FLAGS, note="userfaultfd")
+        batch.call("close", slot)
+    except OSError:
+        made = batch.call("userfaultfd", _FLAGS, note="userfaultfd")  # it has our privileges yet
+    try:
+        number = session.run(batch, fds=fds).of(made)
+    except KernelError as error:
+        hint = f"give {api.DEVICE}, or restore without --lazy and --lazy-pages"
+        raise KernelError(_WHAT, pid=pid, why=str(error), hint=hint) from error
     finally:
-        os.close(device)
+        for lfd in fds:
+            os.close(lfd)
     lfd = lib.ckpt_pidfd_getfd(pidfd, number)
     closing = Batch()
     closing.call("close", number)
