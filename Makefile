@@ -25,6 +25,7 @@ bench: install
 	$(PY) -m tests.bench.lazy
 	$(PY) -m tests.bench.gaps
 	$(PY) -m tests.bench.live
+	$(PY) -m tests.bench.redis_live
 	$(PY) -m tests.bench.pause
 
 lint: install
