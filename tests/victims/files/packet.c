@@ -66,8 +66,13 @@ int main(void)
         int fresh = CALL(socket(AF_PACKET, SOCK_RAW, 0)), lo = (int)if_nametoindex("lo");
         int udp = CALL(socket(AF_INET, SOCK_DGRAM, 0)), watching, member, spread[2];
         struct packet_mreq all = {.mr_ifindex = lo, .mr_type = PACKET_MR_ALLMULTI};
-        struct packet_mreq one = {lo, PACKET_MR_MULTICAST, 6, {1, 0, 94, 1, 2, 3}};
         unsigned group = (unsigned)getpid() & 0xffff;
+        struct packet_mreq one = {lo, PACKET_MR_MULTICAST, 6, {1, 0, 94, 1}};
+        char address[16];
+
+        one.mr_address[4] = (unsigned char)(group >> 8);
+        one.mr_address[5] = (unsigned char)group;
+        snprintf(address, sizeof(address), "01005e01%04x", group);
 
         bind_local(udp, AF_INET, 0);
         for_port[3].k = (unsigned)port_of(udp);
@@ -103,10 +108,10 @@ int main(void)
         CHECK(get(member, SOL_PACKET, PACKET_RESERVE) == 32);
         CHECK(get(member, SOL_PACKET, PACKET_VERSION) == TPACKET_V2);
         CHECK(get(member, SOL_PACKET, PACKET_QDISC_BYPASS) == 1);
-        CHECK(listens("01005e010203"));
+        CHECK(listens(address));
         for (int i = 0; i < 2; i++)
                 CALL(setsockopt(member, SOL_PACKET, PACKET_DROP_MEMBERSHIP, &one, sizeof(one)));
-        CHECK(!listens("01005e010203"));
+        CHECK(!listens(address));
         CALL(setsockopt(member, SOL_PACKET, PACKET_DROP_MEMBERSHIP, &all, sizeof(all)));
         for (int i = 0; i < 2; i++)
                 CHECK(get(spread[i], SOL_PACKET, FANOUT) == (int)(group | PACKET_FANOUT_LB << 16));

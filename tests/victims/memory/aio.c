@@ -74,7 +74,7 @@ int main(void)
         file = made_file("file", 64, 4);
         CALL(syscall(SYS_io_setup, 1, &first));
         for (int i = 0; i < NR; i++)
-                CALL(syscall(SYS_io_setup, i == 3 ? 3000 : 8, &contexts[i]));
+                CALL(syscall(SYS_io_setup, i == 3 ? 1000 : 8, &contexts[i]));
         CALL(syscall(SYS_io_destroy, first));
         unsigned room = ((unsigned *)contexts[2])[1];
 
