@@ -26,6 +26,7 @@ _TFD_IOC_SET_TICKS = 0x40085400
 _TUNGETFEATURES = 0x800454CF
 _SIOCGSKNS = 0x894C
 _RESOLVE_NO_SYMLINKS = 4
+_PBUF_STATUS = 26
 _AT_FDCWD = -100
 
 
@@ -40,6 +41,21 @@ def kcmp() -> None:
     finally:
         for fd in (read, write, twin):
             os.close(fd)
+
+
+@probe("io_uring", Need.TREE, "idle rings of io_uring", "they are refused")
+def io_uring() -> None:
+    """What is registered with a ring has to be asked for as well, group by group of buffers."""
+    asked = bytearray(120)
+    fd = call("io_uring_setup", 1, address(asked))
+    try:
+        status = bytearray(40)
+        call("io_uring_register", fd, _PBUF_STATUS, address(status), 1)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            raise
+    finally:
+        os.close(fd)
 
 
 @probe(

@@ -155,7 +155,23 @@ def sock_diag() -> None:
     _diag(socket.AF_INET, struct.pack("=BBBI48s", socket.IPPROTO_TCP, 0, 0, 1 << 10, b""))
 
 
-@probe("net_diag_raw", Need.LATER, "raw sockets", _REFUSED, criu=("net_diag_raw",))
+@probe("netlink_diag", Need.TREE, "netlink sockets", "they are refused")
+def netlink_diag() -> None:
+    _diag(socket.AF_NETLINK, struct.pack("=BHIIII", 0xFF, 0, 0, 1 | 2 | 8, 0, 0))
+
+
+@probe("packet_diag", Need.TREE, "packet sockets", "they are refused")
+def packet_diag() -> None:
+    _diag(socket.AF_PACKET, struct.pack("=BHIIII", 0, 0, 0, 1 | 2 | 4 | 8 | 16, 0, 0))
+
+
+@probe(
+    "net_diag_raw",
+    Need.LATER,
+    "raw sockets, told by more than files of /proc",
+    "nothing yet",
+    criu=("net_diag_raw",),
+)
 def net_diag_raw() -> None:
     body = struct.pack("=BBBI48s", socket.IPPROTO_RAW, 0, socket.IPPROTO_UDP, 2**32 - 1, b"")
     _diag(socket.AF_INET, body)
