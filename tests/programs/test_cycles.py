@@ -1,7 +1,7 @@
 """One busy server, dumped and restored many times in a row: nothing of it grows, nothing is left.
 
 Every fourth cycle is an incremental one, with a pre-dump. What is compared is read from /proc when
-the first four cycles are over and when the last one is. The server works all the time, so what it
+the first four cycles are over and when the last four are. The server works all the time, so what it
 takes of memory may differ by what it needs for that; a cycle that leaves a mapping, or a page for
 each page, would show as more.
 """
@@ -28,6 +28,8 @@ NR_KEYS = 5_000
 INCREMENTAL = 4
 TCP = "--tcp-established"
 KEEPERS = Path("/run/ckpt")
+_MOST = {"mappings": 1.03, "virtual_kib": 1.05, "resident_kib": 1.25, "image_kib": 1.25}
+"""By which factor each size may be larger at the end."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,14 @@ class Sizes:
     resident_kib: int
     image_kib: int
 
-    def minus(self, other: Sizes) -> dict[str, float]:
-        """How much larger than `other`, in percent."""
-        return {
-            name: 100 * value / getattr(other, name) - 100 for name, value in asdict(self).items()
-        }
+    def grown(self, first: Sizes) -> list[str]:
+        """What is larger than at first by more than a working server's memory varies."""
+        now = asdict(self)
+        return [
+            f"{name}: {was} -> {now[name]}"
+            for name, was in asdict(first).items()
+            if now[name] > was * _MOST[name]
+        ]
 
 
 def sizes(pid: int, images: Path) -> Sizes:
@@ -106,16 +111,16 @@ def cycle(case: Case, server: Victim, number: int) -> Path:
 @pytest.mark.timeout(3600 if STRESS else 600)
 def test_nothing_grows(case: Case) -> None:
     with own_network(), loaded(case, NR_KEYS) as load:
-        pid = load.server.pid
+        server = load.server
+        found: list[Sizes] = []
         owned: dict[str, object] = {}
         for number in range(1, NR_CYCLES + 1):
-            images = cycle(case, load.server, number)
+            images = cycle(case, server, number)
             load.goes_on()
-            if number == INCREMENTAL:
-                first, owned = sizes(pid, images), belongings(case, load.server)
+            if number % INCREMENTAL == INCREMENTAL - 1:  # a whole set
+                found.append(sizes(server.pid, images))
+            elif number == INCREMENTAL:
+                owned = belongings(case, server)
             elif number % INCREMENTAL == 0:
-                settle(case, load.server, owned)
-        last = sizes(pid, images)
-    grown = last.minus(first)
-    assert max(grown.values()) < 5, grown
-    assert last.mappings - first.mappings < NR_CYCLES - INCREMENTAL, "a mapping for each cycle"
+                settle(case, server, owned)
+    assert len(found) > 1 and found[-1].grown(found[0]) == []
