@@ -2,14 +2,14 @@
 
 A ring is dumped when it is idle: as many completions as submissions, and nothing that waits for an
 event. Completions that nobody has taken yet are in its memory. All else is refused by name: what is
-registered with it (files, buffers, buffer rings, an eventfd, credentials; of its own descriptor see
+registered with it (files, buffers, buffer rings, an eventfd; of its own descriptor see
 ckpt.dump.rings), a thread of the kernel that polls it, a ring for one thread only, a disabled or
 restricted one, one that has taken more submissions than a restore makes up for (MOST_SUBMITTED).
 
 Not seen, since they leave no trace: IORING_SETUP_IOPOLL, SUBMIT_ALL, COOP_TASKRUN and TASKRUN_FLAG;
 a request that posts several completions (multishot) for one that posts none; SQE128 and CQE32 where
 nothing was written behind what they share with others; groups of buffer rings above 1023; limits of
-workers.
+workers; registered credentials, which newer kernels show no more.
 
 Source: io_uring_setup(2), io_uring_register(2), proc_pid_fdinfo(5), io_uring/fdinfo.c.
 """

@@ -103,6 +103,15 @@ REFUSED = {
         "call(425, 4, ctypes.create_string_buffer(struct.pack('3I', 0, 0, 2), 120))",
         "an io_uring that a thread of the kernel polls",
     ),
+    "io_uring, disabled": (
+        "call(425, 4, ctypes.create_string_buffer(struct.pack('3I', 0, 0, 64), 120))",
+        "a disabled or restricted io_uring",
+    ),
+    "io_uring with a ring of buffers": (
+        "call(425, 4, ctypes.create_string_buffer(120)); "
+        "call(427, fd, 22, struct.pack('QIHH24x', 0, 8, 3, 1), 1)",
+        "an io_uring with provided buffers",
+    ),
     "bpf map": (
         "call(321, 0, struct.pack('IIII', 2, 4, 4, 1).ljust(120, b'\\0'), 120)",
         "a BPF map",
