@@ -23,6 +23,7 @@ sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
 from tests.requirements import require  # noqa: E402
 from tests.support.case import Case, fresh_case  # noqa: E402
 from tests.support.procfd import become_subreaper  # noqa: E402
+from tests.support.terminals import have_own_terminals  # noqa: E402
 
 
 def pytest_configure() -> None:
@@ -34,6 +35,7 @@ def pytest_configure() -> None:
 def built() -> Iterator[Path]:
     """Where the compiled victims of this session are."""
     require(os.geteuid() == 0, "dump and restore need root")
+    have_own_terminals()
     become_subreaper()
     folder = Path(tempfile.mkdtemp(prefix="ckpt-victims-"))
     folder.chmod(0o755)

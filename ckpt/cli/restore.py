@@ -5,6 +5,7 @@ of the root and returns 0 whatever the root's status was. `--exit-status` return
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -51,6 +52,10 @@ def run(args: Args) -> int:
         return 0
     if args.exec_cmd:
         return become(args.operands)
+    if args.shell_job:
+        # What is typed is meant for the tree, which is of our group: we wait for its end.
+        for number in (signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, signal.SIG_IGN)
     status = wait_for(result.pid, args.report)
     return status if args.exit_status else 0
 

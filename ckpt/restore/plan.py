@@ -103,9 +103,12 @@ class RestorePlan:
         )
 
 
-def make_plan(loaded: Loaded, outer: tuple[int, int], *, shell_job: bool) -> RestorePlan:
-    """The plan for a root born into the session and group `outer`. Raises ImageError."""
-    tree = _joined(loaded.tree, outer) if shell_job else loaded.tree
+def make_plan(
+    loaded: Loaded, outer: tuple[int, int], *, shell_job: bool, stays: bool = False
+) -> RestorePlan:
+    """The plan for a root born into the session and group `outer`, whose leader `stays` as long as
+    the root. Raises ImageError."""
+    tree = _joined(loaded.tree, outer, stays=stays) if shell_job else loaded.tree
     try:
         session, group = outer if shell_job else (0, 0)
         births = plan_births(tree, session, group, loaded.sharing)
@@ -160,14 +163,19 @@ def _plan_memories(
         _plan_memories(loaded, child, own, memory)
 
 
-def _joined(tree: Tree, outer: tuple[int, int]) -> Tree:
+def _joined(tree: Tree, outer: tuple[int, int], *, stays: bool) -> Tree:
     """The tree with the root's session and group replaced by the outer ones, for a root that leads
-    neither (CRIU's --shell-job)."""
+    no session (CRIU's --shell-job).
+
+    Who `stays` is the shell's job in the root's place. So the root has to be of his group, even if
+    it led one: what is typed goes to the job's group, and it stops and goes on as a whole.
+    """
     root = tree.root
     if root.leads_session:
         return tree
     sids = {root.sid: outer[0]}
-    pgids = {} if root.leads_group or root.pgid in tree else {root.pgid: outer[1]}
+    keeps = not stays and (root.leads_group or root.pgid in tree)
+    pgids = {} if keeps else {root.pgid: outer[1]}
     return Tree(
         (
             Task(

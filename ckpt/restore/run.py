@@ -91,7 +91,8 @@ def restore(
     with load(images, verify=options.checksums, lazily=bool(lazily)) as loaded:
         _refuse_cpu(options, loaded)
         outer = (os.getsid(0), os.getpgid(0))
-        plan = make_plan(loaded, outer, shell_job=options.shell_job)
+        stays = not options.restore_detached
+        plan = make_plan(loaded, outer, shell_job=options.shell_job, stays=stays)
         for memory in plan.memory.values():
             stats.pages_compared += memory.nr_compared
             stats.pages_skipped_cow += memory.nr_kept

@@ -43,6 +43,14 @@ def state(pid: int) -> str:
     return text[text.rindex(")") + 2]
 
 
+def name(pid: int) -> str:
+    """What /proc/PID/comm says, or "" if there is no such process."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().rstrip("\n")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def wait_end(pid: int, timeout_s: float = 20) -> int | None:
     """Wait for the end of `pid` and reap it where it is our child.
 
