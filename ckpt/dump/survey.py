@@ -2,9 +2,9 @@
 can be told without stopping it. Files of /proc are read and kcmp(2) is asked, no more.
 
 Nothing of it is a promise, for the tree runs. What only a stopped task tells a dump alone finds:
-who owns the signals of a descriptor, what is in a pipe or queue, seccomp filters that would kill a
-task for what ckpt does in it, and what has to be asked from within. It is refused then as well,
-before the task has changed.
+who owns the signals of a descriptor, whether a file of /proc tells of a process outside, what is in
+a pipe or queue, seccomp filters that would kill a task for what ckpt does in it, and what has to be
+asked from within. It is refused then as well, before the task has changed.
 """
 
 from __future__ import annotations
