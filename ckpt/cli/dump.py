@@ -30,6 +30,10 @@ def run(args: Args) -> int:
 
 def _dump(args: Args, options: DumpOptions) -> DumpStats:
     # Only now: what the orchestrators import takes longer than everything up to here.
+    if options.lazy_pages:
+        from ckpt.cli.dump_lazy import dump_lazily
+
+        return dump_lazily(args, options)
     if args.pre_rounds is None:
         if args.max_downtime is not None:
             hint = "--pre-rounds auto --max-downtime MS"
@@ -81,6 +85,7 @@ def options_of(args: Args) -> DumpOptions:
         page_server=server_of(args),
         tls=tls_of(args),
         action_script=args.action_script,
+        lazy_pages=args.lazy_pages,
         **live,
     )
 

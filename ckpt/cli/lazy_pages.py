@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from ckpt.cli.connection import server_of, tls_of
 from ckpt.cli.output import show
 from ckpt.cli.status import write_pidfile, write_status
 
@@ -27,7 +28,14 @@ def run(args: Args) -> int:
         if args.status_fd is not None:
             write_status(args.status_fd)
 
-    figures = serve(options, args.report, ready)
+    server = server_of(args)
+    if server is None:
+        figures = serve(options, args.report, ready)
+    else:
+        from ckpt.lazy.remote import RemotePages
+
+        with RemotePages(server, tls_of(args)) as remote:
+            figures = serve(options, args.report, ready, remote.connect)
     if args.json:
         show(json.dumps({key: figures[key] for key in sorted(figures) if key not in _OURS}))
     else:

@@ -10,13 +10,14 @@ from ckpt.cli.option import Option
 
 SERVER = ("page-server",)
 ENDS = ("page-server", "dump", "pre-dump")
-SECURED = (*ENDS, "migrate", "serve")
+LAZY = ("lazy-pages",)
+SECURED = (*ENDS, *LAZY, "migrate", "serve")
 
 NETWORK = (
     Option(
         "page-server",
-        "send pages to a page server, not into the folder of images",
-        verbs=("dump", "pre-dump"),
+        "send pages to a page server, not into the folder of images; lazy-pages: ask one for them",
+        verbs=("dump", "pre-dump", *LAZY),
         negatable=True,
     ),
     Option(
@@ -24,27 +25,27 @@ NETWORK = (
         "address to listen on, or of the server (default: 127.0.0.1); a server without --tls takes "
         "one of this machine only",
         arg="ADDR",
-        verbs=(*ENDS, "serve"),
+        verbs=(*ENDS, *LAZY, "serve"),
     ),
     Option(
         "port",
         "port to listen on (default: one that is free, which is printed), or of the server",
         arg="PORT",
-        verbs=(*ENDS, "serve"),
+        verbs=(*ENDS, *LAZY, "serve"),
         parse=values.port,
     ),
     Option(
         "ps-socket",
         "use this connected socket",
         arg="FD",
-        verbs=ENDS,
+        verbs=(*ENDS, *LAZY),
         parse=values.lfd,
     ),
     Option(
         "status-fd",
         "write a zero byte to FD once a sender, or a restore, can connect",
         arg="FD",
-        verbs=(*SERVER, "lazy-pages", "serve"),
+        verbs=(*SERVER, *LAZY, "serve", "dump"),
         parse=values.lfd,
     ),
     Option(
@@ -56,7 +57,7 @@ NETWORK = (
     Option(
         "insecure",
         "listen on any address without --tls: whoever reaches it can write or read the images",
-        verbs=(*SERVER, "serve"),
+        verbs=(*SERVER, "serve", "dump"),
         criu=False,
     ),
     Option(
@@ -92,6 +93,6 @@ NETWORK = (
     Option(
         "tls-no-cn-verify",
         "don't compare the server's name",
-        verbs=("dump", "pre-dump", "migrate"),
+        verbs=("dump", "pre-dump", *LAZY, "migrate"),
     ),
 )

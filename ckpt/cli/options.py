@@ -339,8 +339,9 @@ MEMORY = (
     Option(
         "lazy-pages",
         "restore: let the tree run before its memory is there, which ckpt lazy-pages brings; "
-        "page-server: serve the set in the folder of images to a lazy restore",
-        verbs=("restore", "page-server"),
+        "page-server: serve the set in the folder of images to a lazy restore; dump: leave memory "
+        "with the tree, which stands until a lazy restore has fetched it",
+        verbs=("restore", "page-server", "dump"),
         negatable=True,
     ),
     Option(

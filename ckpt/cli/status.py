@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 def tell_where(args: Args, where: tuple[str, int] | None) -> None:
     """The pidfile, and the address and port that it listens on, unless its socket was given."""
-    if args.pidfile is not None:
-        write_pidfile(args.work_dir / args.pidfile)
+    pidfile = args.values.get("pidfile")
+    if pidfile is not None:
+        write_pidfile(args.work_dir / pidfile)
     if where is not None:
         args.report.info(f"listening on {where[0]} port {where[1]}")
         show(_as_json(where) if args.json else f"listening on {where[0]} port {where[1]}")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from ckpt.tracee.freeze import SeizedTree
+if TYPE_CHECKING:
+    from ckpt.dump.snapshot import Snapshot
+    from ckpt.tracee.freeze import SeizedTree
 
 
 class Fate(Enum):
@@ -13,6 +16,6 @@ class Fate(Enum):
     STOP = "it is left stopped"
 
 
-Handover = Callable[[SeizedTree], Fate]
-"""Called while the tree stands and its set is whole. What it raises lets the tree run on; the set
-stays."""
+Handover = Callable[["SeizedTree", "Sequence[Snapshot]"], Fate]
+"""Called while the tree stands and its set is whole, with what was taken of its tasks. What it
+raises lets the tree run on; the set stays."""

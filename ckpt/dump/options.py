@@ -39,7 +39,8 @@ class DumpOptions:
     `live` (with `leave_running`): wp, fork or auto, empty for a tree that stands until all is
     copied; `live_catch`: calls that take memory away are caught from the first; `live_memory`:
     bytes that it may take for buffers; `max_slowdown`: how much of the time its sweep works, in
-    per cent.
+    per cent. `lazy_pages`: private memory is left with the tree, which stays until it was asked
+    for it (ckpt.dump.lazily).
     """
 
     tree: int
@@ -75,6 +76,7 @@ class DumpOptions:
     live_catch: bool = False
     live_memory: int = DEFAULT_LIVE_MEMORY
     max_slowdown: int = 100
+    lazy_pages: bool = False
 
     @property
     def survives(self) -> bool:

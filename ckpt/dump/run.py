@@ -194,8 +194,9 @@ def _stop_and_write(work: Work, actions: Actions, handover: Handover | None) -> 
             write(work)
             actions.run(Event.POST_DUMP, options.tree)
         if not options.leave_running:
+            snapshots = work.frozen.snapshots
             fate = Fate.STOP if options.leave_stopped else Fate.END
-            _end(work, tree, fate if handover is None else handover(tree))
+            _end(work, tree, fate if handover is None else handover(tree, snapshots))
     if options.leave_running:
         stats.frozen_us = (tree.thawed_at_ns - tree.frozen_at_ns) // 1000 - stats.script_us
     if not standing:

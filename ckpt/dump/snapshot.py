@@ -15,6 +15,7 @@ from ckpt.files.mapped import PATH_LINKS
 from ckpt.infect.batch import number
 from ckpt.mem import aio, vma
 from ckpt.mem.extents import Extents
+from ckpt.mem.missing.split import may_be_late
 from ckpt.mem.transfer import NO_CONTENT, Content, content
 from ckpt.procfs.reader import read_at
 from ckpt.task import sched, seccomp, sleeping
@@ -88,6 +89,13 @@ class Snapshot:
         """When `content` is what the image will hold: read what the infection would change."""
         for start, end in self.content.early:
             self.read[start] = vm.read(self.pid, start, end - start)
+
+    def leave_pages(self) -> None:
+        """Of the pages, those that may come late stay with the task."""
+        vmas = [vma.from_smap(smap) for smap in self.facts.smaps]
+        sealed = {smap.start for smap in self.facts.smaps if "sl" in smap.flags}
+        late = Extents.of((r.start, r.end) for r in may_be_late(vmas, sealed))
+        self.content = self.content.leaving(late)
 
     def take_pending(self) -> None:
         """Read the waiting signals anew, now that timers have been asked: by thread, those of the

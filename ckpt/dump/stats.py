@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ckpt.images.pagemap import PE_PRESENT
+from ckpt.images.pagemap import PE_PARENT, PE_PRESENT
 from ckpt.images.pb.stats_pb2 import stats_entry
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class DumpStats:
     pages_written: int = 0
     pages_skipped_parent: int = 0
     shpages_written: int = 0
+    pages_lazy: int = 0
     instant_ms: int = 0
     frozen_pages: int = 0
     script_us: int = 0
@@ -44,8 +45,10 @@ class DumpStats:
             self.pages_scanned += run.nr_pages
             if run.flags & PE_PRESENT:
                 self.pages_written += run.nr_pages
-            else:
+            elif run.flags & PE_PARENT:
                 self.pages_skipped_parent += run.nr_pages
+            else:
+                self.pages_lazy += run.nr_pages
 
     def message(self) -> stats_entry:
         entry = stats_entry()
@@ -55,6 +58,7 @@ class DumpStats:
         dump.memdump_time = min(self.memdump_us, _UINT32_MAX)
         dump.memwrite_time = min(self.memwrite_us, _UINT32_MAX)
         dump.pages_scanned, dump.pages_written = self.pages_scanned, self.pages_written
-        dump.pages_skipped_parent, dump.pages_lazy = self.pages_skipped_parent, 0
+        dump.pages_skipped_parent = self.pages_skipped_parent
+        dump.pages_lazy = self.pages_lazy
         dump.shpages_scanned = dump.shpages_written = self.shpages_written
         return entry

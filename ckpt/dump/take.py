@@ -164,6 +164,8 @@ def _find_pages(work: Work, procs: dict[int, ProcDir]) -> None:
         taken.find_pages(procs[taken.pid], known, guards)
         if work.increment is not None:
             taken.content = taken.content.above(work.increment.kept(taken.pid, final=True))
+        if work.options.lazy_pages:
+            taken.leave_pages()
         taken.read_early()
         if work.engine is not None:
             live.cover(work, taken, work.engine)

@@ -20,6 +20,7 @@ import signal
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -106,7 +107,13 @@ class Holder:
         """Nobody is there who could bring what is missing here, or nobody who needs it."""
         if self.state is State.WAITING:
             return not self.clients
-        return self.state is State.LOST and not self._anybody()
+        if self.state is not State.LOST or self._half_built():
+            return False
+        return not self._anybody()
+
+    def _half_built(self) -> bool:
+        """Whether the restore of the tree is not over yet."""
+        return any(client.restores for client in self.clients)
 
     def _anybody(self) -> bool:
         return any(_alive(task.pidfd) for task in self.tasks)
@@ -296,7 +303,13 @@ class Holder:
         self.state = State.LOST
         assert self.contents is not None
         self.why = reason(job.told, self.contents)
-        self.stopped = stop([task.pid for task in self.tasks if _alive(task.pidfd)])
+        if self._half_built():
+            # Its restore may itself wait for a page, and would do so for ever.
+            for task in self.tasks:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(task.pidfd, signal.SIGKILL)
+        else:
+            self.stopped = stop([task.pid for task in self.tasks if _alive(task.pidfd)])
         import syslog
 
         syslog.syslog(syslog.LOG_ERR, f"ckpt: pid {self.root_pid} is stopped: {self.why}")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ckpt.mem.missing.contents import Remote
     from ckpt.report import Report
 
 
@@ -36,10 +37,10 @@ def serve(
     options: LazyPagesOptions,
     report: Report,
     ready: Callable[[], None],
-    connect: Callable[[], int] | None = None,
+    connect: Callable[[], Remote] | None = None,
 ) -> dict[str, object]:
     """Until the tree of a restore has all of its memory: figures. `ready` is called once a restore
-    can come. `connect` gives a descriptor of a new stream, the caller's, for pages that are in no
+    can come. `connect` makes a new connection, which stays the caller's, for pages that are in no
     file. Raises ImageError, LostPagesError, HolderRefused, HolderGone, KernelError."""
     holder = Holder.find(options.work_dir)
     if holder is None:
@@ -62,12 +63,12 @@ def serve(
 
 
 def _give(
-    holder: Holder, options: LazyPagesOptions, report: Report, connect: Callable[[], int] | None
+    holder: Holder, options: LazyPagesOptions, report: Report, connect: Callable[[], Remote] | None
 ) -> bool:
     """Whether they are taken: not where others are being brought."""
-    stream_lfd = connect() if connect else -1
+    remote = connect() if connect else None
     with Chain(options.images_dir, verify=options.checksums, resolver=resolve) as chain:
-        taken = holder.give(contents_of(chain, stream_lfd))
+        taken = holder.give(contents_of(chain, remote))
     if not taken:
         report.info("the pages are being brought already")
     return taken

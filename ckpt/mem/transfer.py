@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from ckpt._native import check, ffi, lib
 from ckpt.errors import KernelError
-from ckpt.images.pagemap import PE_PARENT, PE_PRESENT, Run
+from ckpt.images.pagemap import PE_LAZY, PE_PARENT, PE_PRESENT, Run
 from ckpt.infect.batch import LENT_FD, SOCK, Batch
 from ckpt.mem.extents import Extents, scan, scan_guards
 from ckpt.mem.vma import VDSO, Backing, backing_of, is_aio
@@ -42,7 +42,8 @@ class Content:
     """Which pages of one address space go into an image: `direct` ones the task can read itself,
     `hidden` ones and those of the `vdso` (whole) come through /proc/PID/mem. `parent` are pages
     that the set built upon has as they are. `guards` are no content. `early` are pages that have to
-    be read before the task is infected, which puts bytes of its own there for that time."""
+    be read before the task is infected, which puts bytes of its own there for that time. `lazy`
+    ones stay with the task, which will be asked for them."""
 
     direct: Extents
     hidden: Extents
@@ -50,6 +51,16 @@ class Content:
     parent: Extents
     guards: Extents
     early: Extents = field(default_factory=Extents.none)
+    lazy: Extents = field(default_factory=Extents.none)
+
+    def leaving(self, late: Extents) -> Content:
+        """The same without what may come `late`: that stays where it is."""
+        return replace(
+            self,
+            direct=self.direct - late,
+            hidden=self.hidden - late,
+            lazy=(self.direct | self.hidden) & late,
+        )
 
     def above(self, kept: Extents) -> Content:
         """The same without the pages of `kept`, which the parent has."""
@@ -79,6 +90,7 @@ class Content:
         present = (*self.direct, *self.indirect)
         runs = [Run(start, (end - start) // PAGE, PE_PRESENT) for start, end in present]
         runs += [Run(start, (end - start) // PAGE, PE_PARENT) for start, end in self.parent]
+        runs += [Run(start, (end - start) // PAGE, PE_LAZY) for start, end in self.lazy]
         return sorted(runs)
 
 

@@ -28,8 +28,9 @@ from ckpt.tracee import queuedstop
 from ckpt.tracee.attached import undisturbed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from ckpt.dump.snapshot import Snapshot
     from ckpt.images.pageserver.stream import Stream
     from ckpt.migrate.options import MigrateOptions
     from ckpt.tracee.freeze import SeizedTree
@@ -66,7 +67,7 @@ class Handing:
         self.downtime_us = 0
         self.total_us = 0
 
-    def __call__(self, tree: SeizedTree) -> Fate:
+    def __call__(self, tree: SeizedTree, _: Sequence[Snapshot]) -> Fate:
         """Raises PeerError where the tree is to run on here."""
         self._send_rest()
         wire.send(self._control, "restore")

@@ -230,7 +230,9 @@ static long serve(struct answering *to)
                         break;
                 case CLOSE:
                 case FORCE_CLOSE:
-                        return transmit(to->sock, zero, sizeof(zero), 0);
+                        /* It has all it wants, and need not wait to hear that we know it. */
+                        transmit(to->sock, zero, sizeof(zero), 0);
+                        return 0;
                 default:
                         return -EPROTO;
                 }

@@ -49,7 +49,7 @@ long lazy_sources_open(struct server *s)
                 if (sources[i].kind == CKPT_LAZY_FILE)
                         err = lazy_file_open(&sources[i], &s->files[i]);
                 else if (!s->streams[i])
-                        err = lazy_stream_open(sources[i].lfd, &s->streams[i]);
+                        err = lazy_stream_open(sources[i].lfd, sources[i].size, &s->streams[i]);
                 if (err)
                         s->told->error_source = i;
         }

@@ -42,8 +42,8 @@ struct lazy_got {
 
 struct lazy_stream;
 
-/* Make `lfd` non-blocking and speak on it. */
-long lazy_stream_open(int lfd, struct lazy_stream **out);
+/* Make `lfd` non-blocking and speak on it, in messages of `header` bytes (24 or 32). */
+long lazy_stream_open(int lfd, size_t header, struct lazy_stream **out);
 
 /* 0; -EAGAIN where so much is asked that more must wait for answers; else the source is lost. */
 long lazy_stream_ask(struct lazy_stream *stream, const struct lazy_want *want);

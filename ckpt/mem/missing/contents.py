@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt._native import lib
 from ckpt.errors import ImageError
@@ -50,9 +50,17 @@ class Contents:
     base: str = ""
 
 
-def contents_of(chain: Chain, stream_lfd: int = -1) -> Contents:
+class Remote(NamedTuple):
+    """A connection to a page server: our descriptor, and how long a message is there (24 or 32
+    bytes, ckpt.images.pageserver.protocol)."""
+
+    lfd: int
+    header: int
+
+
+def contents_of(chain: Chain, remote: Remote | None = None) -> Contents:
     """What the newest set of `chain` has of private memory. Pages that are in no file come from
-    `stream_lfd`. The descriptors stay the chain's. Raises ImageError."""
+    `remote`. The descriptors stay the chain's, and the caller's. Raises ImageError."""
     found = Contents(
         folders=[layer.dir_lfd for layer in chain.layers],
         base=chain.layers[0].inventory.dump_criu_run_id,
@@ -64,7 +72,7 @@ def contents_of(chain: Chain, stream_lfd: int = -1) -> Contents:
         for start, end, layer, pages, offset, _ in chain.resolve(f"pagemap-{pid}"):
             if offset is None:
                 if stream < 0:
-                    stream = _add_stream(found, stream_lfd, pid)
+                    stream = _add_stream(found, remote, pid)
                 runs.append(RUN.pack(start, end, stream, start))
                 continue
             if (layer, pages) not in numbers:
@@ -76,15 +84,15 @@ def contents_of(chain: Chain, stream_lfd: int = -1) -> Contents:
     return found
 
 
-def _add_stream(found: Contents, lfd: int, pid: int) -> int:
-    if lfd < 0:
+def _add_stream(found: Contents, remote: Remote | None, pid: int) -> int:
+    if remote is None:
         raise ImageError(
             "has pages that are in no file",
             resource=f"pagemap-{pid}.img",
             why="the dump left them with their owner",
             hint="ckpt lazy-pages --page-server",
         )
-    found.sources.append(Source(lib.CKPT_LAZY_STREAM, lfd, pid, 0))
+    found.sources.append(Source(lib.CKPT_LAZY_STREAM, remote.lfd, pid, remote.header))
     return len(found.sources) - 1
 
 

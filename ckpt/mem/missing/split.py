@@ -25,12 +25,17 @@ if TYPE_CHECKING:
 def split(memory: Memory, sealed: Container[int]) -> tuple[Memory, tuple[Range, ...]]:
     """The memory without the contents that may come late, and the mappings that these are in.
     `sealed` holds the starts of mappings under mseal(2)."""
-    late = [v.range for v in memory.vmas if _may_be_late(v, sealed)]
+    late = may_be_late(memory.vmas, sealed)
     starts = [p.range.start for p in memory.pages]
     ends = [p.range.end for p in memory.pages]
     with_pages = [r for r in late if bisect_right(ends, r.start) < bisect_left(starts, r.end)]
     kept = tuple(_outside(memory.pages, with_pages))
     return replace(memory, pages=kept), tuple(with_pages)
+
+
+def may_be_late(vmas: Iterable[Vma], sealed: Container[int]) -> list[Range]:
+    """The mappings whose contents may come late."""
+    return [v.range for v in vmas if _may_be_late(v, sealed)]
 
 
 def _may_be_late(v: Vma, sealed: Container[int]) -> bool:
