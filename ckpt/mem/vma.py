@@ -195,7 +195,7 @@ TRACKED = "uw"
 """The flag of a mapping whose writes are tracked, by ckpt or by the target's own userfaultfd."""
 
 _REFUSED_FLAGS = {
-    "um": "it is registered with a userfaultfd",
+    "um": "it is registered with a userfaultfd, its own or that of a lazy restore under way",
     TRACKED: "it is registered with a userfaultfd",
     "ui": "it is registered with a userfaultfd",
     "ht": "huge pages of hugetlbfs are not restored yet",

@@ -17,7 +17,16 @@ enum {
         NAP_MS = 1000,
         BUSY_MS = 1,
         HELD_MS = 10,
+        POOR_S = 60,
 };
+
+static time_t now_s(void)
+{
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return now.tv_sec;
+}
 
 long lazy_lost(struct server *s, uint64_t space, const struct lazy_piece *piece, long err)
 {
@@ -25,6 +34,19 @@ long lazy_lost(struct server *s, uint64_t space, const struct lazy_piece *piece,
         s->told->error_source = piece->source;
         s->told->error_at = piece->at;
         return err;
+}
+
+/* `err`, or 0 where that is -ENOMEM and it may pass: a control group has its limit, and others may
+ * give some back. */
+static long patient(struct server *s, long err)
+{
+        if (err != -ENOMEM) {
+                s->poor = 0;
+                return err;
+        }
+        if (!s->poor)
+                s->poor = now_s();
+        return now_s() - s->poor > POOR_S ? err : 0;
 }
 
 long lazy_put(struct server *s, uint64_t space, const struct lazy_piece *piece, const void *pages,
@@ -42,6 +64,7 @@ long lazy_put(struct server *s, uint64_t space, const struct lazy_piece *piece, 
                 *done = piece->nr_pages;
                 return 0;
         }
+        got = patient(s, got);
         if (got < 0)
                 return lazy_lost(s, space, piece, got);
         lazy_space_drop(to, piece->addr, piece->addr + *done * LAZY_PAGE);
@@ -108,6 +131,7 @@ static long fill_hole(struct server *s, uint64_t space, uint64_t addr, int write
         long got = lazy_fill(of->uffd, addr, writes ? zeros : NULL, 1, 0, &filled);
 
         s->told->nr_holes++;
+        got = patient(s, got);
         if (got == 0)
                 lazy_wake(of->uffd, addr);
         if (got == -ESRCH) {

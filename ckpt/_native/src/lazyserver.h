@@ -29,6 +29,7 @@ struct server {
         struct asked asked[LAZY_NR_ASKED];
         uint64_t nr_asked, first_asked, pages_asked;
         time_t heard;  /* when the last answer came */
+        time_t poor;   /* since when there is no memory to be had, or 0 */
         uint64_t near; /* space of the last fault */
         uint64_t sweep;
         uint64_t first;

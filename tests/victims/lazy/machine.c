@@ -5,7 +5,7 @@
 #include "victim.h"
 
 #define NR_THREADS 3
-#define NR_PAGES   2048UL
+#define NR_PAGES   1024UL
 #define ZERO_PAGE  0UL
 #define NONE       (~0UL)
 
