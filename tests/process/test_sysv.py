@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,9 +65,25 @@ def test_one_that_others_use_is_refused(keyed: Keyed) -> None:
     keyed.victim.finish()
 
 
+def described_by_crit(path: Path) -> dict[str, Any]:
+    decoded = subprocess.run(
+        ["crit", "decode", "-i", str(path)], capture_output=True, check=True, timeout=60
+    )
+    (entry,) = json.loads(decoded.stdout)["entries"]
+    found: dict[str, Any] = entry | entry.pop("desc")
+    return found
+
+
 def test_what_is_in_the_way(keyed: Keyed) -> None:
-    """Somebody who uses it now, or another one with its key; neither is touched."""
+    """Somebody who uses it now, or another one with its key; neither is touched. The image says
+    whose it is, as CRIU has it."""
+    row = sysv.segments()[keyed.id]
     keyed.dump()
+    if shutil.which("crit"):
+        said = described_by_crit(keyed.case.images / "ipcns-shm-3.img")
+        wanted = {name: row[name] for name in ("key", "uid", "gid", "cuid", "cgid", "size")}
+        assert wanted.items() <= said.items()
+        assert (said["id"], said["mode"], said["in_pagemaps"]) == (keyed.id, 0o640, True)
     addr = sysv.attach(keyed.id)
     result = keyed.case.ckpt.restore(keyed.case.images)
     result.failed(SURROUNDINGS, f"System V shared memory {keyed.id}", "attachments", "ipcs")
