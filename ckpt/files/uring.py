@@ -8,8 +8,8 @@ restricted one, one that has taken more submissions than a restore makes up for 
 
 Not seen, since they leave no trace: IORING_SETUP_IOPOLL, SUBMIT_ALL, COOP_TASKRUN and TASKRUN_FLAG;
 a request that posts several completions (multishot) for one that posts none; SQE128 and CQE32 where
-nothing was written behind what they share with others; groups of buffer rings above 1023; limits of
-workers; registered credentials, which newer kernels show no more.
+nothing was written behind what they share with others; groups of provided buffers from 4,096 on;
+limits of workers; registered credentials, which newer kernels show no more.
 
 Source: io_uring_setup(2), io_uring_register(2), proc_pid_fdinfo(5), io_uring/fdinfo.c.
 """
@@ -19,10 +19,10 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ckpt._native import ffi
+from ckpt._native import lib
 from ckpt.errors import Refusal
 from ckpt.files import uringring
-from ckpt.files.anonymous import address, made, value
+from ckpt.files.anonymous import made, value
 from ckpt.files.kind import DumpKind, FdType, Obstacle
 from ckpt.images.types import message_class
 from ckpt.procfs.fdinfo import parse_fdinfo
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 LINK = "anon_inode:[io_uring]"
 MOST_SUBMITTED = 1 << 20
-_EVENTFD, _RESTRICTIONS, _PBUF_STATUS = 4, 11, 26
-_NR_GROUPS = 1024
+_EVENTFD, _RESTRICTIONS = 4, 11
+_NR_GROUPS = 1 << 12
 _NOWHERE = 8
 _BY_NAME = {
     "UserFiles": "registered files",
@@ -171,11 +171,8 @@ def _registered(lfd: int) -> str:
         return "an io_uring with an eventfd"
     if error != errno.EFAULT or _error(lfd, _RESTRICTIONS, _NOWHERE) != errno.EBADFD:
         return "a disabled or restricted io_uring"
-    status = ffi.new("uint32_t[10]")
-    for group in range(_NR_GROUPS):
-        status[0] = group
-        if _error(lfd, _PBUF_STATUS, address(status)) != errno.ENOENT:
-            return "an io_uring with provided buffers"
+    if lib.ckpt_ring_group(lfd, _NR_GROUPS) != -errno.ENOENT:
+        return "an io_uring with provided buffers"
     return ""
 
 

@@ -50,6 +50,7 @@
 #include "armed.h"
 #include "live.h"
 #include "sysv.h"
+#include "ring.h"
 #include "watch.h"
 
 /* Result of a libc call in this room's convention. */
