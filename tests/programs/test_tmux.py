@@ -14,6 +14,10 @@ def test_a_session_goes_on(case: Case) -> None:
     folder = session.folder
     session.enter("PS1='> '; kept=treasure")
     session.enter('(read -r word < go; echo "job $word" > result) &')
+    session.enter("cat > stopped")
+    session.until_running("cat")
+    session.run("send-keys", "C-z")
+    session.until_shown("Stopped")
     session.enter("stty -a | head -1; echo ready-$kept")
     session.until_shown("ready-treasure")
     attached = Client(session)
@@ -32,11 +36,16 @@ def test_a_session_goes_on(case: Case) -> None:
     client.until_shown("ready-treasure")
     client.type("\r")
     session.until_shown("\ntyped-ahead-42")
-    client.type('jobs; wait; echo "after: $kept $(cat result)"\r')
+    client.type('jobs; wait %1; echo "after: $kept $(cat result)"\r')
     session.until_shown("Running")
     with (folder / "go").open("w") as go:
         go.write("done\n")
     session.until_shown("after: treasure job done")
+    client.type("fg\r")
+    session.until_running("cat")
+    client.type("line\r\x04")
+    session.until_ended("cat")
+    assert (folder / "stopped").read_text() == "line\n"
     client.type("sleep 1000\r")
     session.until_running("sleep")
     client.type("\x03")

@@ -63,9 +63,17 @@ class Session:
             raise AssertionError(f"{error}: {text!r} in:\n{self.screen}") from error
 
     def until_running(self, name: str) -> None:
-        """A program runs in the foreground: its group is there before it is."""
+        """A program runs in the foreground: its group is put there before it goes on."""
+
+        def runs(pid: int) -> bool:
+            return processes.name(pid) == name and processes.state(pid) != "T"
+
+        wait_until(self.server.pid, lambda: any(map(runs, self.server.tree)))
+
+    def until_ended(self, name: str) -> None:
+        """No program of this name is left."""
         wait_until(
-            self.server.pid, lambda: any(processes.name(pid) == name for pid in self.server.tree)
+            self.server.pid, lambda: all(processes.name(pid) != name for pid in self.server.tree)
         )
 
     def until_alone(self) -> None:
