@@ -34,7 +34,7 @@ def namespaces(pid: int) -> dict[str, str]:
     return {kind: str(Path(f"/proc/{pid}/ns/{kind}").readlink()) for kind in KINDS}
 
 
-@pytest.mark.parametrize("name", ["files/inet_tcp", "files/netlink", "tree/sessions"])
+@pytest.mark.parametrize("name", ["files/inet_tcp", "files/netlink"])
 def test_into_the_namespaces_of_a_process(case: Case, holder: int, name: str) -> None:
     victim = case.start(program(name))
     pids = victim.tree

@@ -1,4 +1,3 @@
-// cycles: 2
 /* Descriptors in flight in UNIX sockets of each kind, of which the sender has closed most: files,
  * one without a name, ends of pipes, sockets with data and more descriptors in flight, a socket to
  * itself. Each comes with the very byte that it was sent with. */

@@ -1,4 +1,3 @@
-// cycles: 2
 /* Contexts of AIO: new, used, full of events that nobody took, gone round, behind a number that is
  * free again; a child without. They go on with reads and writes of a file. */
 #include "victim.h"
