@@ -73,9 +73,9 @@ def name_of(number: int, instant_ms: int) -> str:
 
 
 def generation_at(path: Path) -> Generation | None:
-    """None where the name is not that of one, or there is no whole set."""
+    """None where the name is not that of one, or there is no whole set. A link is none."""
     match = _NAME.fullmatch(path.name)
-    if not match or not (path / file_name(INVENTORY)).is_file():
+    if not match or path.is_symlink() or not (path / file_name(INVENTORY)).is_file():
         return None
     try:
         instant = datetime.strptime(match[2], _FORM).replace(tzinfo=UTC)
@@ -212,7 +212,7 @@ def recover(store: Path) -> None:
     """Finish or clear away what an owner left that was killed. A set that had become whole is a
     generation, of the time when it was written. Only for the owner."""
     complete = store / NEXT / file_name(INVENTORY)
-    if complete.is_file():
+    if complete.is_file() and not (store / NEXT).is_symlink():
         found = generations(store)
         number = found[-1].number + 1 if found else 1
         publish(store, number, complete.stat().st_mtime_ns // 1_000_000)
@@ -223,7 +223,7 @@ def clear(store: Path) -> None:
     """Remove whatever is not finished or not wanted any more. Only for the owner."""
     for path in store.iterdir():
         if path.name in (NEXT, MERGE) or path.name.startswith(GONE):
-            shutil.rmtree(path)
+            path.unlink() if path.is_symlink() else shutil.rmtree(path)
 
 
 def sync(store: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ckpt.errors import CkptError, ImageError, TargetError
+from ckpt.errors import CkptError, ImageError, TargetError, refused_by_kernel
 from ckpt.images.reader import ImageSet
 from ckpt.store.background import Thinning
 from ckpt.store.generations import (
@@ -63,11 +63,12 @@ Raises CkptError."""
 Tell = Callable[["Generation", Shot], None]
 
 
+@refused_by_kernel("the series can't go on")
 def snapshot(options: SnapshotOptions, take: Take, tell: Tell, report: Report) -> None:
     """Make generations. Returns when `count` are made, or the tree has ended.
 
-    Raises ImageError where the store can't be used, TargetError if there is no such task, and what
-    the first dump raises. However it ends, the store holds generations alone.
+    Raises ImageError and KernelError where the store can't be used, TargetError if there is no such
+    task, and what the first dump raises. However it ends, the store holds generations alone.
     """
     try:
         pidfd = os.pidfd_open(options.pid)

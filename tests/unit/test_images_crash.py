@@ -5,53 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import ImageError
 from ckpt.images.reader import ImageSet
 from ckpt.images.writer import ImageSetWriter
+from tests.support.dying import killed_at
 from tests.support.image_set import write_set
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
-CALLS = ("open", "write", "rename", "fsync", "close", "unlink")
-
-
-def die_at(call: int) -> None:
-    """End this process without any clean-up at the `call`-th system call about files."""
-    left = call
-
-    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                os._exit(9)
-            return real(*args, **kwargs)
-
-        return wrapped
-
-    for name in CALLS:
-        setattr(os, name, counted(getattr(os, name)))
-
-
-def killed_at(call: int, directory: Path) -> bool:
-    """Write a set in a child that dies at its `call`-th call; False if it came to its end."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            die_at(call)
-            writer = write_set(directory, commit=False)
-            writer.commit()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert code in (0, 9)
-    return code == 9
+def write_whole(directory: Path) -> None:
+    write_set(directory, commit=False).commit()
 
 
 def test_no_death_leaves_half_a_set(tmp_path: Path) -> None:
@@ -60,7 +26,7 @@ def test_no_death_leaves_half_a_set(tmp_path: Path) -> None:
         call += 1
         directory = tmp_path / str(call)
         directory.mkdir()
-        if not killed_at(call, directory):
+        if not killed_at(call, partial(write_whole, directory)):
             break
         try:
             with ImageSet(directory) as images:

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import shutil
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,7 @@ from ckpt.images.pagemap import PE_LAZY, PE_PARENT, PE_PRESENT
 from ckpt.images.writer import ImageSetWriter
 from ckpt.units import PAGE
 from tests.support.chain_sets import make, make_many, numbers, pages
+from tests.support.dying import killed_at
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -268,42 +270,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     ]
 
 
-CALLS = ("open", "write", "rename", "fsync", "close", "unlink")
-
-
-def die_at(call: int) -> None:
-    """End this process without any clean-up at the `call`-th system call that matters here."""
-    left = call
-
-    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                os._exit(9)
-            return real(*args, **kwargs)
-
-        return wrapped
-
-    for name in CALLS:
-        setattr(os, name, counted(getattr(os, name)))
+def freeing_too(counted: Callable[[Any], Any]) -> None:
     real = counted(dedup_module._fallocate())
     dedup_module._fallocate = lambda: real  # type: ignore[assignment]
-
-
-def killed_at(call: int, directory: Path) -> bool:
-    """Free in a child that dies at its `call`-th call; False if it came to its end."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            die_at(call)
-            dedup(directory)
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert code in (0, 9)
-    return code == 9
 
 
 def test_no_death_leaves_silent_zeros(tmp_path: Path) -> None:
@@ -315,7 +284,7 @@ def test_no_death_leaves_silent_zeros(tmp_path: Path) -> None:
         call += 1
         folder = tmp_path / str(call)
         shutil.copytree(tmp_path / "0", folder, symlinks=True)
-        if not killed_at(call, folder / "c"):
+        if not killed_at(call, partial(dedup, folder / "c"), more=freeing_too):
             break
         assert restorable(folder / "c") == wanted
         for name, content in older.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from ckpt.store.generations import (
 from ckpt.store.loop import Shot, SnapshotOptions, snapshot
 from ckpt.store.tidy import tidy
 from tests.support.chain_sets import make, numbers, pages
+from tests.support.dying import killed_at
 from tests.support.image_set import write_set
 
 if TYPE_CHECKING:
@@ -87,6 +89,14 @@ def test_names(tmp_path: Path) -> None:
         (tmp_path / name).rename(tmp_path / bad)
         assert generation_at(tmp_path / bad) is None
         (tmp_path / bad).rename(tmp_path / name)
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / name).rename(elsewhere)
+    (tmp_path / name).symlink_to(elsewhere)
+    (tmp_path / ".next").symlink_to(elsewhere)
+    recover(tmp_path)
+    assert not generations(tmp_path)
+    assert (elsewhere / "inventory.img").exists()
+    assert not (tmp_path / ".next").is_symlink()
     with pytest.raises(ImageError, match="read as a store"):
         generations(tmp_path / "none")
 
@@ -184,38 +194,8 @@ def test_links_that_lead_elsewhere(tmp_path: Path) -> None:
 CALLS = ("open", "write", "rename", "fsync", "unlink", "rmdir", "mkdir", "copy_file_range")
 
 
-def die_at(call: int) -> None:
-    """End this process without any clean-up at the `call`-th system call that matters here."""
-    left = call
-
-    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            nonlocal left
-            left -= 1
-            if left == 0:
-                os._exit(9)
-            return real(*args, **kwargs)
-
-        return wrapped
-
-    for name in CALLS:
-        setattr(os, name, counted(getattr(os, name)))
+def exchanging_too(counted: Callable[[Any], Any]) -> None:
     tidy_module._exchange = counted(tidy_module._exchange)
-
-
-def killed_at(call: int, work: Callable[[], None]) -> bool:
-    """Work in a child that dies at its `call`-th call; False if it came to its end."""
-    pid = os.fork()
-    if pid == 0:
-        try:
-            die_at(call)
-            work()
-        except BaseException:
-            os._exit(1)
-        os._exit(0)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    assert code in (0, 9)
-    return code == 9
 
 
 def points(sparse: int) -> Iterator[int]:
@@ -231,7 +211,8 @@ def test_no_death_of_thinning_loses_a_generation(tmp_path: Path) -> None:
     for call in points(13):
         store = tmp_path / str(call)
         shutil.copytree(tmp_path / "0", store, symlinks=True)
-        ended = not killed_at(call, lambda store=store: tidy(store, 2, Report()))
+        work = partial(tidy, store, 2, Report())
+        ended = not killed_at(call, work, CALLS, more=exchanging_too)
         after = by_number(store)
         assert list(after)[-2:] == [6, 7]
         assert all(before[number - 1] == content for number, content in after.items())
@@ -272,7 +253,7 @@ def test_no_death_of_a_series_loses_a_generation(tmp_path: Path) -> None:
         def work(options: SnapshotOptions = options) -> None:
             snapshot(options, take, lambda *_: None, Report())
 
-        ended = not killed_at(call, work)
+        ended = not killed_at(call, work, CALLS, more=exchanging_too)
         after = by_number(store)
         assert all(wanted[number] == content for number, content in after.items())
         assert list(after) == list(range(1, len(after) + 1))
