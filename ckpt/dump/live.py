@@ -19,6 +19,7 @@ from ckpt.errors import Refusal, TargetError
 from ckpt.images.directory import pages_written
 from ckpt.mem.extents import Extents
 from ckpt.mem.transfer import copy_placed
+from ckpt.mem.vma import is_aio
 from ckpt.procfs.reader import ProcDir
 
 if TYPE_CHECKING:
@@ -97,9 +98,13 @@ def copy_rest(work: Work, taken: Snapshot, engine: LiveEngine, session: Session,
 
 
 def _withheld(taken: Snapshot) -> Extents:
-    """Mappings of MADV_DONTFORK and MADV_WIPEONFORK."""
-    smaps = taken.facts.smaps
-    return Extents.of((s.start, s.end) for s in smaps if not s.flags.isdisjoint(("dc", "wf")))
+    """What a child gets not at all or as zeros (MADV_DONTFORK, MADV_WIPEONFORK), and what it
+    shares: rings that the kernel writes to."""
+    return Extents.of(
+        (s.start, s.end)
+        for s in taken.facts.smaps
+        if is_aio(s.mapping) or not s.flags.isdisjoint(("dc", "wf"))
+    )
 
 
 def run_with(
