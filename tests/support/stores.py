@@ -52,7 +52,14 @@ class Kept:
         """The command, which the caller ends."""
         with (self.case.folder / "said").open("ab") as said:
             argv = self.case.ckpt.argv("snapshot", *self.words, *options)
-            return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+            return subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                # A shell's background has it ignored.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
 
     @property
     def said(self) -> str:
