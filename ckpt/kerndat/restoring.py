@@ -56,6 +56,16 @@ def ns_last_pid() -> None:
     os.close(os.open("/proc/sys/kernel/ns_last_pid", os.O_RDWR | os.O_CLOEXEC))
 
 
+@probe(
+    "shm_next_id",
+    Need.TREE,
+    "giving System V shared memory its ids again",
+    "segments are restored only where they still are",
+)
+def shm_next_id() -> None:
+    os.close(os.open("/proc/sys/kernel/shm_next_id", os.O_RDWR | os.O_CLOEXEC))
+
+
 @probe("pr_set_mm_map", Need.HOST, "brk, arguments, environment, auxv of a task", "no restore")
 def pr_set_mm_map() -> None:
     """A child gives itself what it has."""
