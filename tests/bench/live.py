@@ -31,13 +31,15 @@ sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
 from tests.bench.__main__ import BUILD  # noqa: E402
 from tests.support.ckptcmd import CKPT  # noqa: E402
 from tests.support.programs import program  # noqa: E402
-from tests.support.victim import Victim, start_program  # noqa: E402
+from tests.support.victim import Victim, start  # noqa: E402
 
 DUMPS = {
     "dump --live=wp": ("--live=wp",),
     "dump --live=fork": ("--live=fork",),
     "dump --leave-running": ("--leave-running",),
 }
+
+READY_S = 600
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,10 @@ def _text(row: Row) -> str:
 def measure(mib: int, pages: str) -> list[Row]:
     """All columns for one size."""
     work = Path(tempfile.mkdtemp(prefix="bench-", dir=BUILD))
-    victim = start_program(program("bench/live", str(mib), pages), work, work / "victim")
+    command = [str(program("bench/live").build(work)), str(mib), pages]
+    victim = start(command, work / "victim")
     try:
+        victim.wait_ready(READY_S)
         rows = [
             _row(mib, pages, what, victim, lambda options=options: _dump(work, victim, options))
             for what, options in DUMPS.items()

@@ -16,7 +16,8 @@ from tests.support.live import NOTHING, check_beside, traces
 from tests.support.programs import program
 from tests.support.victim import Victim
 
-STAGES = ("round 1", "Stage: freeze", "Stage: memory", "Stage: live", "Stage: write")
+STAGES = ("round 1", "Stage: memory", "Stage: live")
+MORE_STAGES = ("Stage: freeze", "Stage: write")
 NR_KILLS = 200
 
 
@@ -50,7 +51,9 @@ def _check(case: Case, victim: Victim, images: Path) -> None:
         case.ckpt.run("restore", "-D", images, "-d").failed(5, "inventory")
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage", [*STAGES, *(pytest.param(stage, marks=pytest.mark.stress) for stage in MORE_STAGES)]
+)
 def test_killed_at_a_stage(case: Case, stage: str) -> None:
     victim = case.start(program("live/accounts", "FREE"))
     images = case.folder / "killed"
@@ -65,7 +68,7 @@ def test_killed_at_random(case: Case) -> None:
     victim = case.start(program("live/accounts", "FREE"))
     for number in range(NR_KILLS):
         images = case.folder / f"killed{number}"
-        stage, catch = random.choice(STAGES), random.choice(("auto", "always"))
+        stage, catch = random.choice((*STAGES, *MORE_STAGES)), random.choice(("auto", "always"))
         delay_s = random.random() ** 3 / 2
         _kill_during(case, victim, images, stage, delay_s=delay_s, catch=catch)
         _check(case, victim, images)

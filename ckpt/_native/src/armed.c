@@ -8,7 +8,7 @@
 #include "pagemap.h"
 #include "placement.h"
 
-#define PIECE     (64ULL << 20)
+#define PIECE     (16ULL << 20)
 #define AT_A_TIME (256 * 1024)
 
 static long add_range(void *to, const struct page_region *region)

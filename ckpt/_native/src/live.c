@@ -203,27 +203,39 @@ void ckpt_live_begin(struct ckpt_live *live, unsigned percent)
         wake(live);
 }
 
+/* What remains is to let everybody go on. */
+static void give_up(struct ckpt_live *live)
+{
+        for (uint64_t i = 0; i < live->nr; i++)
+                live->mms[i]->covered = 0;
+        eventfd_write(live->over, 1);
+}
+
 void live_lost(struct ckpt_live *live, const struct live_mm *mm, uint64_t addr)
 {
         if (!live->figures.lost_pid) {
                 live->figures.lost_pid = mm->pid;
                 live->figures.lost_addr = addr;
         }
-        /* What remains is to let everybody go on. */
-        for (uint64_t i = 0; i < live->nr; i++)
-                live->mms[i]->covered = 0;
-        eventfd_write(live->over, 1);
+        give_up(live);
 }
 
-/* -ESRCH is no error of ours, but of the snapshot if there was something left. */
+/* -ESRCH is no error of ours, but of the snapshot if there was something left. Without buffers, for
+ * nothing can be written any more, faults are served all the same. */
 static long judge(struct ckpt_live *live, struct live_mm *mm, long err)
 {
-        if (err != -ESRCH)
-                return err;
-        mm->gone = 1;
-        if (mm->covered && mm->nr_left)
-                live_lost(live, mm, 0);
-        return 0;
+        if (err == -ESRCH) {
+                mm->gone = 1;
+                if (mm->covered && mm->nr_left)
+                        live_lost(live, mm, 0);
+                return 0;
+        }
+        if (err == -ENOBUFS) {
+                live->figures.error = (int32_t)err;
+                give_up(live);
+                return 0;
+        }
+        return err;
 }
 
 static void rest(struct ckpt_live *live, int64_t work_ns)
@@ -395,10 +407,10 @@ long ckpt_live_result(struct ckpt_live *live, struct ckpt_live_figures *figures)
         pthread_mutex_lock(&live->lock);
         live->figures.peak_bytes = live->buffers.peak;
         *figures = live->figures;
-        if (live->figures.lost_pid)
-                result = -ENODATA;
-        else if (written < 0)
+        if (written < 0)
                 result = written;
+        else if (live->figures.lost_pid)
+                result = -ENODATA;
         else if (live->figures.error)
                 result = live->figures.error;
         else if (is_over(live) && written)

@@ -16,7 +16,7 @@
 
 #define PAGE      4096ULL
 #define HUGE_PAGE (1ULL << 21)
-#define NR_NOTES  8192
+#define NR_NOTES  65536
 #define STEP      64 /* pages that are copied without a look at faults */
 
 struct live_mm {
