@@ -24,6 +24,7 @@ VICTIMS = {
     f"{p.source.parent.name}-{p.name}": p
     for p in programs(*ROOMS)
     if (STRESS or p.source.stem in FEW) and NOT_LIVE.isdisjoint(p.words("dump"))
+    if not p.all("not live")
 }
 
 

@@ -9,6 +9,7 @@ A victim says in `// key: value` lines at its top how it is to be driven:
     cflags:   further flags of gcc
     cycles:   how many times in a row it is dumped and restored (1)
     differs:  pattern of keys of `visible` that a restore may change -- and why
+    not live: why `ckpt dump --live` refuses it
     refused:  (folder `refused` only) what the refusal must name
     unseen:   those words of it that only a stopped task tells, and no `ckpt check --tree`
 """

@@ -2,6 +2,7 @@
 // args: files memory handlers sibling
 // args: files fs silent
 // args: memory threads
+// not live: memory that several processes share
 /* Processes that share only a part: descriptor table, working directory, memory, signal actions, by
  * clone(2) from the parent or, with CLONE_PARENT, from a sibling. What one changes after the
  * restore the others see, and what is not shared stays apart. */
