@@ -15,6 +15,7 @@ Refused: connections that are being opened, those that use SO_PEEK_OFF, which di
 
 from __future__ import annotations
 
+import os
 import socket
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ class TcpConnections:
     def __init__(self, method: str, report: Report) -> None:
         self._locks = method != SKIP
         self._report = report
-        self._run_id = ""
+        self._run_id = os.urandom(8).hex()
         self._guard: TcpGuard | None = None
         self._lock: NetLock | None = None
         self._taken: list[Connection] = []

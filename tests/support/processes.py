@@ -51,7 +51,7 @@ def name(pid: int) -> str:
         return ""
 
 
-def wait_end(pid: int, timeout_s: float = 20) -> int | None:
+def wait_end(pid: int, timeout_s: float = 60) -> int | None:
     """Wait for the end of `pid` and reap it where it is our child.
 
     Returns the wait status, None where somebody else reaped it. TimeoutError after `timeout_s`.
@@ -75,7 +75,7 @@ def wait_end(pid: int, timeout_s: float = 20) -> int | None:
         return None
 
 
-def wait_gone(pids: Iterable[int], timeout_s: float = 20) -> None:
+def wait_gone(pids: Iterable[int], timeout_s: float = 60) -> None:
     """Wait until none of `pids` exists, reaping those that have become ours."""
     deadline = time.monotonic() + timeout_s
     for pid in pids:
