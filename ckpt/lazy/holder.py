@@ -30,7 +30,7 @@ from ckpt.lazy.connected import Client, task_of
 from ckpt.lazy.giving import close_all
 from ckpt.lazy.layout import Job, Task, record_working_set
 from ckpt.lazy.reasons import reason
-from ckpt.lazy.standing import go_on, stop
+from ckpt.lazy.standing import go_on, still_there, stop
 from ckpt.mem.missing.client import VERSION
 from ckpt.mem.missing.contents import Contents
 from ckpt.mem.tracking import protocol
@@ -116,7 +116,7 @@ class Holder:
         return any(client.restores for client in self.clients)
 
     def _anybody(self) -> bool:
-        return any(_alive(task.pidfd) for task in self.tasks)
+        return any(_alive(task.pidfd) for task in self.tasks) or still_there(self.stopped)
 
     # ---- clients
 

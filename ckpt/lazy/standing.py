@@ -34,6 +34,12 @@ def stop(pids: Iterable[int]) -> list[tuple[int, int]]:
     return list(found.items())
 
 
+def still_there(stopped: Sequence[tuple[int, int]]) -> bool:
+    """Whether any of those whom `stop` has stopped lives."""
+    found = ((look(pid), start_time) for pid, start_time in stopped)
+    return any(t is not None and t.starttime == s and t.state not in "ZX" for t, s in found)
+
+
 def go_on(stopped: Sequence[tuple[int, int]]) -> None:
     """Let those go on whom `stop` has stopped."""
     for pid, start_time in stopped:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ckpt.images.chain import Chain
 from ckpt.images.layers import layers_of
 from ckpt.images.reader import ImageSet
 from ckpt.images.workingset import read_working_set
@@ -195,6 +196,33 @@ def test_lost_pages_are_told(case: Case) -> None:
     os.kill(victim.pid, signal.SIGKILL)
     victim.await_gone([victim.pid])
     until_all_is_in(case.images)
+
+
+def test_a_page_that_the_restore_itself_needs_is_rotten(case: Case) -> None:
+    """It fails and leaves nothing; with the right page it does not."""
+    victim = dumped(case, program("memory/private"))
+    path, at = page_of_rseq(case.images, victim.pid)
+    right = path.read_bytes()
+    path.write_bytes(right[:at] + b"x" * PAGE + right[at + PAGE :])
+    case.ckpt.restore(case.images, "--lazy").failed(5, "pages can't be had", path.name, "rotten")
+    assert not processes.state(victim.pid)
+    until_all_is_in(case.images)
+    path.write_bytes(right)
+    case.ckpt.restore(case.images, "--lazy").ok()
+    victim.finish()
+    until_all_is_in(case.images)
+
+
+def page_of_rseq(images: Path, pid: int) -> tuple[Path, int]:
+    """Where the page is that the kernel needs for restartable sequences: its file, and the place
+    there."""
+    with Chain(images) as chain:
+        core = chain.layers[0].read_one(f"core-{pid}")
+        wanted = core.thread_core.rseq_entry.rseq_abi_pointer & -PAGE
+        for start, end, _, pages, offset, _ in chain.resolve(f"pagemap-{pid}"):
+            if start <= wanted < end and offset is not None:
+                return images / f"pages-{pages}.img", offset + wanted - start
+    raise AssertionError(f"{wanted:#x} is not there")
 
 
 def test_a_dump_while_pages_are_missing(case: Case) -> None:
