@@ -49,6 +49,8 @@ static void block(void)
 
         if (!strcmp(call, "nanosleep")) {
                 sleep_through();
+                /* However long a dump may take: the thread is there after it. */
+                wait_for("go");
         } else if (!strcmp(call, "futex")) {
                 CALL(syscall(SYS_futex, &word, FUTEX_WAIT, 0, NULL));
         } else if (!strcmp(call, "futex-timed")) {
