@@ -90,11 +90,28 @@ def cover(work: Work, taken: Snapshot, engine: LiveEngine) -> None:
 def copy_rest(work: Work, taken: Snapshot, engine: LiveEngine, session: Session, mem: int) -> None:
     """Copy what the engine has not taken over. `mem` is /proc/PID/mem."""
     what = taken.content
-    taken.later |= engine.enter(taken.pid, session, what, taken.pages_lfd, _withheld(taken))
+    if orphans_go_to := _collector(work, taken):
+        work.report.info(f"pid {taken.pid}: not copied: pid {orphans_go_to} takes orphans in")
+    else:
+        taken.later |= engine.enter(taken.pid, session, what, taken.pages_lfd, _withheld(taken))
     rest = (what.direct | what.hidden) - taken.later
     with pages_written(work.pages.where(taken.pages_id)):
         copy_placed(mem, what, rest, taken.read, taken.pages_lfd)
     work.stats.frozen_pages += rest.nr_pages
+
+
+def _collector(work: Work, taken: Snapshot) -> int:
+    """A task of the tree above this one that is a child subreaper, or may be: it would become the
+    parent of whatever an engine makes. 0 if there is none. A task's parents are asked before it.
+    """
+    above = {one.pid: one for one in work.frozen.snapshots}
+    seen = {taken.pid}
+    while (pid := taken.facts.stat.ppid) in above and pid not in seen:
+        taken = above[pid]
+        seen.add(pid)
+        if taken.inside is None or taken.inside.subreaper:
+            return pid
+    return 0
 
 
 def _withheld(taken: Snapshot) -> Extents:

@@ -7,7 +7,7 @@ grandchild, made in one batch of the task's leader:
 1. A child with CLONE_VM | CLONE_VFORK | CLONE_FILES, which shares all and so costs nothing. It
    leaves the table of descriptors for one of its own, in which is only the copy's command socket.
 2. That child clones the copy, without sharing, and ends. The copy belongs to init, or to the next
-   subreaper above the task, from its first instant on.
+   subreaper above the task: whoever asks for it makes sure that this is no task of the tree.
 3. The task reaps its child, in the same batch, before any thread of it runs. For that long it is no
    subreaper itself, if it was one.
 

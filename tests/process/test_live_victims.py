@@ -16,14 +16,19 @@ from tests.support.case import Case
 from tests.support.copies import copies
 from tests.support.programs import Program, programs
 
-FEW = ("private", "cow_generations", "advice", "mlock_future", "prot_none", "huge_pages", "aio")
+FEW = ("private", "cow_generations", "advice", "mlock_future", "prot_none", "aio", "dead_leaders")
 STRESS = bool(os.environ.get("CKPT_STRESS"))
-ROOMS = ("memory", "task", "tree", "time", "files") if STRESS else ("memory",)
+ROOMS = ("memory", "task", "tree", "time", "files") if STRESS else ("memory", "tree")
 NOT_LIVE = frozenset(("--tcp-established", "--leave-stopped"))
+SHARING = ("sharing",)
+"""Tasks that share their memory are not dumped live."""
+
 VICTIMS = {
     f"{p.source.parent.name}-{p.name}": p
     for p in programs(*ROOMS)
-    if (STRESS or p.source.stem in FEW) and NOT_LIVE.isdisjoint(p.words("dump"))
+    if (STRESS or p.source.stem in FEW)
+    and p.source.stem not in SHARING
+    and NOT_LIVE.isdisjoint(p.words("dump"))
     if not p.all("not live")
 }
 
