@@ -175,7 +175,7 @@ def look(proc: ProcDir, known: Known = NOTHING_KNOWN) -> Facts:
     """
     raw: dict[str, bytes] = {}
     for name in _TASK_FILES:
-        if name == "smaps" and raw["maps"] == known.maps:
+        if name == "smaps" and known.maps and raw["maps"] == known.maps:
             continue
         if name == "auxv" and not raw["maps"] and parse_status(raw["status"]).kernel_thread:
             continue
