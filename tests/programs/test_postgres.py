@@ -78,10 +78,11 @@ def carry(case: Case, cluster: Cluster, bench: subprocess.Popen[bytes], number: 
         case.ckpt.run("pre-dump", "-t", root, "-D", below).ok()
         work_on(cluster, bench)
         words += ["--prev-images-dir", f"../{below.name}"]
+    others = processes.children(os.getpid())
     case.ckpt.dump(root, images, *words).ok()
     # Workers come and go until the freeze; when their parent is dead they are our children.
     cluster.server.await_gone([root])
-    processes.wait_gone(pid for pid in processes.children(os.getpid()) if pid != bench.pid)
+    processes.wait_gone(set(processes.children(os.getpid())) - set(others))
     assert len(tables()) == 1
     case.ckpt.restore(images, TCP).ok()
     assert tables() == set()

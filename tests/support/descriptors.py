@@ -103,6 +103,7 @@ def save(stander: Stander, directory: Path, **options: Any) -> Saved:
             files.resolve()
             contents = {c.shmid: os.pread(c.lfd, c.size, 0) for c in files.memfd_contents}
             refusals = [str(refusal) for refusal in files.refusals]
+            files.open_network()
     finally:
         for pidfd in pidfds.values():
             os.close(pidfd)
