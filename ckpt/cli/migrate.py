@@ -46,6 +46,9 @@ def options_of(args: Args) -> MigrateOptions:
     if args.pre_rounds and args.max_downtime is not None:
         why = "a number of rounds has no limit"
         raise UsageError("does not go with --max-downtime", resource="--pre-rounds", why=why)
+    if args.mode == "postcopy" and (args.pre_rounds or args.max_downtime is not None):
+        why = "it has no rounds"
+        raise UsageError("does not go with --mode=postcopy", resource="--pre-rounds", why=why)
     dump = DumpOptions(
         **judged_by(args),
         network_lock=args.network_lock or "nftables",
@@ -60,4 +63,5 @@ def options_of(args: Args) -> MigrateOptions:
         tls=tls_of(args),
         rounds=args.pre_rounds or None,
         max_downtime_ms=args.max_downtime,
+        mode=args.mode or "precopy",
     )

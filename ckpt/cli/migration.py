@@ -19,7 +19,8 @@ MIGRATION = (
     ),
     Option(
         "mode",
-        "how memory moves: precopy (default), in rounds while the tree runs, then the rest",
+        "how memory moves: precopy (default), in rounds while the tree runs, then the rest; "
+        "postcopy, when it runs there already; hybrid, in rounds, and the rest then",
         arg="MODE",
         verbs=MIGRATE,
         parse=values.migrate_mode,

@@ -73,8 +73,8 @@ def host_and_port(text: str) -> tuple[str, int]:
 
 
 def migrate_mode(text: str) -> str:
-    if text != "precopy":
-        raise ValueError("precopy")
+    if text not in ("precopy", "postcopy", "hybrid"):
+        raise ValueError("precopy, postcopy or hybrid")
     return text
 
 

@@ -51,7 +51,7 @@ class LeftPages:
             with ExitStack() as scope:
                 rows: list[Row] = []
                 for taken in snapshots:
-                    rows += _rows(taken, scope)
+                    rows += left_pages(taken, scope)
                 self._ready(self._listener.where)
                 self.answered = answer_clients(self._listener, Held.of(rows), self._report)
         except BaseException:
@@ -61,7 +61,8 @@ class LeftPages:
         return Fate.STOP if self._options.leave_stopped else Fate.END
 
 
-def _rows(taken: Snapshot, scope: ExitStack) -> list[Row]:
+def left_pages(taken: Snapshot, scope: ExitStack) -> list[Row]:
+    """What was left with a task, by a descriptor that `scope` closes."""
     if not taken.content.lazy.nr:
         return []
     with ProcDir(taken.pid) as proc:

@@ -23,7 +23,7 @@ from ckpt.images.pageserver.relay import Relay
 from ckpt.images.types import parse_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ckpt.images.chain import Chain
     from ckpt.images.pageserver.listener import Listener
@@ -97,36 +97,48 @@ def answer_clients(listener: Listener, held: Held, report: Report) -> Answered:
 
 
 def _answer(stream: Stream, held: Held, total: Answered, report: Report) -> None:
-    done = ffi.new("struct ckpt_answered *")
     with Relay(stream) as relay:
-        result = _in_a_thread(relay.sock, held, done, total, report)
-    total.nr_requests += done.nr_requests
-    total.nr_bytes += done.nr_bytes
+        answering = Answering(relay.sock, held)
+        before = total.nr_bytes
+        result = answering.wait(lambda done: report.progress(before + done, held.nr_bytes))
+    total.nr_requests += answering.done.nr_requests
+    total.nr_bytes += answering.done.nr_bytes
     if result:
         raise _error(stream.peer, -result)
 
 
-def _in_a_thread(
-    sock: socket.socket, held: Held, done: Any, before: Answered, report: Report
-) -> int:
-    """What `ckpt_answer` returned. Whatever interrupts us ends it."""
-    results: list[int] = []
+class Answering:
+    """One client on `sock`, a plain socket, answered by a thread of ours from now on."""
 
-    def work() -> None:
-        results.append(lib.ckpt_answer(sock.fileno(), held.array, held.nr, done))
+    def __init__(self, sock: socket.socket, held: Held) -> None:
+        self._sock = sock
+        self._held = held
+        self._result = 0
+        self.done = ffi.new("struct ckpt_answered *")
+        self._thread = threading.Thread(target=self._work, name="answer", daemon=True)
+        self._thread.start()
 
-    thread = threading.Thread(target=work, name="answer", daemon=True)
-    thread.start()
-    try:
-        while thread.is_alive():
-            thread.join(_LOOK_S)
-            report.progress(before.nr_bytes + done.nr_bytes, held.nr_bytes)
-    except BaseException:
+    def wait(self, look: Callable[[int], None]) -> int:
+        """Until it has taken its leave: what `ckpt_answer` returned. `look` is told the bytes so
+        far. Whatever interrupts us ends it."""
+        try:
+            while self._thread.is_alive():
+                self._thread.join(_LOOK_S)
+                look(int(self.done.nr_bytes))
+        except BaseException:
+            self.stop()
+            raise
+        return self._result
+
+    def stop(self) -> None:
+        """It gets no more answers."""
         with suppress(OSError):
-            sock.shutdown(socket.SHUT_RDWR)
-        thread.join()
-        raise
-    return results[0]
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+
+    def _work(self) -> None:
+        held = self._held
+        self._result = lib.ckpt_answer(self._sock.fileno(), held.array, held.nr, self.done)
 
 
 def _error(peer: str, number: int) -> ImageError:

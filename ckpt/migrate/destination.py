@@ -12,19 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ckpt.errors import CkptError, PeerError
+from ckpt.errors import CkptError, PeerError, RestoreError
 from ckpt.images.directory import cannot_write
 from ckpt.migrate import hello, messenger, sets, wire
 from ckpt.migrate.duties import ABORTED, COMMITTED, DestinationDuty
 from ckpt.migrate.forked import fork_outside
-from ckpt.restore.options import Consent, RestoreOptions
+from ckpt.restore.options import Consent, Lazily, RestoreOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ckpt.images.pageserver.stream import Stream
+    from ckpt.mem.missing.client import Holder
     from ckpt.migrate.options import ServeOptions
     from ckpt.report import Report
+
+
+_HOLDER_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,7 @@ def receive(
         if frame.kind == hello.MIGRATE:
             _migrate(stream, frame, folder, options, report, arrived)
         elif frame.kind == hello.DATA:
-            _data(stream, folder, report)
+            _data(stream, frame, folder, report)
         else:
             wire.send(stream, "outcome", outcome=_outcome(folder))
     finally:
@@ -60,11 +64,35 @@ def _outcome(folder: Path) -> str:
     return "ABORTED" if (folder / ABORTED).exists() or not folder.exists() else ""
 
 
-def _data(stream: Stream, folder: Path, report: Report) -> None:
+def _data(stream: Stream, frame: wire.Frame, folder: Path, report: Report) -> None:
     if not folder.is_dir():
         raise PeerError("sends for a migration that there is not", resource=stream.peer)
+
+    def work() -> NoReturn:
+        os._exit(_told(report, lambda: _receive(stream, folder, report)))
+
+    fork_outside(frozenset(frame.numbers("numbers")), work)
+
+
+def _receive(stream: Stream, folder: Path, report: Report) -> None:
     wire.send(stream, "welcome")
-    sets.receive_sets(stream, folder, report)
+    if sets.receive_sets(stream, folder, report):
+        from ckpt.migrate.later import bring_the_rest
+
+        bring_the_rest(stream, folder, report)
+
+
+def _told(report: Report, work: Callable[[], None]) -> int:
+    """The exit code of a process that does `work`."""
+    try:
+        work()
+    except CkptError as error:
+        report.error(str(error))
+        return error.exit_code
+    except Exception as error:
+        report.error(f"{type(error).__name__}: {error} (a defect of ckpt)")
+        return 1
+    return 0
 
 
 def _migrate(
@@ -85,19 +113,20 @@ def _migrate(
         raise
 
     def work() -> NoReturn:
-        code = 0
-        try:
-            _build(stream, folder, restoring, numbers, report, arrived)
-        except CkptError as error:
-            report.error(str(error))
-            code = error.exit_code
-        except Exception as error:
-            report.error(f"{type(error).__name__}: {error} (a defect of ckpt)")
-            code = 1
-        os._exit(code)
+        os._exit(_told(report, lambda: _build(stream, folder, restoring, numbers, report, arrived)))
 
     # We may have a number of the tree; who goes on for us must not.
     fork_outside(numbers, work)
+
+
+def _holder(folder: Path) -> Holder:
+    """Of the one that has received the sets, which is starting it."""
+    from ckpt.mem.missing.client import Holder
+
+    holder = Holder.find(folder, wait_s=_HOLDER_S)
+    if holder is None:
+        raise RestoreError("nobody brings its memory", why=f"none came within {_HOLDER_S:g} s")
+    return holder
 
 
 def _build(
@@ -132,7 +161,7 @@ def _build(
         from ckpt.restore.run import restore
 
         wire.send(control, "welcome")
-        wire.expect(control, "restore")
+        lazy = wire.expect(control, "restore").flag("lazy")
         result = restore(
             RestoreOptions(
                 images_dir=folder / sets.FINAL,
@@ -142,6 +171,7 @@ def _build(
                 **restoring,
             ),
             report,
+            Lazily(lambda: _holder(folder), gives_pages=False, tracks=False) if lazy else None,
             consent=Consent(wait, writer),
         )
         arrived(Arrived(result.pid, result.stats.restore_us))

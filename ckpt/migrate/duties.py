@@ -40,12 +40,13 @@ class SourceDuty(Duty):
         self._scratch = scratch
         self._thawed = thawed
         self._pidfds: list[int] = []
-        self._go = self._over = self._thanked = False
+        self._go = self._over = self._thanked = self._lazy = False
         self._answer = ""
 
     def from_principal(self, frame: Frame, post: Post) -> None:
         if frame.kind == "pids":
             self._pidfds = [os.pidfd_open(pid) for pid in frame.numbers("pids")]
+            self._lazy = frame.flag("lazy")
             post.to_principal(Frame("pids"))
         elif frame.kind == "over":
             self._over = True
@@ -82,7 +83,9 @@ class SourceDuty(Duty):
             with suppress(Exception):
                 self._thawed()
         elif self._answer == COMMITTED:
-            self._send(signal.SIGKILL)
+            # Memory that has not gone over yet is nowhere else: then it is left, stopped.
+            if not self._lazy:
+                self._send(signal.SIGKILL)
             if not self._thanked:
                 post.to_peer(Frame("thanks"))
 
@@ -98,13 +101,13 @@ class SourceDuty(Duty):
 
 class DestinationDuty(Duty):
     """`verdict` is the reading end of the guard's pipe; `folder` has the images, which are removed
-    unless they may be all that is left of the tree."""
+    unless they may be all that is left of the tree; who brings memory later does it then."""
 
     def __init__(self, folder: Path, verdict: int) -> None:
         self._folder = folder
         self.watched = verdict
         self._ready = self._told = self._committed = False
-        self._go = self._doubtful = self._thanked = self._called_off = False
+        self._go = self._doubtful = self._thanked = self._called_off = self._lazy = False
 
     def from_principal(self, frame: Frame, post: Post) -> None:
         self._ready = self._ready or frame.kind == "ready"
@@ -121,6 +124,7 @@ class DestinationDuty(Duty):
 
     def from_peer(self, frame: Frame, post: Post) -> None:
         self._go = self._go or frame.kind == "go"
+        self._lazy = self._lazy or frame.fields.get("lazy") is True
         self._called_off = self._called_off or frame.kind == "failed"
         if frame.kind == "thanks":
             self._thanked = True
@@ -165,6 +169,13 @@ class DestinationDuty(Duty):
         with suppress(PeerError):
             while not self._thanked:
                 self._thanked = receive(post.peer).kind == "thanks"
+        if self._lazy:
+            # Who brings the memory removes the rest, and may have been there already.
+            if self._thanked:
+                with suppress(OSError):
+                    (self._folder / COMMITTED).unlink()
+                    self._folder.rmdir()
+            return
         for entry in os.scandir(self._folder):
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(entry.path, ignore_errors=True)

@@ -14,14 +14,17 @@ Signals that ask us to end are deaf from 3 on.
 
 from __future__ import annotations
 
+import os
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from ckpt.dump.fate import Fate
+from ckpt.dump.lazily import left_pages
 from ckpt.errors import HarmError, PeerError
 from ckpt.images.pageserver.connect import connected
+from ckpt.mem.answering import Answering, Held
 from ckpt.migrate import hello, wire
 from ckpt.migrate.duties import COMMITTED
 from ckpt.tracee import queuedstop
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
     from ckpt.dump.snapshot import Snapshot
     from ckpt.images.pageserver.stream import Stream
     from ckpt.migrate.options import MigrateOptions
+    from ckpt.report import Report
     from ckpt.tracee.freeze import SeizedTree
 
 ASK_S = 30.0
@@ -56,27 +60,66 @@ class Handing:
         options: MigrateOptions,
         ident: str,
         control: Stream,
+        data: Stream,
         send_rest: Callable[[], None],
+        report: Report,
     ) -> None:
         self._options = options
         self._ident = ident
         self._control = control
+        self._data = data
         self._send_rest = send_rest
+        self._report = report
         self._began_ns = time.monotonic_ns()
         self._outcome = Outcome.ABORTED
+        self._lost = ""
         self.downtime_us = 0
         self.total_us = 0
+        self.nr_late_bytes = 0
 
-    def __call__(self, tree: SeizedTree, _: Sequence[Snapshot]) -> Fate:
+    def __call__(self, tree: SeizedTree, snapshots: Sequence[Snapshot]) -> Fate:
         """Raises PeerError where the tree is to run on here."""
         self._send_rest()
-        wire.send(self._control, "restore")
+        if not self._options.lazy:
+            return self._hand_over(tree)
+        with ExitStack() as scope:
+            rows = [row for taken in snapshots for row in left_pages(taken, scope)]
+            held = Held.of(rows)
+            wire.send(self._data, "lazy")
+            answering = Answering(self._data.plain, held)
+            scope.callback(answering.stop)
+            fate = self._hand_over(tree)
+            return self._give_the_rest(answering, held) if fate is Fate.END else fate
+
+    def _hand_over(self, tree: SeizedTree) -> Fate:
+        wire.send(self._control, "restore", lazy=self._options.lazy)
         wire.expect(self._control, "ready")
         with undisturbed():
             return self._let_go_of(tree)
 
+    def _give_the_rest(self, answering: Answering, held: Held) -> Fate:
+        """It runs there, and asks for what it has not got. Its memory here is the only one until it
+        has all, so this tree is not given up before."""
+        self._report.stage("pages")
+        with undisturbed():
+            result = answering.wait(lambda done: self._report.progress(done, held.nr_bytes))
+        self.nr_late_bytes = int(answering.done.nr_bytes)
+        self.total_us = (time.monotonic_ns() - self._began_ns) // 1000
+        if result:
+            self._lost = os.strerror(-result).lower()
+            return Fate.STOP
+        return Fate.END
+
     def conclude(self) -> None:
-        """After the dump: raises HarmError where it is not known what came of the tree."""
+        """After the dump: raises HarmError where it is not known what came of the tree, or where
+        it lacks memory there."""
+        if self._lost:
+            raise HarmError(
+                "it lacks memory there, which is still here; it is left stopped, on both sides",
+                pid=self._options.dump.tree,
+                why=f"{self._control.peer}: {self._lost}",
+                hint="kill it there, and have it go on here: kill -CONT",
+            )
         if self._outcome is Outcome.UNKNOWN:
             raise HarmError(
                 "the connection was lost while the tree changed hands; it is left stopped here",
@@ -87,7 +130,8 @@ class Handing:
 
     def _let_go_of(self, tree: SeizedTree) -> Fate:
         alive = [task for task in tree.tasks.values() if not task.zombie]
-        wire.send(self._control, "pids", pids=[task.pid for task in alive])
+        pids = [task.pid for task in alive]
+        wire.send(self._control, "pids", pids=pids, lazy=self._options.lazy)
         wire.expect(self._control, "pids")
         queuedstop.queue(alive)
         try:

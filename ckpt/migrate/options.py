@@ -20,13 +20,19 @@ if TYPE_CHECKING:
 class MigrateOptions:
     """`dump`: how the tree is dumped; its folders, its parent and its page server are replaced.
     `rounds`: how many pre-dumps, None for as many as pay. `max_downtime_ms`: frozen time to get
-    below before the tree is frozen at last, None for as short as can be had."""
+    below before the tree is frozen at last, None for as short as can be had. `lazy`: what is left
+    then follows when it runs there already (postcopy, and hybrid after rounds)."""
 
     dump: DumpOptions
     to: ServerAddress
     tls: TlsOptions | None = None
     rounds: int | None = None
     max_downtime_ms: float | None = None
+    mode: str = "precopy"
+
+    @property
+    def lazy(self) -> bool:
+        return self.mode != "precopy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -75,14 +75,16 @@ def _send_file(stream: Stream, dir_lfd: int, file: str) -> int:
         os.close(lfd)
 
 
-def receive_sets(stream: Stream, root: Path, report: Report) -> None:
-    """Of the destination: receive into folders below `root` until the source is done.
+def receive_sets(stream: Stream, root: Path, report: Report) -> bool:
+    """Of the destination: receive into folders below `root` until the source is done. Whether it
+    is to be asked for the rest of the last one.
 
     Raises PeerError, ImageError; what goes wrong with files is told to the source, too.
     """
-    while (frame := wire.expect(stream, "set", "done")).kind == "set":
+    while (frame := wire.expect(stream, "set", "lazy", "done")).kind == "set":
         _receive_set(stream, frame, root, report)
         wire.send(stream, "kept")
+    return frame.kind == "lazy"
 
 
 def _receive_set(stream: Stream, frame: wire.Frame, root: Path, report: Report) -> None:

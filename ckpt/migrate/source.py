@@ -64,9 +64,10 @@ class MigrateResult:
 class _Sender:
     """Sets on their way over the data connection, which `plain` is an end of."""
 
-    def __init__(self, stream: Stream, options: DumpOptions, scratch: Path) -> None:
+    def __init__(self, stream: Stream, options: MigrateOptions, scratch: Path) -> None:
         self._stream = stream
-        self._options = options
+        self._options = options.dump
+        self._lazy = options.lazy
         self._scratch = scratch
         self.last = ""
         self.nr_bytes = 0
@@ -85,6 +86,7 @@ class _Sender:
             page_server=ServerAddress(host="", lfd=self._stream.fileno()),
             tls=None,
             auto_dedup=False,
+            lazy_pages=self._lazy and name == sets.FINAL,
             track_mem=False,
             leave_running=False,
             leave_stopped=False,
@@ -129,8 +131,10 @@ def migrate(options: MigrateOptions, report: Report) -> MigrateResult:
         scope.callback(shutil.rmtree, scratch, ignore_errors=True)
         data = scope.enter_context(Relay(_data(options, ident)))
         stream = Stream(data.sock, control.peer)
-        sender = _Sender(stream, options.dump, scratch)
-        handing = Handing(options, ident, control, lambda: sender.send_rest(sets.FINAL, report))
+        sender = _Sender(stream, options, scratch)
+        handing = Handing(
+            options, ident, control, stream, lambda: sender.send_rest(sets.FINAL, report), report
+        )
         try:
             return _move(options, sender, handing, control, report)
         except BaseException as error:
@@ -151,23 +155,28 @@ def _move(
         _still_there(control)
         return stats
 
-    rounds: list[Round] = run_rounds(
-        make,
-        report,
-        rounds=options.rounds,
-        limit_ms=options.max_downtime_ms,
-        tree=options.dump.tree,
+    rounds: list[Round] = (
+        []
+        if options.mode == "postcopy"
+        else run_rounds(
+            make,
+            report,
+            rounds=options.rounds,
+            limit_ms=options.max_downtime_ms,
+            tree=options.dump.tree,
+        )
     )
     stats = dump(sender.begin(sets.FINAL), report, handover=handing)
     sender.count(stats)
     handing.conclude()
-    sender.over()
+    if not options.lazy:
+        sender.over()
     return MigrateResult(
         pid=options.dump.tree,
-        mode="precopy",
+        mode=options.mode,
         rounds=len(rounds),
-        pages=sender.nr_pages,
-        bytes=sender.nr_bytes,
+        pages=sender.nr_pages + handing.nr_late_bytes // PAGE,
+        bytes=sender.nr_bytes + handing.nr_late_bytes,
         frozen_us=stats.frozen_us,
         downtime_us=handing.downtime_us,
         total_us=handing.total_us,
@@ -222,7 +231,7 @@ def _over(control: Stream) -> None:
 def _data(options: MigrateOptions, ident: str) -> Stream:
     stream = connected(options.to, options.tls)
     try:
-        wire.send(stream, hello.DATA, id=ident)
+        wire.send(stream, hello.DATA, id=ident, numbers=sorted(_numbers(options.dump.tree)))
         wire.expect(stream, "welcome")
     except BaseException:
         stream.close()

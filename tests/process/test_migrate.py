@@ -65,6 +65,23 @@ def test_it_moves_and_comes_back(tree: Mover, here: World, there: World, tmp_pat
     nothing_left(there, images)
 
 
+@pytest.mark.parametrize("mode", ["postcopy", "hybrid"])
+def test_memory_comes_later(
+    mode: str, tree: Mover, here: World, there: World, tmp_path: Path
+) -> None:
+    images = tmp_path / "images"
+    with serving(there, images, "--once") as server:
+        done = migrate(here, tree.pid, server.port, "--mode", mode)
+        assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert said["mode"] == mode
+    assert (said["rounds"] == 0) == (mode == "postcopy")
+    assert said["bytes"] > 4096 * 2 * 2048
+    assert here.processes(tree.binary) == []
+    tree.finish()
+    nothing_left(here, images)
+
+
 def test_what_is_in_the_way_is_found_first(tree: Mover, here: World, tmp_path: Path) -> None:
     """And costs the tree nothing: it has not even been tracked."""
     images = tmp_path / "images"
@@ -146,3 +163,52 @@ def settle(tree: Mover, where: World) -> None:
 
     assert eventually(in_one_place, 60), (tree.alive(), where.processes(tree.binary))
     tree.finish()
+
+
+LAZY_SOURCE = {
+    "the set is whole": SOURCE["the set is whole"],
+    "it is ready there": SOURCE["it is ready there"],
+}
+LAZY_BUILDER = {name: BUILDER[name] for name in ("reading", "tasks are born", "built", "let go")}
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("when", LAZY_SOURCE)
+def test_the_source_is_killed_with_memory_to_come(
+    when: str, tree: Mover, here: World, there: World, tmp_path: Path
+) -> None:
+    killed, where = LAZY_SOURCE[when]
+    with serving(there, tmp_path / "images") as server:
+        done = migrate(here, tree.pid, server.port, "--mode", "hybrid", killed=killed)
+        assert done.returncode == -9, done.stderr
+        settle(tree, {"here": here, "there": there}[where])
+    nothing_left(here, tmp_path / "images")
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("when", LAZY_BUILDER)
+def test_the_builder_is_killed_with_memory_to_come(
+    when: str, tree: Mover, here: World, there: World, tmp_path: Path
+) -> None:
+    killed, where = LAZY_BUILDER[when]
+    with serving(there, tmp_path / "images", killed=killed) as server:
+        done = migrate(here, tree.pid, server.port, "--mode", "hybrid")
+        assert done.returncode == (0 if where == "there" else 10), done.stderr
+        settle(tree, {"here": here, "there": there}[where])
+    nothing_left(here, tmp_path / "images")
+
+
+@pytest.mark.stress
+def test_the_source_is_killed_while_it_gives_memory(
+    tree: Mover, here: World, there: World, tmp_path: Path
+) -> None:
+    """What is there may lack memory that only the tree here has: that is not given up."""
+    with serving(there, tmp_path / "images") as server:
+        killed = "ckpt.mem.answering:Answering.wait before"
+        done = migrate(here, tree.pid, server.port, "--mode", "postcopy", killed=killed)
+        assert done.returncode == -9, done.stderr
+
+        def stands() -> bool:
+            return [state(pid) for pid in here.processes(tree.binary)] == ["T", "T"]
+
+        assert eventually(stands, 60)
