@@ -208,6 +208,18 @@ static int asks_wrongly(const struct message *message)
                message->nr_pages > (ADDR_END - message->addr) >> PAGE_BITS;
 }
 
+/* Who has gone while an answer was on its way may have taken its leave: what it asked for last had
+ * been given back there meanwhile. */
+static long look_for_leave(struct answering *to, long err)
+{
+        struct message message;
+
+        while (!next(to, &message))
+                if (message.command == CLOSE || message.command == FORCE_CLOSE)
+                        return 0;
+        return err;
+}
+
 static long serve(struct answering *to)
 {
         static const unsigned char zero[4];
@@ -224,6 +236,8 @@ static long serve(struct answering *to)
                                 return -EPROTO;
                         to->done->nr_requests++;
                         err = send_pages(to, &message);
+                        if (err && err != -ENODATA)
+                                return look_for_leave(to, err);
                         break;
                 case PARENT:
                         err = transmit(to->sock, zero, sizeof(zero), 0);

@@ -210,13 +210,20 @@ short lazy_stream_events(const struct lazy_stream *s)
 
 void lazy_stream_bye(struct lazy_stream *s)
 {
+        enum { PATIENCE_MS = 2000 };
         unsigned char message[WIDE];
         const struct lazy_want nothing = {0};
-        const int flags = MSG_NOSIGNAL | MSG_DONTWAIT;
+        struct pollfd end = {.fd = s->lfd, .events = POLLIN};
+        ssize_t got = 1;
 
         put_message(message, s->header, CLOSE, &nothing);
-        if (!flush(s) && !s->out_len && send(s->lfd, message, s->header, flags) < 0)
+        if (flush(s) || s->out_len || send(s->lfd, message, s->header, MSG_NOSIGNAL) < 0)
                 return; /* the other side ends all the same, with a warning */
+        shutdown(s->lfd, SHUT_WR);
+        /* Answers that nobody needs any more may be on their way: closed before them, the
+         * connection would be reset, and our leave lost. */
+        while (got > 0 && poll(&end, 1, PATIENCE_MS) > 0)
+                got = recv(s->lfd, s->in, IN_LEN, 0);
 }
 
 void lazy_stream_close(struct lazy_stream *s)
