@@ -100,6 +100,8 @@ class Handing:
     def _give_the_rest(self, answering: Answering, held: Held) -> Fate:
         """It runs there, and asks for what it has not got. Its memory here is the only one until it
         has all, so this tree is not given up before."""
+        if not held.nr:
+            return Fate.END  # the rounds have brought everything: nobody will ask
         self._report.stage("pages")
         with undisturbed():
             result = answering.wait(lambda done: self._report.progress(done, held.nr_bytes))
