@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -78,7 +78,8 @@ def source(here: World, tree: Mover, images: Path, *options: str) -> Iterator[So
         yield Source(process, json.loads(line)["port"])
     finally:
         for pid in processes.children(process.pid):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ends by itself
+                os.kill(pid, signal.SIGKILL)
         process.communicate()
 
 
