@@ -224,13 +224,14 @@ def _settle(work: Work, increment: Increment) -> None:
     """The set is whole. Tracking goes on relative to it, or ends."""
     with increment.set_is_whole(work.report):
         if work.goes_on:
-            stored = {s.pid: s.content.all_pages() for s in work.frozen.snapshots}
-            # Nothing that was pinned before the freeze is in flight while every thread stands.
+            snapshots = work.frozen.snapshots
+            # Nothing that threads had pinned before the freeze is in flight while all stand; what
+            # AIO has may be.
             increment.commit(
                 work.run_id,
-                stored,
-                settled=dict.fromkeys(stored, True),
-                io_contexts=dict.fromkeys(stored, False),
+                {s.pid: s.content.all_pages() for s in snapshots},
+                settled={s.pid: True for s in snapshots},
+                io_contexts={s.pid: bool(s.rings()) for s in snapshots},
             )
         else:
             increment.untrack()
