@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from tests.requirements import require
+from tests.support import processes
 from tests.support.case import Case
 from tests.support.victim import Victim
 from tests.support.waiting import wait_until
 
-WAIT4 = "61"
+WAIT4, OPENAT = "61", "257"
 
 SCRIPT = """
 PRAGMA cache_size=10;
@@ -47,10 +49,16 @@ def begun(case: Case) -> Victim:
     script.write_text(SCRIPT)
     victim = case.start_command("sqlite3", "-batch", "-init", str(script), "test.db", ".quit")
     victim.wait_ready()
-    # What said so is a shell below it, which system(3) may not have begun to wait for yet.
-    call = Path(f"/proc/{victim.pid}/syscall")
-    wait_until(victim.pid, lambda: call.read_text().split()[0] == WAIT4)
+    # What said so is a shell below it, which system(3) may not have begun to wait for yet, and
+    # which may still be taking its redirection back.
+    (shell,) = processes.children(victim.pid)
+    for pid, call in (victim.pid, WAIT4), (shell, OPENAT):
+        wait_until(victim.pid, partial(sleeps_in, pid, call))
     return victim
+
+
+def sleeps_in(pid: int, call: str) -> bool:
+    return Path(f"/proc/{pid}/syscall").read_text().split()[0] == call
 
 
 def test_transaction(case: Case) -> None:
