@@ -42,6 +42,13 @@ def check_beside(case: Case, victim: Victim, images: Path) -> None:
     assert out.rstrip().endswith(SUCCESS), out
 
 
+def _status(task: Path) -> str:
+    try:
+        return (task / "status").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return ""
+
+
 def traces(pid: int) -> dict[str, object]:
     """What a snapshot could leave in a task: a userfaultfd, a registration, a tracer."""
     smaps = Path(f"/proc/{pid}/smaps").read_text()
@@ -49,7 +56,7 @@ def traces(pid: int) -> dict[str, object]:
     tracers = {
         line
         for task in Path(f"/proc/{pid}/task").iterdir()
-        for line in (task / "status").read_text().splitlines()
+        for line in _status(task).splitlines()
         if line.startswith("TracerPid:") and not line.endswith("\t0")
     }
     links = [str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()]
