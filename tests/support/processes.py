@@ -16,14 +16,19 @@ from pathlib import Path
 
 def children(pid: int) -> list[int]:
     """The children of all threads of `pid`, zombies included; none if it is gone."""
-    found: list[int] = []
     try:
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            text = (thread / "children").read_text()
-            found += [int(word) for word in text.split()]
+        threads = list(Path(f"/proc/{pid}/task").iterdir())
     except (FileNotFoundError, ProcessLookupError):
-        return found
-    return found
+        return []
+    return [child for thread in threads for child in _children(thread)]
+
+
+def _children(thread: Path) -> list[int]:
+    """None if it has ended: its children are another thread's then."""
+    try:
+        return [int(word) for word in (thread / "children").read_text().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def tree(root: int) -> list[int]:
