@@ -67,6 +67,8 @@ class UringDump(DumpKind):
         return d.link == LINK
 
     def obstacle(self, d: Descriptor) -> Obstacle | None:
+        if not d.info:
+            return None  # the kernel tells nothing while the ring is at work; `_look` comes later
         info = parse_fdinfo(d.info)
         for key, what in _BY_NAME.items():
             if value(info, key):
@@ -94,6 +96,8 @@ class UringDump(DumpKind):
                 yield Refusal(d.pid, str(d), obstacle.why, obstacle.hint)
 
     def _look(self, d: Descriptor, file_id: int) -> Obstacle | None:
+        if not d.info:
+            return _busy("work under way")
         info = parse_fdinfo(d.info)
         for key, what in _WAITING.items():
             if _lines_behind(d.info, key):

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ckpt.errors import ImageError, RestoreError
 from ckpt.files import FilesRestore, RestoreFileOptions, uringring
+from ckpt.files.uring import UringDump
 from ckpt.images.reader import ImageSet
 from ckpt.images.types import message_class
 from ckpt.units import PAGE
@@ -95,3 +97,14 @@ def test_a_ring_goes_on_where_it_was(tmp_path: Path) -> None:
             assert uringring.counters(here, layout) == (NR, NR, NR, NR)
             array = here[layout.array_at : layout.array_at + layout.array_size]
             assert struct.unpack("=8I", array) == tuple(range(8))
+
+
+def test_a_ring_at_work_tells_nothing_and_is_busy_where_it_stands() -> None:
+    """The kernel leaves its lines out while somebody has its lock (io_uring/fdinfo.c)."""
+    view: Any = SimpleNamespace()
+    at_work: Any = SimpleNamespace(pid=1, fd=3, info=b"")
+    dump = UringDump(view)
+    assert dump.obstacle(at_work) is None
+    dump.hold(at_work, 7)
+    (refusal,) = dump.settle()
+    assert "work under way" in refusal.why
