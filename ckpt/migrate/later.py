@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from ckpt.images.pageserver.stream import Stream
     from ckpt.report import Report
 
+_REMOVALS = 10
+
 
 def bring_the_rest(stream: Stream, folder: Path, report: Report) -> None:
     """Until everything is here; the images are removed then. Raises PeerError, LostPagesError."""
@@ -54,7 +56,16 @@ def bring_the_rest(stream: Stream, folder: Path, report: Report) -> None:
         if not (folder / COMMITTED).exists():
             shutil.rmtree(folder, ignore_errors=True)
         raise
-    shutil.rmtree(folder, ignore_errors=True)
+    _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """The restore may still be writing its figures there, one file, which keeps a folder from being
+    removed; afterwards it finds none to write to."""
+    for _ in range(_REMOVALS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
 
 
 def _watch(sock: socket.socket, folder: Path) -> None:
