@@ -29,6 +29,7 @@ from tests.fault.controller import eventually
 from tests.support import processes
 from tests.support.case import Case
 from tests.support.programs import program
+from tests.support.xsave import contents
 
 STATUS = (
     "SigPnd",
@@ -75,7 +76,7 @@ def view(task: SeizedTask) -> dict[str, object]:
         tid = stopped.tid
         # A call that only an interrupt can have ended is taken up again: way.py.
         regs = way.resumed(ops.get_regs(tid), signalled=False)
-        state = (regs, ops.get_xstate(tid), ops.get_sigmask(tid))
+        state = (regs, contents(ops.get_xstate(tid)), ops.get_sigmask(tid))
         found[f"thread {tid}"] = (*state, ops.pending(tid, shared=False))
     return found
 

@@ -20,6 +20,7 @@ from ckpt.tracee.freeze import seize
 from ckpt.tracee.stopped import SeizedTask
 from tests.support import processes
 from tests.support.programs import program
+from tests.support.xsave import contents
 
 DEADLINE_S = 20.0
 SIGUSR1, SIGRTMIN = int(signal.SIGUSR1), int(signal.SIGRTMIN)
@@ -62,7 +63,7 @@ def wait_for_state(pid: int, states: str) -> None:
 
 
 def registers(task: SeizedTask) -> list[tuple[bytes, bytes, int]]:
-    return [(thread.regs, thread.xstate, thread.sigmask) for thread in task.threads]
+    return [(one.regs, contents(one.xstate), one.sigmask) for one in task.threads]
 
 
 def test_threads_stand_and_go_on(built: Path) -> None:
