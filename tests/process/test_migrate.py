@@ -18,18 +18,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(scope="module")
-def here() -> Iterator[World]:
-    with World() as world:
-        yield world
-
-
-@pytest.fixture(scope="module")
-def there() -> Iterator[World]:
-    with World() as world:
-        yield world
-
-
 @pytest.fixture
 def tree(here: World, built: Path, tmp_path: Path) -> Iterator[Mover]:
     tmp_path.chmod(0o755)
