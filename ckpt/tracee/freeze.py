@@ -5,7 +5,8 @@ Order:
 1. Seize every thread of every task without stopping any, until a scan finds nothing new.
 2. Interrupt all, wait until all stand, look again, children before parents; who was born meanwhile
    is seized and interrupted as well. ckpt/tracee/scan.py says why the look that finds nothing new
-   proves that nobody was missed.
+   proves that nobody was missed. Who has borne the next and ended before such a look is over is
+   caught by looks of C at the lists of children, a few microseconds each.
 3. Read what ptrace tells of each thread.
 4. On the way out of the scope, however it is left, let go of all. Interrupted system calls start
    again, queued signals arrive, and a task that was stopped by a signal remains so.
@@ -42,6 +43,7 @@ STOP_S = 5.0
 _STOPPED = "TZX"
 _NAP_S, _LAST_NAP_S = 0.0005, 0.01
 _LOOKS_WITHOUT_LISTS = 2
+_CHASE_S, _MOST_LISTS = 0.001, 64
 
 
 class SeizedTree:
@@ -101,19 +103,26 @@ class SeizedTree:
 
     def _freeze(self) -> None:
         seen = scan(self._root, children=self._children)
-        while self._attached.seize(seizable(seen)):
+        while self._attached.seize(seizable(seen)) and time.monotonic() < self._until:
             seen = scan(self._root, children=self._children)
         nap_s = _NAP_S
         while not (found := self._whole(seen)):
             if time.monotonic() > self._until:
                 raise DeadlineError("the tree does not come to a stand", pid=self._root)
             seen = scan(self._root, children=self._children)
-            if not self._attached.seize(seizable(seen)):
+            if not self._attached.seize(seizable(seen)) and not self._seize_born():
                 time.sleep(nap_s)  # somebody is about to be gone altogether
                 nap_s = min(_LAST_NAP_S, 2 * nap_s)
         self.frozen_at_ns = self._attached.interrupted_at_ns
         self.freezing_ns = time.monotonic_ns() - self.frozen_at_ns
         self._read(found)
+
+    def _seize_born(self) -> int:
+        """Catch those who bear the next and end within less time than a scan takes."""
+        if not self._children or not has_children_files():
+            return 0
+        standing = list(self._attached.pid_of.items())[:_MOST_LISTS]
+        return self._attached.seize_born(standing, _CHASE_S)
 
     def _whole(self, seen: list[Seen]) -> list[Seen] | None:
         """The tree, if `seen` is all of it and all of it stands."""

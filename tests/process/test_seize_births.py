@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
 
 from ckpt.tracee.freeze import seize
@@ -66,7 +65,9 @@ def test_nobody_is_missed(built: Path) -> None:
             assert len(seen) > FREEZES, "the tree did not change"
             assert verdict(process) == "whole"
         finally:
-            left = session_members(process.pid)
-            for pid in left:
-                os.kill(pid, signal.SIGKILL)
-            processes.wait_gone(left)
+            process.kill()
+            assert process.stdin is not None
+            process.stdin.close()  # then all of them end by themselves
+            process.wait()
+            while left := session_members(process.pid):
+                processes.wait_gone(left)

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Debian 12's headers are older than the call; its number is the same everywhere. */
@@ -32,6 +33,7 @@
 #include "probe.h"
 #include "ptrace.h"
 #include "freeze.h"
+#include "births.h"
 #include "descriptors.h"
 #include "guard.h"
 #include "nameless.h"
@@ -57,6 +59,14 @@
 static inline long ckpt_result(long result)
 {
         return result < 0 ? -(long)errno : result;
+}
+
+static inline int64_t ckpt_now_ns(void)
+{
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
 #endif

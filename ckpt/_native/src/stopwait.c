@@ -8,14 +8,6 @@
 #define FIRST_NAP_NS 500000LL
 #define LAST_NAP_NS  20000000LL
 
-static int64_t now_ns(void)
-{
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (int64_t)now.tv_sec * SECOND_NS + now.tv_nsec;
-}
-
 static void only_sigchld(sigset_t *set)
 {
         sigemptyset(set);
@@ -24,7 +16,7 @@ static void only_sigchld(sigset_t *set)
 
 void stopwait_begin(struct stopwait *wait, int64_t timeout_ns)
 {
-        int64_t now = now_ns();
+        int64_t now = ckpt_now_ns();
         sigset_t sigchld;
 
         only_sigchld(&sigchld);
@@ -37,7 +29,7 @@ void stopwait_begin(struct stopwait *wait, int64_t timeout_ns)
 
 long stopwait_pause(struct stopwait *wait)
 {
-        int64_t left = wait->until_ns - now_ns();
+        int64_t left = wait->until_ns - ckpt_now_ns();
         int64_t nap = left < wait->nap_ns ? left : wait->nap_ns;
         struct timespec limit = {.tv_sec = nap / SECOND_NS, .tv_nsec = nap % SECOND_NS};
         sigset_t sigchld;
