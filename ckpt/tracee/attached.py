@@ -23,7 +23,7 @@ import os
 import threading
 import time
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from signal import SIG_BLOCK, SIG_SETMASK, pthread_sigmask, valid_signals
 
 from ckpt._native import ffi, lib
@@ -36,7 +36,6 @@ from ckpt.tracee.ops import StopKind
 PATIENCE_S = 0.1
 LET_GO_S = 1.0
 _LOOK_S = 1.0
-_ROOM = 256
 
 _DEAD = "ZX"
 
@@ -113,21 +112,6 @@ class Attached:
                     hint="ckpt needs CAP_SYS_PTRACE over it",
                 )
         return sum(tid in self.pid_of for tid, _ in new)
-
-    def seize_born(self, standing: Iterable[tuple[int, int]], budget_s: float) -> int:
-        """Seize and interrupt, within `budget_s`, those children of standing (tid, pid) who end
-        before a look of ours can lead to more; returns how many."""
-        with ExitStack() as opened, undisturbed():
-            lists = []
-            for tid, pid in standing:
-                with suppress(TargetError):
-                    proc = opened.enter_context(ProcDir(pid))
-                    lists.append(proc.open(f"task/{tid}/children", os.O_RDONLY))
-                    opened.callback(os.close, lists[-1])
-            pids = ffi.new("int32_t[]", _ROOM)
-            nr = lib.ckpt_seize_born(lists, len(lists), int(budget_s * 1e9), pids, _ROOM)
-            self.pid_of.update((pid, pid) for pid in pids[0:nr])
-        return int(nr)
 
     def _seize(self, threads: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Returns those that were denied."""

@@ -5,8 +5,8 @@ Order:
 1. Seize every thread of every task without stopping any, until a scan finds nothing new.
 2. Interrupt all, wait until all stand, look again, children before parents; who was born meanwhile
    is seized and interrupted as well. ckpt/tracee/scan.py says why the look that finds nothing new
-   proves that nobody was missed. Who has borne the next and ended before such a look is over is
-   caught by looks of C at the lists of children, a few microseconds each.
+   proves that nobody was missed. ckpt/tracee/births.py catches those who have borne the next and
+   ended before such a look is over.
 3. Read what ptrace tells of each thread.
 4. On the way out of the scope, however it is left, let go of all. Interrupted system calls start
    again, queued signals arrive, and a task that was stopped by a signal remains so.
@@ -34,6 +34,7 @@ from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.tree import has_children_files, look
 from ckpt.tracee import ops
 from ckpt.tracee.attached import Attached, thread_status, traced, undisturbed
+from ckpt.tracee.births import seize_born
 from ckpt.tracee.scan import Seen, proved, scan, seizable, tasks
 from ckpt.tracee.stopped import SeizedTask, Stopped, read_threads
 
@@ -43,7 +44,6 @@ STOP_S = 5.0
 _STOPPED = "TZX"
 _NAP_S, _LAST_NAP_S = 0.0005, 0.01
 _LOOKS_WITHOUT_LISTS = 2
-_CHASE_S, _MOST_LISTS = 0.001, 64
 
 
 class SeizedTree:
@@ -110,19 +110,13 @@ class SeizedTree:
             if time.monotonic() > self._until:
                 raise DeadlineError("the tree does not come to a stand", pid=self._root)
             seen = scan(self._root, children=self._children)
-            if not self._attached.seize(seizable(seen)) and not self._seize_born():
+            caught = self._attached.seize(seizable(seen))
+            if not caught and not seize_born(self._attached, children=self._children):
                 time.sleep(nap_s)  # somebody is about to be gone altogether
                 nap_s = min(_LAST_NAP_S, 2 * nap_s)
         self.frozen_at_ns = self._attached.interrupted_at_ns
         self.freezing_ns = time.monotonic_ns() - self.frozen_at_ns
         self._read(found)
-
-    def _seize_born(self) -> int:
-        """Catch those who bear the next and end within less time than a scan takes."""
-        if not self._children or not has_children_files():
-            return 0
-        standing = list(self._attached.pid_of.items())[:_MOST_LISTS]
-        return self._attached.seize_born(standing, _CHASE_S)
 
     def _whole(self, seen: list[Seen]) -> list[Seen] | None:
         """The tree, if `seen` is all of it and all of it stands."""

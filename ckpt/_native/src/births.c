@@ -1,52 +1,78 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "native.h"
 
-/* seq_file gives whole lines of a page at a time, but does not promise it. */
+#include <dirent.h>
+#include <stdlib.h>
+
 #define CHUNK 4096
 
-static int caught(int pid)
+struct caught {
+        struct ckpt_born *born;
+        uint64_t nr;
+        uint64_t room;
+};
+
+static void seize(struct caught *caught, int tid, int pid)
 {
-        if (ckpt_trace_seize(pid, 0))
-                return 0;
-        ckpt_trace_interrupt(pid);
-        return 1;
+        if (caught->nr == caught->room || ckpt_trace_seize(tid, 0))
+                return;
+        ckpt_trace_interrupt(tid);
+        caught->born[caught->nr++] = (struct ckpt_born){.tid = tid, .pid = pid};
 }
 
-/* Returns how many of the list were caught; stops when there is no more room. */
-static uint64_t seize_listed(int list, int32_t *pids, uint64_t room)
+/* Numbers, each with a space behind it; a read may end within one. */
+static void seize_children(struct caught *caught, int fd)
 {
         char text[CHUNK];
-        uint64_t nr = 0;
         off_t at = 0;
-        int32_t pid = 0;
+        int pid = 0;
         ssize_t got;
 
-        while ((got = pread(list, text, sizeof(text), at)) > 0) {
+        while ((got = pread(fd, text, sizeof(text), at)) > 0) {
                 at += got;
                 for (ssize_t i = 0; i < got; i++) {
                         if (text[i] >= '0' && text[i] <= '9') {
                                 pid = pid * 10 + (text[i] - '0');
                                 continue;
                         }
-                        if (nr == room)
-                                return nr;
-                        if (pid && caught(pid))
-                                pids[nr++] = pid;
+                        if (pid)
+                                seize(caught, pid, pid);
                         pid = 0;
                 }
         }
-        return nr;
 }
 
-long ckpt_seize_born(const int32_t *lists, uint64_t nr, int64_t budget_ns, int32_t *pids,
-                     uint64_t room)
+static void seize_threads(struct caught *caught, int fd, int pid)
+{
+        _Alignas(struct dirent64) char entries[CHUNK];
+        long got;
+
+        if (lseek(fd, 0, SEEK_SET) < 0)
+                return;
+        while ((got = syscall(__NR_getdents64, fd, entries, sizeof(entries))) > 0) {
+                for (long at = 0; at < got;) {
+                        const struct dirent64 *entry = (const void *)(entries + at);
+
+                        if (entry->d_name[0] != '.')
+                                seize(caught, atoi(entry->d_name), pid);
+                        at += entry->d_reclen;
+                }
+        }
+}
+
+long ckpt_seize_born(const struct ckpt_list *lists, uint64_t nr, int64_t budget_ns,
+                     struct ckpt_born *born, uint64_t room)
 {
         int64_t until_ns = ckpt_now_ns() + budget_ns;
-        uint64_t found = 0;
+        struct caught caught = {.born = born, .room = room};
 
         do {
-                for (uint64_t i = 0; i < nr; i++)
-                        found += seize_listed(lists[i], pids + found, room - found);
-        } while (!found && ckpt_now_ns() < until_ns);
-        return (long)found;
+                for (uint64_t i = 0; i < nr; i++) {
+                        if (lists[i].pid)
+                                seize_threads(&caught, lists[i].fd, lists[i].pid);
+                        else
+                                seize_children(&caught, lists[i].fd);
+                }
+        } while (!caught.nr && ckpt_now_ns() < until_ns);
+        return (long)caught.nr;
 }
