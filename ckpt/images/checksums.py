@@ -170,25 +170,32 @@ class Verification:
 
     def __init__(self, files: Iterable[tuple[FileSum, int, Sequence[int]]]) -> None:
         """For each file what it must be, its descriptor, and which of its blocks to look at."""
-        from concurrent.futures import ThreadPoolExecutor
+        # Not concurrent.futures: that takes as long to import as a small restore takes.
+        import threading
 
         self._stopped = False
-        self._pool = ThreadPoolExecutor(max_workers=1)
-        self._job = self._pool.submit(self._run, list(files))
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(list(files),), daemon=True)
+        self._thread.start()
 
     def wait(self) -> None:
         """Raises ImageError with the file and the offset of the first rotten block."""
-        try:
-            self._job.result()
-        finally:
-            self.cancel()
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
 
     def cancel(self) -> None:
         """Stop within a block. May be called twice, and after `wait`."""
         self._stopped = True
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._thread.join()
 
     def _run(self, files: list[tuple[FileSum, int, Sequence[int]]]) -> None:
+        try:
+            self._verify(files)
+        except BaseException as error:
+            self._error = error
+
+    def _verify(self, files: list[tuple[FileSum, int, Sequence[int]]]) -> None:
         for wanted, lfd, blocks in files:
             size = os.fstat(lfd).st_size
             if size != wanted.size:
