@@ -102,7 +102,7 @@ def let_go(site: Site, *, leave_stopped: bool, verdict: int = -1) -> None:
         for tid in tids:
             ops.clear_exitkill(tid)
         guard.send_away()
-    for tid in tids:
-        # From here on a task may end like any other.
-        with suppress(ops.ThreadGone):
-            ops.detach(tid)
+        for tid in tids:
+            # From here on a task may end like any other.
+            with suppress(ops.ThreadGone):
+                ops.detach(tid)
