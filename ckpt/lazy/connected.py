@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 from dataclasses import dataclass, field
 
 from ckpt.lazy.giving import Giving
@@ -11,6 +12,7 @@ from ckpt.lazy.layout import Task
 from ckpt.mem.extents import Extents
 from ckpt.mem.tracking.protocol import Message, ProtocolError
 
+_SPAN = struct.Struct("=QQ")
 _UFFD = "anon_inode:[userfaultfd]"
 
 
@@ -28,16 +30,17 @@ class Client:
 
 def task_of(message: Message) -> Task:
     """The address space, whose descriptors are the caller's from here on. Raises ProtocolError."""
-    if len(message.blobs) != 1 or len(message.fds) != 2 or not _is_uffd(message.fds[0]):
+    if len(message.blobs) != 2 or len(message.fds) != 2 or not _is_uffd(message.fds[0]):
         raise ProtocolError("a userfaultfd, a process and its ranges are wanted")
     try:
         ranges = list(Extents.from_bytes(message.blobs[0]))
-    except ValueError as error:
+        soon = [one for one in _SPAN.iter_unpack(message.blobs[1]) if one[0] < one[1]]
+    except (ValueError, struct.error) as error:
         raise ProtocolError(str(error)) from error
     pid, tracked = message.get("pid", int), message.get("tracked", bool)
     uffd, pidfd = message.fds
     message.fds.clear()
-    return Task(pid, uffd, pidfd, ranges, tracked)
+    return Task(pid, uffd, pidfd, ranges, soon, tracked)
 
 
 def _is_uffd(lfd: int) -> bool:

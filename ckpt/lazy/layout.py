@@ -29,12 +29,13 @@ _SPACE = struct.Struct("=iiIIQ")
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """An address space as a restore has handed it over."""
+    """An address space as a restore has handed it over. `soon`: what to bring first, in order."""
 
     pid: int
     uffd: int
     pidfd: int
     ranges: list[tuple[int, int]]
+    soon: list[tuple[int, int]]
     tracked: bool
 
 
@@ -84,7 +85,9 @@ class Job:
 
     def _set_first(self, tasks: Sequence[Task], first: Sequence[Fetched]) -> None:
         spaces = {task.pid: index for index, task in enumerate(tasks)}
-        wanted = [(spaces[pid], start, end) for pid, start, end in first if pid in spaces]
+        wanted = [(index, *one) for index, task in enumerate(tasks) for one in task.soon]
+        self.job.nr_soon = len(wanted)
+        wanted += [(spaces[pid], start, end) for pid, start, end in first if pid in spaces]
         rows = self._made("struct ckpt_lazy_first[]", max(1, len(wanted)))
         for row, (space, start, end) in zip(rows, wanted, strict=False):
             row.space, row.start, row.end = space, start, end

@@ -29,7 +29,8 @@ _READ_ONLY = (errno.EACCES, errno.EROFS, errno.EPERM)
 
 def start_holder(folder: Path, report: Report, *, need_name: bool) -> Holder:
     """A connection to a new holder whose socket is in `folder`. Unless `need_name`, it does without
-    one where it can't be made, and tells so: nobody else can give it pages then.
+    one where it can't be made, and tells so: nobody else can give it pages then. It is not waited
+    for: that it can't be started is known by the first answer that is missing.
 
     Raises CkptError where there is a holder already, and a name is needed.
     """
@@ -40,7 +41,6 @@ def start_holder(folder: Path, report: Report, *, need_name: bool) -> Holder:
         pid = os.fork()
         if pid == 0:
             _become(theirs, listening, lfd)
-        status = os.waitpid(pid, 0)[1]
     except BaseException:
         ours.close()
         raise
@@ -49,10 +49,7 @@ def start_holder(folder: Path, report: Report, *, need_name: bool) -> Holder:
         if listening is not None:
             listening.close()
         os.close(lfd)
-    if status:
-        ours.close()
-        raise KernelError("the holder of missing pages can't be started", why=f"status {status}")
-    return Holder(ours)
+    return Holder(ours, pid)
 
 
 def _listen(folder: Path, report: Report, *, need_name: bool) -> socket.socket | None:

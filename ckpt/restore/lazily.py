@@ -1,7 +1,7 @@
 """Memory that comes when the tree runs already: registered, and handed to who brings it.
 
-Every task is there, and nothing forks any more. From the moment when all have been handed over
-pages are brought, so the steps that follow may touch any of them: the kernel itself does (rseq).
+Every task is there, and nothing forks any more. Once all have been handed over pages are brought,
+so the steps that follow may touch any of them, and wait for it: the kernel itself does (rseq).
 
 If this process dies the tasks do, and the server finds nobody to bring anything to.
 """
@@ -17,20 +17,21 @@ from ckpt.kerndat.uffd import Feature, features
 from ckpt.mem.missing.client import LostPagesError
 from ckpt.mem.missing.contents import contents_of
 from ckpt.mem.missing.open import open_missing
+from ckpt.mem.missing.soon import Thread, wanted_soon
 from ckpt.mem.missing.split import nr_common
 from ckpt.mem.tracking.choose import choose
 from ckpt.mem.tracking.engine import Mode
 from ckpt.units import PAGE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
     from types import TracebackType
 
     from ckpt.mem.missing.client import Holder
     from ckpt.pstree.birth import Birth
     from ckpt.report import Report
     from ckpt.restore.build import Site
-    from ckpt.restore.load import Loaded
+    from ckpt.restore.load import Loaded, TaskImage
     from ckpt.restore.options import Lazily
 
 _SERVED_S = 60.0
@@ -59,14 +60,18 @@ class Late:
         finally:
             self._holder.close()
 
+    def offer(self, loaded: Loaded) -> None:
+        """Tell the holder where the pages are: it takes that in while the tasks are made."""
+        if self._holder is not None and self._gives:
+            self._holder.offer(contents_of(loaded.chain))
+
     def hand_over(self, site: Site, report: Report) -> None:
-        """Every address space with memory that comes late; returns when they are served."""
+        """Every address space with memory that comes late. Where others give the pages, and may
+        never come, it returns when these are served; else `settle` does."""
         if self._holder is None:
             return
         loaded = site.loaded
         _tell_cost(loaded, site.plan.births.root, report)
-        if self._gives:
-            self._holder.give(contents_of(loaded.chain))
         nr_late = 0
         wanted = _tracking_features() if self._tracks else Feature(0)
         for pid, image in loaded.tasks.items():
@@ -75,18 +80,34 @@ class Late:
             built = site.tasks[pid]
             uffd = open_missing(built.session, pid, built.pidfd, image.late, wanted)
             try:
-                self._holder.hand_over(pid, uffd, built.pidfd, image.late, tracked=self._tracks)
+                soon = wanted_soon(image.late, _threads(image))
+                self._holder.hand_over(
+                    pid, uffd, built.pidfd, image.late, soon, tracked=self._tracks
+                )
             finally:
                 os.close(uffd)
             nr_late += 1
-        self._holder.serve(site.plan.tree.root.pid, timeout_s=_SERVED_S)
+        self._holder.serve(site.plan.tree.root.pid)
+        if not self._gives:
+            self.settle()
         report.info(f"memory of {nr_late} tasks comes later")
+
+    def settle(self) -> None:
+        """Returns when the address spaces are served. Must have been called before the commit."""
+        if self._holder is not None:
+            self._holder.settle(timeout_s=_SERVED_S)
 
     def committed(self) -> None:
         """The tree runs; it does whatever becomes of this message."""
         if self._holder is not None:
             with suppress(CkptError):
                 self._holder.committed()
+
+
+def _threads(image: TaskImage) -> Iterator[Thread]:
+    for core in image.threads.values():
+        registers = core.thread_info.gpregs
+        yield Thread(registers.sp, registers.fs_base, registers.ip)
 
 
 def _tracking_features() -> Feature:
@@ -101,6 +122,8 @@ def _look_why(holder: Holder, error: BaseException) -> None:
     """Raises LostPagesError if that is what is behind it."""
     try:
         status = holder.status()
+    except LostPagesError as lost:
+        raise lost from error
     except CkptError:
         return
     if status.get("state") == "lost":

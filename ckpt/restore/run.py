@@ -163,6 +163,7 @@ def _carry_out(
     with ExitStack() as scope:
         scope.enter_context(_all_descriptors())
         late = scope.enter_context(Late(lazily))
+        late.offer(loaded)
         verifying = scope.enter_context(_verified(options, loaded, lazily))
         report.stage("files")
         files.open_all(_owners(loaded))
@@ -197,6 +198,7 @@ def _carry_out(
             state.restore_leader(site.tasks[pid], image, powers, report)
         files.apply_seals()
         shared.segments.settle()
+        late.settle()
         verifying()
         files.finish()
         files.close()

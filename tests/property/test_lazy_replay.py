@@ -101,7 +101,7 @@ def test_a_successor_knows_what_its_predecessor_knew(
     runs = list(runs_of(layout))
     packed = b"".join(RUN.pack(address(a), address(b), s, p * PAGE) for a, b, s, p in runs)
     contents = Contents([Source(lib.CKPT_LAZY_FILE, -1, 0, 1 << 30)] * 3, {1: packed})
-    job = Job([Task(1, 1000, -1, [(BASE, address(1 << 20))], tracked=False)], contents)
+    job = Job([Task(1, 1000, -1, [(BASE, address(1 << 20))], [], tracked=False)], contents)
     spaces: dict[int, Memory] = {
         1000: {a + n: (s, p + n) for a, b, s, p in runs for n in range(b - a)}
     }

@@ -88,6 +88,7 @@ struct ckpt_lazy_job {
         uint64_t nr_sources;
         const struct ckpt_lazy_first *first;
         uint64_t nr_first;
+        uint64_t nr_soon; /* so many of them are a guess, the others are a record */
         struct ckpt_lazy_run *records;
         uint64_t nr_records_max;
         uint8_t *moved; /* of each address space of the layout: whether it has moved memory */

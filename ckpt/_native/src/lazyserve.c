@@ -234,6 +234,8 @@ static long step(struct server *s, int *nap_ms)
                 return 0;
         if (ckpt_fault_held()) {
                 *nap_ms = HELD_MS;
+                if (s->first < s->job->nr_soon)
+                        s->first = s->job->nr_soon;
                 if (!bring_first(s, &piece, &space))
                         return 0;
         } else if (!bring_near(s, &piece, &space) && !bring_first(s, &piece, &space) &&
