@@ -198,9 +198,11 @@ def _thread_files(proc: ProcDir, tid: int) -> tuple[bytes, bytes] | None:
         return None
 
 
-def obstacles(facts: Facts, ours: Surroundings, *, tracked: bool = False) -> Iterator[Refusal]:
+def obstacles(
+    facts: Facts, ours: Surroundings, *, tracked: bool = False, arriving: bool = False
+) -> Iterator[Refusal]:
     """Everything about the task itself that a restore could not bring back yet. `tracked`: the
-    writes of this task are tracked by ckpt."""
+    writes of this task are tracked by ckpt. `arriving`: a lazy restore still brings memory."""
     pid, status = facts.pid, facts.status
     if status.kernel_thread or not facts.raw["maps"]:
         yield Refusal(pid, "the task", "it has no memory of its own (a kernel thread?)")
@@ -219,7 +221,7 @@ def obstacles(facts: Facts, ours: Surroundings, *, tracked: bool = False) -> Ite
             yield Refusal(pid, f"POSIX timer {timer.timer_id}", why)
     yield from _thread_obstacles(facts)
     for smap in facts.smaps:
-        why = vma.obstacle(smap, tracked=tracked)
+        why = vma.obstacle(smap, tracked=tracked, arriving=arriving)
         if why:
             hint = _TRACKED_HINT if vma.TRACKED in smap.flags else ""
             yield Refusal(pid, f"mapping {smap.mapping}", why, hint)

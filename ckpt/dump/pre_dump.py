@@ -34,6 +34,7 @@ from ckpt.images.directory import pages_written
 from ckpt.images.service import write_service
 from ckpt.images.writer import ImageSetWriter
 from ckpt.mem.extents import Extents
+from ckpt.mem.missing.finish import finish
 from ckpt.mem.running import copy_running
 from ckpt.mem.tracking.contexts import has_io_contexts
 from ckpt.mem.vma import trackable
@@ -78,6 +79,7 @@ def pre_dump(options: DumpOptions, report: Report) -> DumpStats:
     Raises TargetError, ImageError, KernelError; the tree runs on in any case.
     """
     stats = DumpStats()
+    finish(options.tree, report)
     report.stage("look")
     with ExitStack() as scope:
         increment = begin(options, report, track=True)

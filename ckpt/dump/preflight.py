@@ -41,9 +41,12 @@ def preflight(
     files: FilesDump,
     tracked: Container[int] = frozenset(),
     groups: GroupsDump | None = None,
+    *,
+    arriving: bool = False,
 ) -> Preflight:
     """Look at the running tree. TargetError when there is no such tree. `tracked`: the tasks whose
-    writes ckpt tracks. `groups`: what records control groups, if they shall be."""
+    writes ckpt tracks. `groups`: what records control groups, if they shall be. `arriving`: a dump
+    would wait for memory of the tree that a lazy restore still brings."""
     found: list[Refusal] = []
     known: dict[int, Known] = {}
     with ProcDir(os.getpid()) as own:
@@ -58,7 +61,8 @@ def preflight(
             with ProcDir(task.pid) as proc:
                 facts = look(proc)
             known[task.pid] = facts.known
-            found.extend(obstacles(facts, ours, tracked=task.pid in tracked))
+            is_tracked = task.pid in tracked
+            found.extend(obstacles(facts, ours, tracked=is_tracked, arriving=arriving))
             if groups is not None:
                 found.extend(group_obstacles(facts, groups))
             found.extend(files.preflight(task.pid))

@@ -1,6 +1,6 @@
 """The dump: the order of its steps, and what each undoes.
 
-0. The pre-dump scripts, if there are any.
+0. The pre-dump scripts, if there are any. Memory that the tree was restored without is waited for.
 1. Where memory is tracked, or shall be: the parent set, and the keeper of the tracking.
 2. Preflight on the running tree: refusals cost the target nothing.
 3. The image set is opened: a directory that holds one is refused before the freeze.
@@ -35,6 +35,7 @@ from ckpt.files.dump import FilesDump
 from ckpt.files.dumping import External, FileOptions
 from ckpt.images.service import write_service
 from ckpt.images.writer import ImageSetWriter
+from ckpt.mem.missing.finish import finish
 from ckpt.mem.tracking.where import is_root_tracked
 from ckpt.ns.cgroup_dump import GroupsDump
 from ckpt.tracee.freeze import seize
@@ -90,6 +91,7 @@ def _dump(
     assume: bool,
 ) -> DumpStats:
     """`assume`: flags of mappings may be taken from before the freeze, and confirmed after it."""
+    finish(options.tree, report, options.timeout_s)
     report.stage("look")
     files = files_dump(options, report)
     with ExitStack() as scope:

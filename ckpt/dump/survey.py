@@ -16,6 +16,7 @@ from ckpt.dump.facts import Facts, look
 from ckpt.dump.preflight import birth_obstacles, preflight, root_obstacles, tree_model
 from ckpt.dump.run import files_dump
 from ckpt.errors import Refusal, TargetError
+from ckpt.mem.missing.finish import is_arriving
 from ckpt.mem.tracking.client import Keeper
 from ckpt.mem.tracking.where import is_root_tracked
 from ckpt.mem.vma import segment_ids
@@ -37,10 +38,14 @@ _DEAD = "ZX"
 
 def survey(options: DumpOptions, report: Report) -> list[Refusal]:
     """What is in the way, each thing once. TargetError: there is no such process."""
+    arriving = is_arriving(options.tree)
+    if arriving:
+        report.warn("memory of the tree is still missing: a dump would wait for it")
     tracked = _tracked(options.tree)
     with files_dump(options, report) as files:
         groups = GroupsDump.begin(options.cgroups)
-        found = [*preflight(options, files, tracked, groups).refusals, *root_obstacles(options)]
+        seen = preflight(options, files, tracked, groups, arriving=arriving)
+        found = [*seen.refusals, *root_obstacles(options)]
         found += files.between()
     found += _between_tasks(options)
     return list(dict.fromkeys(found))

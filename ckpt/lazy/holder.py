@@ -28,6 +28,7 @@ from ckpt._native import lib
 from ckpt.errors import CkptError
 from ckpt.lazy.connected import Client, task_of
 from ckpt.lazy.giving import close_all
+from ckpt.lazy.known import Known
 from ckpt.lazy.layout import Job, Task, record_working_set
 from ckpt.lazy.reasons import reason
 from ckpt.lazy.standing import go_on, still_there, stop
@@ -71,7 +72,9 @@ class Holder:
     server_pid: int = 0
     server_pidfd: int = -1
     why: str = ""
+    interrupted: bool = False
     untracked: str = ""
+    known: Known = field(default_factory=Known)
     stopped: list[tuple[int, int]] = field(default_factory=list)
 
     def run(self) -> None:
@@ -80,12 +83,15 @@ class Holder:
         while self.state is not State.DONE and not self._left_alone():
             self._turn()
         self.forget_name()
+        self.known.forget()
         self._tell_the_end()
 
     def _turn(self) -> None:
         poll = select.poll()
-        watched = [client.sock.fileno() for client in self.clients]
-        watched += [lfd for lfd in (self._listening_lfd(), self.server_pidfd) if lfd >= 0]
+        listening = [sock for sock in (self.listening, self.known.listening) if sock is not None]
+        watched = [sock.fileno() for sock in (*listening, *(one.sock for one in self.clients))]
+        if self.server_pidfd >= 0:
+            watched.append(self.server_pidfd)
         for lfd in watched:
             poll.register(lfd, select.POLLIN)
         tracked = self.state is State.SERVING and any(task.tracked for task in self.tasks)
@@ -95,13 +101,11 @@ class Holder:
             return
         if self.server_pidfd in ready:
             self._server_ended()
-        if self._listening_lfd() in ready:
-            self._accept()
+        for sock in listening:
+            if sock.fileno() in ready:
+                self._accept(sock)
         for client in [c for c in self.clients if c.sock.fileno() in ready]:
             self._hear(client)
-
-    def _listening_lfd(self) -> int:
-        return self.listening.fileno() if self.listening else -1
 
     def _left_alone(self) -> bool:
         """Nobody is there who could bring what is missing here, or nobody who needs it."""
@@ -120,10 +124,9 @@ class Holder:
 
     # ---- clients
 
-    def _accept(self) -> None:
-        assert self.listening
+    def _accept(self, listening: socket.socket) -> None:
         try:
-            sock, _ = self.listening.accept()
+            sock, _ = listening.accept()
             uid = _PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
         except OSError:
             return  # it has gone already
@@ -189,6 +192,8 @@ class Holder:
 
     def _figures(self) -> dict[str, object]:
         found: dict[str, object] = {"state": str(self.state), "root": self.root_pid}
+        if self.interrupted:
+            found["interrupted"] = True
         if self.untracked:
             found["untracked"] = self.untracked
         if self.job is not None:
@@ -258,6 +263,7 @@ class Holder:
         for client in [c for c in self.clients if c.wants_service]:
             client.wants_service = False
             self._say(client, {})
+        self.known.tell(task.pid for task in self.tasks)
 
     def _start(self, job: Job) -> None:
         self.server_pid = job.start()
@@ -268,6 +274,7 @@ class Holder:
         assert self.contents is not None
         job.set_sources(self.contents.sources)
         self.why = ""
+        self.interrupted = False
         self._start(job)
         go_on(self.stopped)
         self.stopped = []
@@ -294,6 +301,7 @@ class Holder:
         """A server was killed in the middle of a conversation, which no other can go on with. Who
         needs a page waits until there is a new connection."""
         self.state = State.LOST
+        self.interrupted = True
         self.why = "the connection must be made anew"
         for client in [c for c in self.clients if c.waits]:
             client.waits = False

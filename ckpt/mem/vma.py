@@ -191,11 +191,12 @@ _KERNEL_NAMES = {
 
 _AIO, _URING = "/[aio]", "anon_inode:[io_uring]"
 
+_MISSING = "um"
 TRACKED = "uw"
 """The flag of a mapping whose writes are tracked, by ckpt or by the target's own userfaultfd."""
 
 _REFUSED_FLAGS = {
-    "um": "it is registered with a userfaultfd, its own or that of a lazy restore under way",
+    _MISSING: "it is registered with a userfaultfd, its own or that of a lazy restore under way",
     TRACKED: "it is registered with a userfaultfd",
     "ui": "it is registered with a userfaultfd",
     "ht": "huge pages of hugetlbfs are not restored yet",
@@ -209,14 +210,16 @@ FLAGS = frozenset(ADVICE) | {"gd", "nr", "lo", "lf", "sl"} | (frozenset(_REFUSED
 """The flags of smaps that a dump looks at, but for the mark of tracking."""
 
 
-def obstacle(smap: Smap, *, tracked: bool) -> str:
+def obstacle(smap: Smap, *, tracked: bool, arriving: bool = False) -> str:
     """Why this mapping can't be restored, or an empty string. `tracked`: ckpt tracks the writes of
-    this task."""
+    this task. `arriving`: a lazy restore still brings memory to it."""
     path = smap.mapping.path
     if path in _KERNEL_NAMES:
         return ""
+    ours = {TRACKED} if tracked else set()
+    ours |= {TRACKED, _MISSING} if arriving else set()
     for flag, why in _REFUSED_FLAGS.items():
-        if flag in smap.flags and not (tracked and flag == TRACKED):
+        if flag in smap.flags and flag not in ours:
             return why
     if path == _URING:
         return "a sealed ring of io_uring is not restored yet" if "sl" in smap.flags else ""

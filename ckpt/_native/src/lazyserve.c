@@ -286,14 +286,16 @@ static long serve_ready(struct server *s, uint64_t nr_spaces)
         return err;
 }
 
-/* Let go of those of whom nothing is missing, but for those that stay tracked. */
+/* Let go of those of whom nothing is missing, but for those that the holder will have tracked. */
 static void let_go(struct server *s)
 {
+        int alone = getppid() != s->holder;
+
         for (uint64_t i = 0; i < s->state.nr_spaces; i++) {
                 const struct lazy_space *space = space_at(s, i);
 
                 if (space->uffd >= 0 && !space->nr_left &&
-                    (space->flags & CKPT_LAZY_BORN || !(space->flags & CKPT_LAZY_TRACKED)))
+                    (alone || space->flags & CKPT_LAZY_BORN || !(space->flags & CKPT_LAZY_TRACKED)))
                         lazy_state_close(&s->state, i);
         }
 }

@@ -263,8 +263,8 @@ void lazy_state_close(struct lazy_state *s, uint64_t space)
 {
         int uffd = s->spaces[space].uffd;
 
-        if (room_of(s) - s->at < 2)
-                return; /* the next read makes room */
+        if (room_of(s) - s->at < 2 && lazy_state_renew(s))
+                return;
         note(s, CLOSED, uffd);
         lazy_space_free(&s->spaces[space]);
         s->spaces[space].uffd = -1;

@@ -1,4 +1,5 @@
-"""Where the sockets of keepers are: one folder a user, one name a target.
+"""Where the sockets of keepers are: one folder a user, one name a target. Holders of missing pages
+(ckpt.lazy) have theirs there as well.
 
 root has /run/ckpt, others $XDG_RUNTIME_DIR/ckpt; /tmp/ckpt-UID where that can't be. A folder that
 is a link, belongs to somebody else, or can be entered by others is refused: whoever can put a
@@ -28,7 +29,8 @@ from ckpt.scope import Closing
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK_S, _NAP_S = 5.0, 0.01
-_NAME = re.compile(r"keeper-([0-9]{1,10})-([0-9]{1,20})")
+_MISSING = "missing-"
+_NAME = re.compile(r"(?:keeper|missing)-([0-9]{1,10})-([0-9]{1,20})")
 
 
 def folders(uid: int, environment: Mapping[str, str]) -> list[Path]:
@@ -43,6 +45,11 @@ def folders(uid: int, environment: Mapping[str, str]) -> list[Path]:
 def socket_name(root_pid: int, start_time: int) -> str:
     """`start_time`: of /proc/PID/stat, in clock ticks; a pid alone is used again."""
     return f"keeper-{root_pid}-{start_time}"
+
+
+def missing_name(pid: int, start_time: int) -> str:
+    """The same of who brings this process the pages that it was restored without."""
+    return f"{_MISSING}{pid}-{start_time}"
 
 
 class Folder(Closing):
@@ -114,6 +121,10 @@ class Folder(Closing):
     def has(self, name: str) -> bool:
         """Whether there is such a socket; it may be stale."""
         return os.access(name, os.F_OK, dir_fd=self.dirfd)
+
+    def has_missing(self) -> bool:
+        """Whether there is any name of `missing_name`."""
+        return any(name.startswith(_MISSING) for name in os.listdir(self.dirfd))
 
     def remove(self, name: str) -> None:
         """Harmless where there is none."""
