@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.support import processes, visible
-from tests.support.certificates import Authority
+from tests.support.certificates import Authority, words
 from tests.support.falseserver import false_server
 from tests.support.programs import program
 from tests.support.serverprocess import page_server
 
 if TYPE_CHECKING:
-    from ckpt.images.pageserver.tls import TlsOptions
     from tests.support.case import Case
 
 MIB = 1 << 20
@@ -35,10 +34,6 @@ def test_the_server_goes_in_the_middle(case: Case, verb: str, nr_bytes: int) -> 
     visible.assert_same(before, visible.look(victim.pid, exact=True))
     assert list(case.images.iterdir()) == []
     victim.finish()
-
-
-def words(tls: TlsOptions) -> list[str]:
-    return ["--tls", "--tls-cacert", tls.cacert, "--tls-cert", tls.cert, "--tls-key", tls.key]
 
 
 def test_over_tls(case: Case) -> None:

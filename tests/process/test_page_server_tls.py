@@ -13,7 +13,7 @@ import pytest
 from ckpt.errors import PeerError, UsageError
 from ckpt.images.pageserver.sender import PageSender, ServerAddress
 from ckpt.images.pageserver.tls import TlsOptions
-from tests.support.certificates import Authority
+from tests.support.certificates import Authority, words
 from tests.support.pageserver import PAGE, names, pages, present, send_image
 from tests.support.serverprocess import page_server
 
@@ -42,11 +42,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     other = Authority(tmp_path_factory.mktemp("other"))
     server = ours.issue("server.test", alternative="IP:127.0.0.1,DNS:localhost")
     return World(ours, other, server, ours.issue("sender"))
-
-
-def words(tls: TlsOptions) -> list[str]:
-    found = ["--tls", "--tls-cacert", tls.cacert, "--tls-cert", tls.cert, "--tls-key", tls.key]
-    return [*found, "--tls-cacrl", tls.cacrl] if tls.cacrl else found
 
 
 def send(where: ServerAddress, tls: TlsOptions | None) -> None:

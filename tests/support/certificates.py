@@ -85,3 +85,9 @@ class Authority:
             ["openssl", *words], cwd=self.folder, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
+
+
+def words(tls: TlsOptions) -> list[str]:
+    """What a command is told of these files."""
+    found = ["--tls", "--tls-cacert", tls.cacert, "--tls-cert", tls.cert, "--tls-key", tls.key]
+    return [*found, "--tls-cacrl", tls.cacrl] if tls.cacrl else found

@@ -1,0 +1,101 @@
+"""A tree moves over TLS, or stays where it is: who is not trusted gets nothing of it."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ckpt.migrate import hello, wire
+from tests.support.certificates import Authority, words
+from tests.support.moved import Mover, migrate, mover, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ckpt.images.pageserver.tls import TlsOptions
+    from tests.support.worlds import World
+
+
+@dataclass
+class Certificates:
+    """Ours and another authority; who has which certificate."""
+
+    ours: Authority
+    other: Authority
+    server: TlsOptions
+    source: TlsOptions
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    ours = Authority(tmp_path_factory.mktemp("ours"))
+    other = Authority(tmp_path_factory.mktemp("other"))
+    server = ours.issue("server.test", alternative="IP:127.0.0.1")
+    return Certificates(ours, other, server, ours.issue("source"))
+
+
+@pytest.fixture
+def tree(here: World, built: Path, tmp_path: Path) -> Iterator[Mover]:
+    tmp_path.chmod(0o755)
+    with mover(here, built, tmp_path / "victim") as started:
+        yield started
+
+
+@pytest.mark.parametrize("mode", ["precopy", "hybrid"])
+def test_it_moves(
+    mode: str, tree: Mover, here: World, there: World, tmp_path: Path, certificates: Certificates
+) -> None:
+    images = tmp_path / "images"
+    with serving(there, images, "--once", *words(certificates.server)) as server:
+        trusted = words(certificates.source)
+        done = migrate(here, tree.pid, server.port, "--mode", mode, *trusted)
+        assert done.returncode == 0, done.stderr
+        assert server.process.wait(60) == 0
+    assert here.processes(tree.binary) == []
+    tree.finish()
+
+
+def test_who_is_not_trusted(
+    tree: Mover, here: World, there: World, tmp_path: Path, certificates: Certificates
+) -> None:
+    """On either side; the tree runs on where it is, and nothing of it is left anywhere else."""
+    ours, server, source = certificates.ours, certificates.server, certificates.source
+    else_named = ours.issue("else.test", alternative="DNS:else.test")
+    gone = ours.issue("gone")
+    ours.revoke(gone)
+    strangers = certificates.other.issue("source")
+    stranger = replace(strangers, cacert=str(ours.cacert))
+    cases: list[tuple[str, TlsOptions | None, TlsOptions | None]] = [
+        ("another name", else_named, source),
+        ("another authority", server, stranger),
+        ("revoked", replace(server, cacrl=str(ours.crl)), gone),
+        ("a source in plain", server, None),
+        ("a server in plain", None, source),
+    ]
+    images = tmp_path / "images"
+    for what, theirs, mine in cases:
+        with serving(there, images, *(words(theirs) if theirs else ())) as listening:
+            done = migrate(here, tree.pid, listening.port, *(words(mine) if mine else ()))
+        assert done.returncode == 10, (what, done.stderr)
+        assert "Traceback" not in done.stderr, what
+        assert len(here.processes(tree.binary)) == 2, what
+        assert there.processes(tree.binary) == [], what
+        assert list(images.iterdir()) == [], what
+    tree.finish()
+
+
+def test_who_has_no_certificate(there: World, tmp_path: Path, certificates: Certificates) -> None:
+    context = ssl.create_default_context(cafile=str(certificates.ours.cacert))
+    with (
+        serving(there, tmp_path / "images", *words(certificates.server)) as server,
+        socket.create_connection((server.address, server.port)) as plain,
+        pytest.raises(ssl.SSLError),
+        context.wrap_socket(plain, server_hostname=server.address) as secure,
+    ):
+        secure.sendall(wire.encode(hello.OUTCOME, id="0" * 32))
+        secure.recv(4)
