@@ -74,6 +74,7 @@ class Serving:
     """A `ckpt serve` that listens."""
 
     process: subprocess.Popen[str]
+    address: str
     port: int
 
     def said(self) -> Any:
@@ -103,7 +104,8 @@ def serving(
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, (images.parent / "serve.err").read_text()
-        yield Serving(process, json.loads(line)["port"])
+        where = json.loads(line)
+        yield Serving(process, where["address"], where["port"])
     finally:
         for pid in processes.children(process.pid):
             os.kill(pid, 15)
@@ -111,11 +113,17 @@ def serving(
 
 
 def migrate(
-    world: World, pid: int, port: int, *options: str | Path, killed: str = "", timeout_s: float = 60
+    world: World,
+    pid: int,
+    port: int,
+    *options: str | Path,
+    address: str = "127.0.0.1",
+    killed: str = "",
+    timeout_s: float = 60,
 ) -> subprocess.CompletedProcess[str]:
     """`ckpt migrate` in `world`, from its start to its end."""
     command = [*DRIVER, *killed.split()] if killed else [str(CKPT)]
-    words = world.inside(*command, "migrate", pid, "--to", f"127.0.0.1:{port}", "--json", *options)
+    words = world.inside(*command, "migrate", pid, "--to", f"{address}:{port}", "--json", *options)
     return subprocess.run(
         words, capture_output=True, text=True, check=False, timeout=timeout_s, env=_environment()
     )

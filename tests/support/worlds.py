@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,13 +74,25 @@ class World:
         """The next process in here has this number."""
         self.run("sh", "-c", f"echo {first - 1} > /proc/sys/kernel/ns_last_pid")
 
-    def run(self, *words: str | Path | int) -> str:
+    def run(self, *words: str | Path | int, timeout_s: float = 60) -> str:
         """What a command in here says, which must end well."""
         done = subprocess.run(
-            self.inside(*words), capture_output=True, text=True, check=False, timeout=60
+            self.inside(*words), capture_output=True, text=True, check=False, timeout=timeout_s
         )
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def outside(self, number: int) -> int:
+        """What the process `number` of this world is called outside; 0 where it is not, or dead."""
+        mine = Path(f"/proc/{self.init}/ns/pid").readlink()
+        for entry in os.listdir("/proc"):
+            pid = int(entry) if entry.isdecimal() else 0
+            if not pid or _namespace(pid) != mine or state(pid) in ("Z", "X", ""):
+                continue
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+                if number_inside(pid) == number:
+                    return pid
+        return 0
 
     def processes(self, program: Path) -> list[int]:
         """Those in here that run `program`, not dead, by their numbers outside."""
