@@ -18,9 +18,12 @@ from ckpt.kerndat.cpufeature import DEFAULT_CPU_CAP
 from ckpt.restore.options import Lazily, RestoreOptions
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ckpt.cli.parser import Args
     from ckpt.mem.missing.client import Holder
     from ckpt.report import Report
+    from ckpt.restore.run import RestoreResult
 
 _HOLDER_S = 60
 
@@ -28,12 +31,8 @@ _HOLDER_S = 60
 def run(args: Args) -> int:
     """0, the root's status with `--exit-status`, or what the restore raises."""
     options = options_of(args)
-    lazily = _lazily(args)
-    # Only now: what the orchestrator imports takes longer than everything up to here.
-    from ckpt.restore.run import restore
-
     if args.at is None:
-        result = restore(options, args.report, lazily)
+        result = _restore(args, options)
     else:
         from ckpt.store.generations import pick, steady
 
@@ -41,7 +40,7 @@ def run(args: Args) -> int:
         with steady(args.images_dir):
             chosen = pick(args.images_dir, args.at)
             args.report.info(f"generation {chosen.number} of {chosen.instant:%Y-%m-%d %H:%M:%S}")
-            result = restore(replace(options, images_dir=chosen.path), args.report, lazily)
+            result = _restore(args, replace(options, images_dir=chosen.path))
     if args.json:
         show(as_json(result))
     elif args.dry_run:
@@ -58,6 +57,14 @@ def run(args: Args) -> int:
             signal.signal(number, signal.SIG_IGN)
     status = wait_for(result.pid, args.report)
     return status if args.exit_status else 0
+
+
+def _restore(args: Args, options: RestoreOptions) -> RestoreResult:
+    lazily = _lazily(args, options.images_dir)
+    # Only now: what the orchestrator imports takes longer than everything up to here.
+    from ckpt.restore.run import restore
+
+    return restore(options, args.report, lazily)
 
 
 def options_of(args: Args) -> RestoreOptions:
@@ -96,7 +103,7 @@ def options_of(args: Args) -> RestoreOptions:
     )
 
 
-def _lazily(args: Args) -> Lazily | None:
+def _lazily(args: Args, images_dir: Path) -> Lazily | None:
     """How the pages come late, if they shall."""
     if not (args.lazy or args.lazy_pages):
         if args.track_mem:
@@ -106,10 +113,11 @@ def _lazily(args: Args) -> Lazily | None:
         return None
     if args.lazy_pages:
         return Lazily(partial(_other_holder, args), gives_pages=False, tracks=args.track_mem)
-    from ckpt.lazy.start import start_holder
+    from ckpt.lazy.start import numbers_of, start_holder
 
     # Now: before this process has a second thread.
-    holder = start_holder(args.work_dir, args.report, need_name=False)
+    avoid = numbers_of(images_dir)
+    holder = start_holder(args.work_dir, args.report, need_name=False, avoid=avoid)
     return Lazily(lambda: holder, gives_pages=True, tracks=args.track_mem)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt.images.chain import Chain
-from ckpt.lazy.start import start_holder
+from ckpt.lazy.start import numbers_of, start_holder
 from ckpt.mem.missing.client import Holder, LostPagesError
 from ckpt.mem.missing.contents import contents_of
 from ckpt.mem.resolve import resolve
@@ -44,7 +44,8 @@ def serve(
     file. Raises ImageError, LostPagesError, HolderRefused, HolderGone, KernelError."""
     holder = Holder.find(options.work_dir)
     if holder is None:
-        holder = start_holder(options.work_dir, report, need_name=True)
+        avoid = numbers_of(options.images_dir)
+        holder = start_holder(options.work_dir, report, need_name=True, avoid=avoid)
     with holder:
         given = _give(holder, options, report, connect)
         ready()

@@ -1,7 +1,8 @@
 """A new holder: a process of its own, of no terminal and nobody's child.
 
 It is forked, not executed: a restore is not to wait for a second start of Python. So it must be
-made before this process has a second thread.
+made before this process has a second thread. Its own number and that of its session must be none
+that the tree is to get.
 """
 
 from __future__ import annotations
@@ -15,22 +16,26 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ckpt.errors import CkptError, KernelError
+from ckpt.errors import CkptError, ImageError, KernelError
+from ckpt.images.reader import ImageSet
 from ckpt.lazy.holder import Holder as Process
 from ckpt.mem.missing.client import SOCKET, Holder, connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Container, Iterable
 
     from ckpt.report import Report
 
 _READ_ONLY = (errno.EACCES, errno.EROFS, errno.EPERM)
 
 
-def start_holder(folder: Path, report: Report, *, need_name: bool) -> Holder:
-    """A connection to a new holder whose socket is in `folder`. Unless `need_name`, it does without
-    one where it can't be made, and tells so: nobody else can give it pages then. It is not waited
-    for: that it can't be started is known by the first answer that is missing.
+def start_holder(
+    folder: Path, report: Report, *, need_name: bool, avoid: Container[int] = ()
+) -> Holder:
+    """A connection to a new holder whose socket is in `folder`, and whose numbers are none of
+    `avoid`. Unless `need_name`, it does without one where it can't be made, and tells so: nobody
+    else can give it pages then. It is not waited for: that it can't be started is known by the
+    first answer that is missing.
 
     Raises CkptError where there is a holder already, and a name is needed.
     """
@@ -38,9 +43,9 @@ def start_holder(folder: Path, report: Report, *, need_name: bool) -> Holder:
     lfd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        pid = os.fork()
+        pid = _fork(avoid)
         if pid == 0:
-            _become(theirs, listening, lfd)
+            _become(theirs, listening, lfd, avoid)
     except BaseException:
         ours.close()
         raise
@@ -50,6 +55,28 @@ def start_holder(folder: Path, report: Report, *, need_name: bool) -> Holder:
             listening.close()
         os.close(lfd)
     return Holder(ours, pid)
+
+
+def numbers_of(images_dir: Path) -> frozenset[int]:
+    """The numbers of tasks, threads, groups and sessions of the set in that folder; none where it
+    can't be read, which is for the restore to tell."""
+    with suppress(ImageError, OSError), ImageSet(images_dir) as images:
+        entries = images.read("pstree")
+        return frozenset(n for e in entries for n in (e.pid, e.pgid, e.sid, *e.threads))
+    return frozenset()
+
+
+def _fork(avoid: Container[int]) -> int:
+    """fork(2) again and again until the child has another number."""
+    while True:
+        pid = os.fork()
+        if pid == 0:
+            if os.getpid() in avoid:
+                os._exit(0)
+            return 0
+        if pid not in avoid:
+            return pid
+        os.waitpid(pid, 0)
 
 
 def _listen(folder: Path, report: Report, *, need_name: bool) -> socket.socket | None:
@@ -91,12 +118,14 @@ def _take_name(folder: Path, lfd: int, own: str) -> None:
         os.rename(own, SOCKET, src_dir_fd=lfd, dst_dir_fd=lfd)
 
 
-def _become(first: socket.socket, listening: socket.socket | None, folder: int) -> None:
+def _become(
+    first: socket.socket, listening: socket.socket | None, folder: int, avoid: Container[int]
+) -> None:
     """Never returns."""
     code = 1
     try:
         os.setsid()
-        if os.fork():
+        if _fork(avoid):
             os._exit(0)
         kept = {first.fileno(), folder}
         if listening is not None:

@@ -19,7 +19,7 @@ from ckpt.errors import CkptError, PeerError
 from ckpt.images.pageserver.protocol import NARROW
 from ckpt.images.pageserver.relay import Relay
 from ckpt.lazy.serve import LazyPagesOptions, serve
-from ckpt.lazy.start import start_holder
+from ckpt.lazy.start import numbers_of, start_holder
 from ckpt.mem.missing.client import Holder
 from ckpt.mem.missing.contents import Remote
 from ckpt.migrate import sets
@@ -47,9 +47,10 @@ def bring_the_rest(stream: Stream, folder: Path, report: Report) -> None:
         used = True
         return Remote(relay.sock.fileno(), NARROW.size)
 
+    avoid = numbers_of(options.images_dir)
     try:
         # Before there is a second thread, which a relay may be.
-        with start_holder(folder, report, need_name=True), Relay(stream) as relay:
+        with start_holder(folder, report, need_name=True, avoid=avoid), Relay(stream) as relay:
             watching = threading.Thread(target=_watch, args=(relay.sock, folder), daemon=True)
             serve(options, report, watching.start, connect)
     except (CkptError, OSError):
