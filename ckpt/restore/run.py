@@ -178,7 +178,7 @@ def _carry_out(
         before = time.monotonic_ns()
         site.raise_all(_offsets(loaded))
         stats.forking_us = (time.monotonic_ns() - before) // 1000
-        check_vdsos(loaded)
+        check_vdsos(loaded, verifying)
         join_groups(site)
         set_foregrounds(site, files, report)
         end_the_dead(site)

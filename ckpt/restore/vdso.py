@@ -10,16 +10,19 @@ from ckpt.infect.place import Memory, vdso_used
 from ckpt.restore.load import vdso_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ckpt.restore.load import Loaded, TaskImage
 
 
-def check_vdsos(loaded: Loaded) -> None:
-    """Raises RestoreError."""
+def check_vdsos(loaded: Loaded, verify: Callable[[], None]) -> None:
+    """Raises RestoreError. `verify` raises ImageError where pages are rotten, which is looked at
+    only where something differs."""
     for image in loaded.tasks.values():
-        _check(loaded, image)
+        _check(loaded, image, verify)
 
 
-def _check(loaded: Loaded, image: TaskImage) -> None:
+def _check(loaded: Loaded, image: TaskImage, verify: Callable[[], None]) -> None:
     """The dumped vdso must be the one that this kernel maps: code may stand in the middle of it.
     What stands behind its end is nobody's: a parasite whose cure failed may have left its traces.
     """
@@ -28,8 +31,11 @@ def _check(loaded: Loaded, image: TaskImage) -> None:
             here = memory.read(addr, len(dumped))
             used = vdso_used(memory, addr) or len(dumped)
         if here[:used] != dumped[:used]:
+            verify()
+            sure = all(layer.has_sums for layer in loaded.chain.layers)
             raise RestoreError(
                 "its vdso is of another kernel",
                 pid=image.task.pid,
+                why="" if sure else "or its pages are damaged, which no checksum tells",
                 hint="restore it on the kernel that it was dumped on",
             )

@@ -1,8 +1,11 @@
-"""What stands behind the end of the vdso, in its last page, is no part of it."""
+"""What stands behind the end of the vdso, in its last page, is no part of it; and pages that are
+all rotten are not taken for those of another kernel."""
 
 from __future__ import annotations
 
 from contextlib import closing
+
+import pytest
 
 from ckpt.infect.place import Memory, vdso_used
 from tests.support.case import Case
@@ -35,3 +38,15 @@ def test_another_vdso(case: Case) -> None:
     case.ckpt.dump(victim.pid, case.images).ok()
     victim.await_gone([victim.pid])
     case.ckpt.restore(case.images).failed(6, "vdso", "another kernel")
+
+
+@pytest.mark.parametrize("how", [(), ("--lazy",)])
+def test_pages_that_are_all_rotten(case: Case, how: tuple[str, ...]) -> None:
+    victim = case.start(program("memory/private"))
+    case.ckpt.dump(victim.pid, case.images).ok()
+    victim.await_gone([victim.pid])
+    (path,) = case.images.glob("pages-*.img")
+    path.write_bytes(b"rotten" * (path.stat().st_size // 6) + b"x" * (path.stat().st_size % 6))
+    case.ckpt.restore(case.images, *how).failed(5, path.name, "rotten")
+    unverified = case.ckpt.restore(case.images, "--no-checksums", *how)
+    assert unverified.exit_code != 0
