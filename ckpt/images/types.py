@@ -11,7 +11,6 @@ Nothing here imports a generated module before a message class is asked for.
 from __future__ import annotations
 
 import enum
-import re
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -62,8 +61,8 @@ class Payload(enum.Enum):
 class ImageType:
     """One kind of image.
 
-    `entry`: type of its messages, `head`: that of the first if it differs. `numbered`: what its
-    numbers look like, empty if a set has one such image. `single`: it holds one message.
+    `entry`: type of its messages, `head`: that of the first if it differs. `numbered`: the digits
+    of its numbers, empty if a set has one such image. `single`: it holds one message.
     """
 
     stem: str
@@ -97,8 +96,8 @@ def message_class(ref: str) -> type[Message]:
     return found
 
 
-_DEC = r"(?:0|[1-9]\d*)"
-_HEX = r"[0-9a-f]+"
+_DEC = "0123456789"
+_HEX = "0123456789abcdef"
 
 _TYPES = (
     ImageType(
@@ -228,9 +227,16 @@ def parse_name(name: str) -> ImageName:
         return ImageName(TYPES[name], None)
     stem, dash, number = name.rpartition("-")
     image_type = TYPES.get(stem)
-    if dash and image_type and image_type.numbered and re.fullmatch(image_type.numbered, number):
-        return ImageName(image_type, int(number, 16 if image_type.numbered == _HEX else 10))
+    if dash and image_type and _is_number(number, image_type.numbered):
+        return ImageName(image_type, int(number, len(image_type.numbered)))
     raise ImageError("no image has such a name", resource=repr(name))
+
+
+def _is_number(text: str, digits: str) -> bool:
+    """Hexadecimal ones may begin with zeros, as names of ghost files do."""
+    if not text or text.strip(digits):
+        return False
+    return digits == _HEX or text == "0" or text[0] != "0"
 
 
 def parse_file_name(file: str) -> ImageName | None:

@@ -19,6 +19,7 @@ from ckpt._native import check, ffi, lib
 from ckpt.errors import ImageError
 from ckpt.images.chain import Chain
 from ckpt.images.checksums import Verification
+from ckpt.images.types import TYPES
 from ckpt.mem import aio, vma
 from ckpt.mem.build import Memory, Pages, segments_fit
 from ckpt.mem.extents import Extents
@@ -38,7 +39,25 @@ _X86_64 = 1
 _PID_MAX = 1 << 22
 _AUXV_MAX = 128
 _NOWHERE = -1
+_IN_EVERY_SET = (
+    "inventory",
+    "ckpt-checksums",
+    "pstree",
+    "core",
+    "ckpt-thread",
+    "timens",
+    "mm",
+    "pagemap",
+    "fs",
+    "fdinfo",
+    "files",
+)
 _OF_TASK = re.compile(r"pagemap-\d+").fullmatch
+
+
+# With the rest of what is imported, which goes on beside the start of the holder of lazy restores.
+for _stem in _IN_EVERY_SET:
+    TYPES[_stem].message(0)
 
 
 @dataclass(frozen=True, slots=True)
