@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -156,7 +157,7 @@ class HarmError(CkptError):
     exit_code = 9
 
 
-@dataclass(frozen=True)
+@record(frozen=True)
 class Refusal:
     """One thing that ckpt does not restore, found before anything was touched."""
 

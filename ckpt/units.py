@@ -7,7 +7,8 @@ target's unless a name says otherwise.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from ckpt.record import record
 
 PAGE = 4096
 PAGE_SHIFT = 12
@@ -22,7 +23,7 @@ def page_up(addr: int) -> int:
     return (addr + PAGE - 1) & ~(PAGE - 1)
 
 
-@dataclass(frozen=True, order=True, slots=True)
+@record(frozen=True)
 class Range:
     """Addresses from `start` up to and without `end`."""
 
@@ -32,6 +33,9 @@ class Range:
     def __post_init__(self) -> None:
         if not 0 <= self.start <= self.end:
             raise ValueError(f"not a range: {self.start:#x}-{self.end:#x}")
+
+    def __lt__(self, other: Range) -> bool:
+        return (self.start, self.end) < (other.start, other.end)
 
     def __len__(self) -> int:
         return self.end - self.start

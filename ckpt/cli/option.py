@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from ckpt.record import record
 
 
 class Status(StrEnum):
@@ -14,7 +15,7 @@ class Status(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False)
 class Option:
     """One option under all its spellings.
 

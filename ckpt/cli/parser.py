@@ -8,16 +8,16 @@ An optional argument must be joined to its option: `-v 4` is `-v` and a stray wo
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from ckpt.cli.option import Option, Status
 from ckpt.cli.options import OPTIONS
 from ckpt.errors import UsageError
+from ckpt.record import field, record
 from ckpt.report import Report
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False)
 class Given:
     """One occurrence of an option. `source`: the command line or a configuration's path."""
 
@@ -32,7 +32,7 @@ class Given:
         return name if self.argument is None else f"{name}={self.argument}"
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False)
 class Args:
     """What one call of ckpt is asked to do: a value for each option of the verb, by `Option.key`.
 

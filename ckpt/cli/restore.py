@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from ckpt.cli.output import show
 from ckpt.cli.stats import as_json, as_lines
 from ckpt.errors import RestoreError, UsageError
 from ckpt.kerndat.cpufeature import DEFAULT_CPU_CAP
+from ckpt.record import replace
 from ckpt.restore.options import Lazily, RestoreOptions
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ of these are a good end. Nothing of it is left in the tree then, unless `--track
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckpt.cli.judged import judged_by
@@ -20,6 +19,7 @@ from ckpt.cli.output import human, show
 from ckpt.dump.options import DEFAULT_TIMEOUT_S, DumpOptions
 from ckpt.errors import CkptError, UsageError
 from ckpt.kerndat.cpufeature import DEFAULT_CPU_CAP
+from ckpt.record import replace
 from ckpt.units import PAGE
 
 if TYPE_CHECKING:

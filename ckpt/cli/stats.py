@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any
+
+from ckpt.record import is_record, names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from _typeshed import DataclassInstance
 
 _UNITS = {
     "_us": (" time", " us"),
@@ -18,18 +17,18 @@ _UNITS = {
 }
 
 
-def as_dict(result: DataclassInstance) -> dict[str, Any]:
+def as_dict(result: object) -> dict[str, Any]:
     """Plain numbers, texts, lists and dicts, as JSON knows them."""
-    return {f.name: _plain(getattr(result, f.name)) for f in dataclasses.fields(result)}
+    return {name: _plain(getattr(result, name)) for name in names(result)}
 
 
-def as_json(result: DataclassInstance) -> str:
+def as_json(result: object) -> str:
     import json
 
     return json.dumps(as_dict(result))
 
 
-def as_lines(result: DataclassInstance) -> Iterator[str]:
+def as_lines(result: object) -> Iterator[str]:
     """`frozen_us=1500` as `Frozen time: 1500 us`; what is no number or text is left out."""
     for name, value in as_dict(result).items():
         if not isinstance(value, int | float | str) or isinstance(value, bool):
@@ -42,7 +41,7 @@ def as_lines(result: DataclassInstance) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if is_record(value):
         return as_dict(value)
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}

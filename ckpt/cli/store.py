@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from ckpt.cli.stats import as_dict
 from ckpt.errors import ImageError
 from ckpt.images.layers import layer_of
 from ckpt.images.reader import ImageSet
+from ckpt.record import record
 from ckpt.store.generations import generations, steady
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _COLUMNS = ("NR", "TIME", "TASKS", "PAGES", "IN PARENT", "ON DISK", "BUILDS ON")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Shown:
     """One generation. Sizes are in bytes. `parent`: number of the one that it builds on, None for
     none. `broken`: why it can't be restored, empty if nothing is known."""

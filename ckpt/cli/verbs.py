@@ -4,10 +4,10 @@ Options are in ckpt.cli.options, since CRIU reads them before it knows the verb.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ckpt.record import record
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@record(eq=False)
 class Verb:
     """`operands`: how many words may follow. `folders`: the images' and the work folder must
     exist, and the log is opened in the latter."""

@@ -70,7 +70,7 @@ class LiveEngine(Protocol):
         """Raises NotOneInstant, ImageError, KernelError: then there is no whole set."""
 
     def figures(self) -> LiveFigures:
-        """A dataclass of numbers for the statistics: after `deliver`, before `close`."""
+        """A record of numbers for the statistics: after `deliver`, before `close`."""
 
     def close(self) -> None:
         """Nothing of the engine is left in the tree. Harmless a second time."""

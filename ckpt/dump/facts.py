@@ -9,7 +9,6 @@ reading happens while the target is frozen.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from ckpt.procfs.stat import Stat, parse_stat
 from ckpt.procfs.status import Status, parse_status
 from ckpt.procfs.timens import TimensOffsets, parse_timens_offsets
 from ckpt.procfs.timers import PosixTimer, parse_timers
+from ckpt.record import field, record
 from ckpt.task import sched, seccomp, timers
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ _OPTIONAL = {"timers", "loginuid", "timens_offsets", "cgroup"}
 _TRACKED_HINT = "ckpt untrack PID, if ckpt tracks a tree that it belongs to, whose root is PID"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Surroundings:
     """Namespaces, and what a security module calls the task (empty where none does)."""
 
@@ -60,7 +60,7 @@ class Surroundings:
     profile: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Known:
     """The text of maps, and the mappings with their flags as they were then."""
 
@@ -71,7 +71,7 @@ class Known:
 NOTHING_KNOWN = Known()
 
 
-@dataclass
+@record(slots=False)
 class Facts:
     """One live task. `raw`, `threads` and `cgroups`, which is by further thread, hold files as they
     were read; the properties parse. `assumed`: smaps was not read, for maps was what it was when

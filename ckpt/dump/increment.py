@@ -19,7 +19,6 @@ every page is written (`last_round`); once the set is whole, that it can't be to
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckpt.errors import CkptError, TargetError
@@ -33,6 +32,7 @@ from ckpt.mem.tracking.choose import choose
 from ckpt.mem.tracking.client import ANSWER_S, Keeper
 from ckpt.mem.tracking.engine import Mode
 from ckpt.mem.tracking.state import Answer
+from ckpt.record import field, record
 from ckpt.units import PAGE
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _STANDING_S, _STANDING_S_PER_TIB = 3.0, 10.0
 to 10 s/TiB; of reserved memory next to nothing."""
 
 
-@dataclass(slots=True)
+@record
 class Increment:
     """`parent` is None where everything must be written. `held` are its pages by task, None where
     they are at a page server, which refuses what it does not have. `own`: the keeper was started

@@ -5,12 +5,12 @@ other thread.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 from ckpt.infect.batch import Batch, Data, Outcome, Result
 from ckpt.infect.blob import layout_at
+from ckpt.record import record
 from ckpt.task import mm, modes, signals, thread, timers
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _PR_GET_CHILD_SUBREAPER = 37
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Questions:
     """One batch, the same for every task, and where its answers will be."""
 
@@ -38,7 +38,7 @@ class Questions:
     modes: modes.Asked
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Inside:
     """One task's own answers."""
 
@@ -88,7 +88,7 @@ def questions() -> Questions:
     return Questions(batch, actions, leader, securebits, brk, dumpable, words, itimers, of_process)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class TimersLeft:
     """What was left of a task's timers at `at_ns` (time.monotonic_ns)."""
 

@@ -3,12 +3,12 @@ target; whatever needs the target is the dump's to check."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckpt.kerndat.cpufeature import DEFAULT_CPU_CAP
 from ckpt.ns.cgroups import DEFAULT_GROUPS, GroupsAsked
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from ckpt.images.pageserver.connect import ServerAddress
@@ -24,7 +24,7 @@ DEFAULT_LIVE_MEMORY = 64 << 20
 """Bytes of buffers of a live dump."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class DumpOptions:
     """Field by field what the options of ckpt-dump(1) say.
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckpt.dump import describe
@@ -41,6 +40,7 @@ from ckpt.mem.vma import trackable
 from ckpt.ns.cgroup_dump import GroupsDump
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
+from ckpt.record import field, record
 from ckpt.tracee.crossing import crossed
 from ckpt.units import PAGE
 
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 _CROSSING_S = 0.2
 
 
-@dataclass(slots=True)
+@record
 class _Task:
     """One tracked task. `mem` is /proc/PID/mem; `written` and `parent` are what this set says of
     its pages."""

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckpt.dump.increment import end
@@ -29,6 +28,7 @@ from ckpt.errors import CkptError, DeadlineError, ImageError
 from ckpt.images.types import INVENTORY, file_name
 from ckpt.images.writer import ImageSetWriter
 from ckpt.mem.tracking.where import is_root_tracked
+from ckpt.record import record, replace
 from ckpt.units import PAGE
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _PAYS = 0.8
 """A round that does not bring the prediction below this part of the one before has not paid."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Round:
     """`written`: pages of this round's set; `interval_s`: the time in which they were written;
     `copy_s`: how long their copy took. `scanned` are all pages with content."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import struct
 import time
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckpt._native import check, ffi, lib
@@ -18,6 +17,7 @@ from ckpt.mem.extents import Extents
 from ckpt.mem.missing.split import may_be_late
 from ckpt.mem.transfer import NO_CONTENT, Content, content
 from ckpt.procfs.reader import read_at
+from ckpt.record import field, record, replace
 from ckpt.task import sched, seccomp, sleeping
 from ckpt.tracee import filters, ops, vm
 
@@ -42,7 +42,7 @@ _FILTERED = b"\nSeccomp:\t2\n"
 _CAP_SYS_ADMIN = 21
 
 
-@dataclass(slots=True)
+@record
 class Snapshot:
     """A live task. `read` is what the vdso and the early pages of `content` held before the task
     was infected, each range by its start. `pages_id` names its pages file; `robust`, `cpus` and

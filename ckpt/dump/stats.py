@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt.images.pagemap import PE_PARENT, PE_PRESENT
 from ckpt.images.pb.stats_pb2 import stats_entry
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _UINT32_MAX = (1 << 32) - 1
 
 
-@dataclass(slots=True)
+@record
 class DumpStats:
     """Times in microseconds. Frozen: from the first interrupt until the tree could go on (for a
     tree that is killed: until all had been taken from it), without what live-instant scripts took,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckpt.dump.shared import SharedMemory
 from ckpt.dump.stats import DumpStats
 from ckpt.ns.sysv_shm import SegmentsDump
 from ckpt.pstree.sharing import ALONE
+from ckpt.record import field, record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ckpt.report import Report
 
 
-@dataclass(slots=True)
+@record
 class Frozen:
     """What the frozen window gave. `zombies`: stat and status by pid."""
 
@@ -40,7 +40,7 @@ class Frozen:
     boottime_ns: int = 0
 
 
-@dataclass(slots=True)
+@record
 class Work:
     """`increment` is None where nothing is tracked, nor shall be; `tracked` are the tasks whose
     writes are. `known`: what the frozen window may assume of tasks. `run_id` is the new set's

@@ -4,7 +4,7 @@ Seen through /proc/PID/fd (stat and readlink, nothing is opened), /proc/PID/fdin
 through a duplicate that lives only as long as it is asked (F_GETSIG, F_GETOWN_EX). All of a table
 is looked at by one call into C: 5 us a descriptor, which counts since the target stands still.
 
-A named tuple and no dataclass for the same reason. Paths are those of our own root directory: what
+A named tuple and no record for the same reason. Paths are those of our own root directory: what
 lies outside of it reads "(unreachable)/...".
 
 Source: proc_pid_fd(5), proc_pid_fdinfo(5), pidfd_getfd(2), fcntl(2).

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ckpt._native import check, lib
 from ckpt.errors import KernelError, TargetError
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.stat import parse_stat
+from ckpt.record import field, record
 from ckpt.report import Report
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class External(frozenset[str]):
         return sorted(self - self._met)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class FileOptions:
     """As in ckpt-dump(1). `external`: resources that the caller of a restore will provide.
     `irmap_scan_paths`: where watched files are looked for by their inode numbers. `ghost_limit`:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from ckpt.files.kind import Obstacle
 from ckpt.files.memfd import extents
 from ckpt.images.reader import MAX_IMAGE
 from ckpt.images.types import image_name
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,7 +76,7 @@ def _too_large(size: int, limit: int) -> Obstacle | None:
     return None
 
 
-@dataclass(slots=True)
+@record
 class _Ghost:
     """`parts`: data by offset."""
 

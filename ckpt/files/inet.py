@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import select
 import socket
-from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -29,6 +28,7 @@ from ckpt.files.netlock import Connection
 from ckpt.files.tcp import TcpConnections
 from ckpt.files.tcprepair import STATES
 from ckpt.procfs.rawsock import RawSocket, parse_raw_sockets
+from ckpt.record import field, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -87,7 +87,7 @@ _TCP_ULP, _UDP_ENCAP = 31, 100
 _MSG_PEEK = socket.MSG_PEEK | socket.MSG_DONTWAIT
 
 
-@dataclass(slots=True)
+@record
 class Held:
     """One socket. What stands below `file_id` is found by `settle`."""
 

@@ -18,7 +18,6 @@ import fcntl
 import os
 import socket
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import ImageError, RestoreError
@@ -28,6 +27,7 @@ from ckpt.files.kind import FdType, RestoreKind
 from ckpt.files.openflags import SETTABLE, checked
 from ckpt.files.tcp_restore import TcpRestore, Wanted
 from ckpt.files.tcprepair import STATES
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable
@@ -55,7 +55,7 @@ _HINTS = {
 }
 
 
-@dataclass(slots=True)
+@record
 class Socket:
     """One socket to be made; `uid` is None where the set does not tell."""
 

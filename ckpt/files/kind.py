@@ -25,11 +25,11 @@ design). `stage` says when. `needs` are the kinds that must be open before.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ckpt.images.types import message_class
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -86,7 +86,7 @@ class Stage(Enum):
     TASKS = "when all tasks and threads are there"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Obstacle:
     """Why a descriptor can't be restored, and what would help."""
 

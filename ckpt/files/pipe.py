@@ -21,7 +21,6 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import ImageError, Refusal, RestoreError
@@ -35,6 +34,7 @@ from ckpt.files.pipedata import (
     other_end_is_closed,
     read_contents,
 )
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -113,7 +113,7 @@ class PipeDump(DumpKind):
         return dict(messages("pipes-data", inside))
 
 
-@dataclass(slots=True)
+@record
 class _End:
     pipe_id: int
     flags: int

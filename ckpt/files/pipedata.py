@@ -16,12 +16,12 @@ import select
 import struct
 import termios
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt._native import check, lib
 from ckpt.errors import ImageError, RestoreError
 from ckpt.images.types import message_class
+from ckpt.record import field, record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +34,7 @@ _LARGEST = 1 << 31
 _PAGE = 4096
 
 
-@dataclass(slots=True)
+@record
 class Contents:
     """What is in one pipe. `borders`: lengths, in turn, of what is in no packet and of a packet.
     `inside` is False when its other end is held outside the tree."""
@@ -95,7 +95,7 @@ def _inside(lfd: int, length: int, *, last: bool) -> tuple[int, int]:
     return length, 0
 
 
-@dataclass(slots=True)
+@record
 class Ends:
     """The descriptions of one pipe with their ids."""
 

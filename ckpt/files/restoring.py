@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ckpt.errors import ImageError, RestoreError
+from ckpt.record import field, record
 from ckpt.report import Report
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ _LAST_SIGNAL = 64
 _F_SETSIG = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class RestoreFileOptions:
     """As in ckpt-restore(1). `inherit`: our open descriptor for what the images call a resource.
     `other_net`: the network namespace will be another than that of the dump (--join-ns)."""

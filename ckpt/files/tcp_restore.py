@@ -12,7 +12,6 @@ import fcntl
 import os
 import socket
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import ImageError, RestoreError
@@ -20,6 +19,7 @@ from ckpt.files import netlock, sk_opts, tcprepair
 from ckpt.files.netlock import MARK, Connection, NetLock
 from ckpt.files.tcp import SKIP, table_name
 from ckpt.images.types import INVENTORY, image_name
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _PATIENCE_S = 2.0
 
 
-@dataclass(slots=True)
+@record
 class Wanted:
     """One connection to be built, and our duplicate of it once it is."""
 

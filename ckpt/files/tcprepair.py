@@ -24,10 +24,10 @@ import os
 import socket
 import struct
 import termios
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import ImageError
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from ckpt.files.inetaddr import Address
@@ -55,7 +55,7 @@ STATES = frozenset({1, *FIN_SENT, *FIN_RECEIVED})
 """What can be read and built."""
 
 
-@dataclass(slots=True)
+@record
 class Stream:
     """A connection as read: fields of tcp_stream_entry, and its queues."""
 

@@ -9,12 +9,12 @@ Source: CRIU's criu/tty.c for ids and meaning of the images.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ckpt.errors import ImageError
 from ckpt.files.ttystate import NR_CC, WINSIZE, Settings, Whole
 from ckpt.images.types import message_class
+from ckpt.record import field, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -113,7 +113,7 @@ class Info(NamedTuple):
         return own
 
 
-@dataclass(slots=True)
+@record
 class Terminals:
     """All messages of a set, checked, by id."""
 

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ckpt.errors import ImageError
 from ckpt.images.spans import minus
 from ckpt.images.types import parse_file_name
+from ckpt.record import record, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -34,7 +34,7 @@ BLOCK = 4 << 20
 _STRIDE = 256 << 10
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class FileSum:
     """What one file of a set must look like. `sums` has one number per `block` bytes. `punched`:
     bytes that are gone from it, which count as zeros (ckpt.images.punched)."""

@@ -18,7 +18,6 @@ import ctypes
 import errno
 import os
 import stat
-from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from ckpt.images.pagemap import PE_PRESENT
 from ckpt.images.punched import Punched, PunchedFile, write_punched
 from ckpt.images.spans import joined, minus, total, union
 from ckpt.images.types import PAGEMAPS, PUNCHED, file_name, image_name
+from ckpt.record import field, record
 from ckpt.units import PAGE, page_up
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _KEEP_SIZE, _PUNCH_HOLE = 1, 2
 
 
-@dataclass(slots=True)
+@record
 class Freed:
     """What one set of the chain lost: bytes now, and bytes in all. The newest set loses nothing."""
 
@@ -52,7 +52,7 @@ class Freed:
     freed_in_all: int = 0
 
 
-@dataclass(slots=True)
+@record
 class _Loss:
     """What one layer will have lost when this is over, and what it loses now, by file."""
 

@@ -15,12 +15,12 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt.images import directory as files_of
 from ckpt.images.mappings import UNKNOWN, NamedMapping, mappings_of
 from ckpt.images.types import file_name, parse_name
+from ckpt.record import field, record
 from ckpt.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ Comparer = Callable[[Sequence[Pair]], Sequence[int]]
 """How many pages differ, for each pair. Raises ImageError."""
 
 
-@dataclass(slots=True)
+@record
 class MappingDiff:
     """Addresses that are one mapping in set A, or none, and one in set B, or none. In pages:
     `changed` are in both sets, `only_a` and `only_b` in one of them."""
@@ -70,7 +70,7 @@ class MappingDiff:
         return bool(self.pages) or self.a is None or self.b is None or self.a.perms != self.b.perms
 
 
-@dataclass(slots=True)
+@record
 class MemoryDiff:
     """One task, or one object of shared memory: `name` is "pagemap-7" or "pagemap-shmem-9".
     `in_a`, `in_b`: whether that set has it. `mappings` are those that differ, of `nr_mappings`."""

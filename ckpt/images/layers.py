@@ -7,7 +7,6 @@ gives the reason beside the sets.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt.errors import ImageError
@@ -17,6 +16,7 @@ from ckpt.images.pagemap import PE_PARENT, PE_PRESENT
 from ckpt.images.reader import ImageSet
 from ckpt.images.spans import total
 from ckpt.images.types import PAGEMAPS, image_name, parse_file_name
+from ckpt.record import record
 from ckpt.units import PAGE
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ckpt.images.pagemap import Pagemap
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Layer:
     """One set. Sizes are in bytes.
 

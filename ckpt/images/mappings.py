@@ -5,10 +5,10 @@ Nothing here reads pages. Works with what there is: the set of a pre-dump has no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckpt.images.text import get_text
+from ckpt.record import record
 from ckpt.units import TASK_SIZE
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _SHARED = 0x01
 _TOP = 1 << 64
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class NamedMapping:
     """Addresses from `start` up to `end`. `perms` as in /proc/PID/maps. `what`: the path, or a word
     in brackets, empty for plain anonymous memory. `zeros`: a page that is in no set reads as zeros

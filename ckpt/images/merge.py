@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt.errors import ImageError
@@ -30,6 +29,7 @@ from ckpt.images.types import (
     parse_name,
 )
 from ckpt.images.writer import ImageSetWriter
+from ckpt.record import record
 from ckpt.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _NO_COPY = (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _STEP = 64 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class _Part:
     """Bytes that stand together in one file, of set number `layer`."""
 

@@ -6,13 +6,13 @@ counts is therefore the resolved chain, not what the newest pagemap there says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckpt.images.chain import MAX_DEPTH, Chain
 from ckpt.images.pagemap import PE_PRESENT
 from ckpt.images.spans import joined
+from ckpt.record import record
 
 if TYPE_CHECKING:
     import os
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ckpt.images.spans import Spans
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class ParentSet:
     """`path` as it was given, relative to the new set's directory, and `run_id`: what
     ImageSetWriter.link_parent takes. `ranges`: by image name ("pagemap-7") the pages that the

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import ImageError
@@ -19,6 +18,7 @@ from ckpt.images import directory as files_of
 from ckpt.images import framing
 from ckpt.images.spans import common, total
 from ckpt.images.types import PUNCHED, TYPES, message_class, parse_file_name, parse_name
+from ckpt.record import field, record, replace
 from ckpt.units import PAGE
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _MAX_PAGES = 1 << 51
 
 
-@dataclass(slots=True)
+@record
 class PunchedFile:
     """What one pages-N.img has lost, in bytes, and the new sums of blocks by their index."""
 
@@ -39,7 +39,7 @@ class PunchedFile:
     sums: dict[int, int] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@record
 class Punched:
     """The record of a set, by file. `newest`: run id of the set for which pages went last."""
 

@@ -7,7 +7,6 @@ taken from the images as they are, not from the size of the host's files, but fo
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import ImageError
@@ -15,6 +14,7 @@ from ckpt.images.directory import read_link
 from ckpt.images.pagemap import PE_LAZY, PE_PARENT, PE_PRESENT
 from ckpt.images.text import get_text
 from ckpt.images.types import PARENT_LINK, parse_file_name
+from ckpt.record import field, record
 from ckpt.units import PAGE
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _STATES = {1: "running", 2: "zombie", 3: "stopped"}
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Descriptor:
     """One descriptor of a task. `text`: the path, or what else tells it from others."""
 
@@ -34,7 +34,7 @@ class Descriptor:
     text: str
 
 
-@dataclass(slots=True)
+@record
 class Memory:
     """Bytes: mapped; in pages-N.img of this set; in a parent set; left at the origin."""
 
@@ -45,7 +45,7 @@ class Memory:
     lazy: int = 0
 
 
-@dataclass(slots=True)
+@record
 class Task:
     """One task. `depth` is 0 for a root, which has no parent in the set."""
 
@@ -63,7 +63,7 @@ class Task:
     descriptors: list[Descriptor] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@record
 class Summary:
     """The whole set. `size` is in bytes, `tasks` are in the order of the tree, depth first."""
 

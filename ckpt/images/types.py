@@ -11,11 +11,11 @@ Nothing here imports a generated module before a message class is asked for.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 from ckpt.errors import ImageError
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -57,7 +57,7 @@ class Payload(enum.Enum):
     MSG = "qnum messages, each a sized ipc_msg and its text padded to 8 bytes"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class ImageType:
     """One kind of image.
 
@@ -194,7 +194,7 @@ _TYPES = (
 TYPES = {image_type.stem: image_type for image_type in _TYPES}
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class ImageName:
     """A name taken apart. `number` is None for an image that a set holds once."""
 

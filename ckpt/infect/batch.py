@@ -13,10 +13,10 @@ import errno
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from ckpt._native import lib
 from ckpt.errors import KernelError
+from ckpt.record import field, record
 
 _HEAD = struct.Struct("<IIII")
 _ENTRY = struct.Struct("<HHI6Q6BHqq")
@@ -26,7 +26,7 @@ _SOL_SOCKET, _SCM_RIGHTS, _MSG_CMSG_CLOEXEC = 1, 1, 0x40000000
 _U64 = (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Data:
     """A place in the data of the batch that made it."""
 
@@ -36,7 +36,7 @@ class Data:
         return Data(self.offset + more)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Load:
     """The integer of `size` bytes (4, signed, or 8) that stands at `at` when the entry runs."""
 
@@ -44,14 +44,14 @@ class Load:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Result:
     """What the entry with this index returned."""
 
     index: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Own:
     """A 32-bit field of the session's own struct, at this offset."""
 
@@ -62,7 +62,7 @@ SOCK, LENT_FD = Own(48), Own(56)
 """The parasite's end of the command socket; the descriptor that it closes when it leaves."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class _Place:
     """Where the result of the entry with this index stands."""
 
@@ -72,7 +72,7 @@ class _Place:
 Arg = int | Data | Load | Result | Own | _Place
 
 
-@dataclass(slots=True)
+@record
 class _Entry:
     op: int
     name: str
@@ -84,7 +84,7 @@ class _Entry:
     note: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Outcome:
     """What a batch that ran to its end returned: results by entry, and its data as it is now."""
 
@@ -103,7 +103,7 @@ def number(name: str) -> int:
     return int(getattr(lib, f"__NR_{name}"))
 
 
-@dataclass(slots=True)
+@record
 class Batch:
     """A batch under construction."""
 

@@ -7,12 +7,12 @@ the place for batches.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from ckpt._native import lib
 from ckpt.errors import KernelError
+from ckpt.record import record
 from ckpt.units import Range, page_up
 
 _HEADER = struct.Struct("<QIIQIIIIII")
@@ -20,7 +20,7 @@ _SESSION = struct.Struct("<QQQQQQiIiI")
 _SESSION_SPACE = 64
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Blob:
     """Code and the offsets that its header names."""
 
@@ -56,7 +56,7 @@ def seed_path() -> Path:
     return Path(__file__).with_name("seed")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Layout:
     """The parts of one window. `room`: a data area that is only a part of what is behind the code,
     for one of several who use the window."""

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 
 from ckpt.errors import HarmError, TargetError
@@ -29,6 +28,7 @@ from ckpt.infect.stub import Piece, Return, pieces
 from ckpt.kerndat.xsave import xsave_layout
 from ckpt.procfs import tree
 from ckpt.procfs.maps import Mapping
+from ckpt.record import record
 from ckpt.tracee import ops
 from ckpt.tracee.stopped import SeizedTask, Stopped
 from ckpt.units import Range
@@ -39,7 +39,7 @@ _DEAD = "ZX"
 _LONGEST_PAUSE_S = 0.2
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Site:
     """Where a thread's piece and frame are. Without a frame every way home is by registers."""
 

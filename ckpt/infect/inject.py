@@ -23,7 +23,6 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from ckpt._native import ffi, lib
 from ckpt.errors import DeadlineError, Refusal, RefusedError, TargetError
@@ -34,6 +33,7 @@ from ckpt.infect.session import Session
 from ckpt.procfs.maps import Mapping, parse_maps
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.status import parse_status
+from ckpt.record import record
 from ckpt.tracee import ops
 from ckpt.tracee.stopped import SeizedTask, Stopped
 
@@ -42,7 +42,7 @@ _SPIN_S, _NAP_S, _LOOK_AFTER_S = 0.001, 0.0002, 0.02
 _STEPS = {1: "mmap", 2: "mmap", 3: "socketpair"}
 
 
-@dataclass(slots=True)
+@record
 class _Infection:
     """What one infection holds: of the target, and of ours."""
 

@@ -16,12 +16,12 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from ckpt._native import lib
 from ckpt.errors import TargetError
 from ckpt.infect.stub import MAGIC_BYTES
 from ckpt.procfs.maps import Mapping
+from ckpt.record import record
 from ckpt.units import PAGE, TASK_SIZE, Range, gaps, page_down, page_up
 
 _EHDR = struct.Struct("<4sBB10xHHIQQQIHHHHHH")
@@ -31,7 +31,7 @@ _VDSO = "[vdso]"
 _LOWEST, _DISTANCE = 1 << 20, 1 << 16
 
 
-@dataclass(slots=True)
+@record
 class Hole:
     """Unused bytes. `held` is what stands there, `executable` whether code may."""
 
@@ -50,7 +50,7 @@ class Hole:
         return Range(start, start + size)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Place:
     """A taken piece and what stood there before."""
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ckpt.errors import KernelError
 from ckpt.infect.blob import Layout, blob
 from ckpt.infect.way import Way
+from ckpt.record import record
 from ckpt.units import Range
 
 MAGIC = 0x3162757473747063
@@ -33,7 +33,7 @@ _CALL = struct.Struct("<7Q")
 _ALL_SIGNALS = (1 << 64) - 1
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Limit:
     """A resource limit for the time of the session: (soft, hard) then and afterwards."""
 
@@ -42,7 +42,7 @@ class Limit:
     after: tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Return:
     """How a thread comes home: by which way, with its signal frame where (0: by registers), and
     for whom it waits: our pid as it sees it, 0 if it can't."""
@@ -52,7 +52,7 @@ class Return:
     controller: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Piece:
     """One piece as the build made it. `enter`, `park` and `drive` are offsets in it: the first
     instruction, where a thread stands that has nothing left to undo, and the single call of a

@@ -19,7 +19,6 @@ import errno
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 
 from ckpt._native import ffi, lib
@@ -29,6 +28,7 @@ from ckpt.infect.batch import number
 from ckpt.infect.place import Memory
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
+from ckpt.record import record
 from ckpt.tracee import ops
 from ckpt.tracee.stopped import SeizedTask, Stopped
 from ckpt.units import Range
@@ -43,7 +43,7 @@ _ANSWERS_MAX = 64
 _VISIT = struct.Struct("<iiiIQQ216s216s216s216x64x")
 
 
-@dataclass(slots=True)
+@record
 class _Visits:
     """What all visits in one task share. `vacant`: no thread is in the piece."""
 

@@ -26,11 +26,11 @@ from __future__ import annotations
 
 import errno
 import struct
-from dataclasses import dataclass
 from functools import cache
 from operator import itemgetter
 
 from ckpt.infect.batch import number
+from ckpt.record import record
 
 REGS = struct.Struct("<27Q")
 (R15, R14, R13, R12, RBP, RBX, R11, R10, R9, R8, RAX, RCX, RDX, RSI, RDI, ORIG_RAX, RIP) = range(17)
@@ -60,7 +60,7 @@ _UC_FLAGS = 0x7  # xstate follows, ss is valid, ss is to be restored as it is
 _BAD_STACK = 0x7FFFFFFF  # no mode of sigaltstack(2): the alternate stack is left alone
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Way:
     """`registers` as the stub loads them (r15 to rdi, flags, rsp, rip), `regs` the same as struct
     user_regs_struct; `by_frame`: rt_sigreturn is possible."""

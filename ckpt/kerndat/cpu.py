@@ -12,12 +12,12 @@ machine are taken to be equal.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt.errors import ImageError
 from ckpt.kerndat import cpufeature as feature
 from ckpt.kerndat.xsave import Leaf, area_of, cpuid
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Set
@@ -31,7 +31,7 @@ IMAGE = "cpuinfo.img"
 RECORDED_COMPONENTS = 0x2FF
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class CpuInfo:
     """One CPU. `words` are always NR_WORDS; what a version-1 image lacks stands as None."""
 

@@ -6,12 +6,12 @@ Source: capabilities(7). Effective ones count: a capability that is only permitt
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
 
 from ckpt.kerndat.probe import Finding, Need, Probe
+from ckpt.record import record
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Capability:
     """Number as in linux/capability.h; any one of `instead` does as well."""
 

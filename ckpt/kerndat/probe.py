@@ -7,11 +7,11 @@ A probe function returns what it has to say (`Finding`, or None for a plain yes)
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
 from ckpt.errors import CkptError
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ class Need(Enum):
     LATER = "what ckpt does not do yet"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Finding:
     """An answer. `detail` says what was found, or why not."""
 
@@ -47,7 +47,7 @@ class Finding:
         return self.state is not State.MISSING
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Probe:
     """One feature. `criu`: its names in `criu check --feature`, where CRIU has it."""
 

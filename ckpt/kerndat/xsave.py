@@ -11,10 +11,10 @@ asked for); XSTATE_BV in the header of an area tells.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt.errors import KernelError
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ NAMES = {
 Leaf = tuple[int, int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class XsaveArea:
     """`size` bytes hold all enabled components; `layout`: component -> (offset, size)."""
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from dataclasses import dataclass, field
 
 from ckpt.lazy.giving import Giving
 from ckpt.lazy.layout import Task
 from ckpt.mem.extents import Extents
 from ckpt.mem.tracking.protocol import Message, ProtocolError
+from ckpt.record import field, record
 
 _SPAN = struct.Struct("=QQ")
 _UFFD = "anon_inode:[userfaultfd]"
 
 
-@dataclass(slots=True)
+@record
 class Client:
     """`waits`: for the end; `restores`: it has handed over address spaces and not committed yet;
     `wants_service`: its request to serve is not answered yet."""

@@ -21,7 +21,6 @@ import socket
 import struct
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 from ckpt._native import lib
@@ -36,6 +35,7 @@ from ckpt.mem.missing.client import VERSION
 from ckpt.mem.missing.contents import Contents
 from ckpt.mem.tracking import protocol
 from ckpt.mem.tracking.protocol import Message, ProtocolError
+from ckpt.record import field, record
 
 _IDLE_S = 10.0
 _LOOK_MS, _TRACKED_MS = 1000, 20
@@ -55,7 +55,7 @@ class Refused(Exception):
     """A request that can't be granted; its text is for the client."""
 
 
-@dataclass(slots=True)
+@record
 class Holder:
     """`first`: the other end of the connection of who has started us."""
 

@@ -7,7 +7,6 @@ import os
 import struct
 from bisect import bisect_right
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckpt._native import check, ffi, lib
@@ -15,6 +14,7 @@ from ckpt.errors import CkptError
 from ckpt.images.types import WORKING_SET, file_name
 from ckpt.images.workingset import NR_MAX, merged, write_working_set
 from ckpt.mem.missing.contents import RUN
+from ckpt.record import record
 from ckpt.units import PAGE, page_up
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _JOURNAL_LEN = 1 << 20
 _SPACE = struct.Struct("=iiIIQ")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Task:
     """An address space as a restore has handed it over. `soon`: what to bring first, in order."""
 

@@ -7,7 +7,6 @@ tree that runs; before one has come it is the end of the holder.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt.images.chain import Chain
@@ -15,6 +14,7 @@ from ckpt.lazy.start import numbers_of, start_holder
 from ckpt.mem.missing.client import Holder, LostPagesError
 from ckpt.mem.missing.contents import contents_of
 from ckpt.mem.resolve import resolve
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ckpt.report import Report
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class LazyPagesOptions:
     """`work_dir`: where the socket is, and a restore looks for it."""
 

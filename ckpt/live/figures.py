@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
+
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from ckpt.mem.extents import Extents
@@ -17,7 +18,7 @@ class Found(NamedTuple):
     elsewhere: Extents
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Figures:
     """`nr_rounds`: how many times memory was armed while the tree ran. `faults`: of the tree on
     memory that was not copied yet, and `fault_pages` what was copied for them; `saved_pages` were

@@ -17,7 +17,6 @@ from __future__ import annotations
 import os
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt.errors import KernelError, NotOneInstant, TargetError
@@ -26,6 +25,7 @@ from ckpt.live.figures import Figures
 from ckpt.mem.extents import Extents
 from ckpt.mem.transfer import copy_placed
 from ckpt.procfs.reader import ProcDir
+from ckpt.record import record
 from ckpt.report import Report
 from ckpt.units import PAGE
 
@@ -44,7 +44,7 @@ COPY_MS_PER_GIB = 590.0
 """Measured: a fork that is injected, its page tables, and process_vm_readv(2) with write(2)."""
 
 
-@dataclass(slots=True)
+@record
 class _Copied:
     """`pages` of `content` are to be written from `copy` into `pages_lfd`."""
 

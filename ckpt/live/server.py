@@ -10,18 +10,18 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt._native import check, ffi, lib
 from ckpt.errors import KernelError, NotOneInstant
 from ckpt.mem.extents import Extents
+from ckpt.record import names, record
 
 if TYPE_CHECKING:
     from ckpt.live.space import Space
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Figures:
     """What the server has counted; pages, unless the name says otherwise."""
 
@@ -100,7 +100,7 @@ class Server:
     def figures(self) -> Figures:
         """What was counted so far."""
         lib.ckpt_live_result(self.native, self._figures)
-        return Figures(*(int(getattr(self._figures, name)) for name in Figures.__slots__))
+        return Figures(*(int(getattr(self._figures, name)) for name in names(Figures)))
 
     def close(self) -> None:
         """End the threads. Harmless a second time."""

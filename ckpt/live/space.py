@@ -13,7 +13,6 @@ Source: userfaultfd(2), Documentation/admin-guide/mm/pagemap.rst.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckpt._native import check, ffi, lib
@@ -24,6 +23,7 @@ from ckpt.mem.tracking.open import open_pagemap, open_uffd
 from ckpt.mem.vma import trackable
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
+from ckpt.record import field, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,7 +37,7 @@ def anonymous(mappings: Iterable[Mapping]) -> Iterator[tuple[int, int]]:
     return trackable(m for m in mappings if not m.has_file)
 
 
-@dataclass(slots=True)
+@record
 class Space:
     """All descriptors are ours; the task keeps none. `armed` is registered, `protected` was found
     protected by the last look of a round."""

@@ -14,13 +14,13 @@ import os
 import socket
 import threading
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckpt._native import ffi, lib
 from ckpt.errors import ImageError, PeerError
 from ckpt.images.pageserver.relay import Relay
 from ckpt.images.types import parse_name
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,7 +36,7 @@ Row = tuple[int, int, int, int, int]
 _LOOK_S = 0.1
 
 
-@dataclass(slots=True)
+@record
 class Held:
     """What can be asked for, as C takes it. The descriptors are the caller's."""
 
@@ -53,7 +53,7 @@ class Held:
         return cls(array, len(ordered), sum(row[2] - row[1] for row in ordered))
 
 
-@dataclass(slots=True)
+@record
 class Answered:
     """What was asked for, by all clients together."""
 

@@ -8,13 +8,13 @@ plan's (ckpt.mem.build).
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt.infect.batch import Batch, Load
 from ckpt.infect.lend import Lender
 from ckpt.mem.reads import reads
 from ckpt.mem.vma import Backing
+from ckpt.record import record
 from ckpt.units import Range, page_up
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _SHM_RDONLY = 0o10000
 _LOAD_TIMEOUT_S = 3600.0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Segments:
     """What is needed to attach System V shared memory: the sizes by id, and an address where the
     largest has room beside all that the tasks have."""

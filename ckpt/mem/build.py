@@ -14,7 +14,6 @@ Order of execution (the operations depend on it):
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt.mem.vma import (
@@ -30,6 +29,7 @@ from ckpt.mem.vma import (
     Backing,
     Vma,
 )
+from ckpt.record import field, record
 from ckpt.units import PAGE, Range, gaps, page_up
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Pages(NamedTuple):
         return Pages(range_, self.offset + range_.start - self.range.start, self.pages_id)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Memory:
     """An address space as the images have it: mappings and contents, ascending, guard pages."""
 
@@ -65,7 +65,7 @@ class Memory:
 NOTHING = Memory((), ())
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Map:
     """mmap of `vma.range` with protection `prot`."""
 
@@ -78,7 +78,7 @@ class Map:
         return self.vma.flags & _KEPT_FLAGS | anonymous | MAP_FIXED_NOREPLACE
 
 
-@dataclass(slots=True)
+@record
 class MemoryPlan:
     """The operations, each list ascending. `nr_kept` counts pages that stayed shared, `nr_compared`
     those that were looked at for that."""
@@ -100,7 +100,7 @@ class MemoryPlan:
         return sum(p.range.nr_pages for p in self.load)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class _Kept:
     """A piece of the creator's mapping `old` that becomes a piece of `new`."""
 

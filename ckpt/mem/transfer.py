@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckpt._native import check, ffi, lib
@@ -21,6 +20,7 @@ from ckpt.images.pagemap import PE_LAZY, PE_PARENT, PE_PRESENT, Run
 from ckpt.infect.batch import LENT_FD, SOCK, Batch
 from ckpt.mem.extents import Extents, scan, scan_guards
 from ckpt.mem.vma import VDSO, Backing, backing_of, is_aio
+from ckpt.record import field, record, replace
 from ckpt.units import PAGE, TASK_SIZE
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _FEW = 128
 """Ranges: more are not worth to be looked at one by one."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Content:
     """Which pages of one address space go into an image: `direct` ones the task can read itself,
     `hidden` ones and those of the `vdso` (whole) come through /proc/PID/mem. `parent` are pages
@@ -136,7 +136,7 @@ def _ranges(smaps: Iterable[Smap], backing: Backing) -> Iterator[tuple[int, int]
     return ((s.start, s.end) for s in smaps if backing_of(s) is backing)
 
 
-@dataclass(slots=True)
+@record
 class Transfer:
     """One task's pages on their way. `mem` is /proc/PID/mem, `session` the parasite (or None where
     the task has none), `progress` is told the bytes of each step."""

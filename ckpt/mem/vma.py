@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from enum import Enum, IntFlag, auto
 from typing import TYPE_CHECKING
 
+from ckpt.record import record
 from ckpt.units import PAGE, TASK_SIZE, Range
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ MADE_BY_KERNEL = (Backing.KERNEL, Backing.RING)
 """What no mmap(2) of a task has made."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Vma:
     """One mapping. `shmid` is the id of its file or shared memory; `advice` a bit for each."""
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -17,6 +16,7 @@ from ckpt.images.directory import cannot_write
 from ckpt.migrate import hello, messenger, sets, wire
 from ckpt.migrate.duties import ABORTED, COMMITTED, DestinationDuty
 from ckpt.migrate.forked import fork_outside
+from ckpt.record import record
 from ckpt.restore.options import Consent, Lazily, RestoreOptions
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _HOLDER_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Arrived:
     """A tree that runs here now."""
 

@@ -3,20 +3,20 @@ no look at the target and no connection."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckpt.images.pageserver.connect import ServerAddress
 from ckpt.images.pageserver.listener import ListenOptions
 from ckpt.kerndat.cpufeature import DEFAULT_CPU_CAP
+from ckpt.record import field, record
 
 if TYPE_CHECKING:
     from ckpt.dump.options import DumpOptions
     from ckpt.images.pageserver.tls import TlsOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class MigrateOptions:
     """`dump`: how the tree is dumped; its folders, its parent and its page server are replaced.
     `rounds`: how many pre-dumps, None for as many as pay. `max_downtime_ms`: frozen time to get
@@ -35,7 +35,7 @@ class MigrateOptions:
         return self.mode != "precopy"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class ServeOptions(ListenOptions):
     """`folder`: where the images of a tree that comes stand until it runs, each in a folder of its
     own. `once`: end when one tree has come. `cpu_cap`: what of the source's CPU must be here."""

@@ -15,7 +15,6 @@ import os
 import secrets
 import shutil
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING
@@ -37,6 +36,7 @@ from ckpt.migrate.handover import Handing, Outcome
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.stat import parse_stat
 from ckpt.procfs.tree import look, tree
+from ckpt.record import record, replace
 from ckpt.units import PAGE
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from ckpt.report import Report
 
 
-@dataclass(slots=True)
+@record
 class MigrateResult:
     """`downtime_us`: from the first interrupt here until the tree could run there, as seen from
     here. `frozen_us`: the part of it until everything was taken from the tree."""

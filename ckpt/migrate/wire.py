@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import PeerError
+from ckpt.record import field, record
 
 if TYPE_CHECKING:
     from ckpt.images.pageserver.stream import Stream
@@ -25,7 +25,7 @@ MAX_BYTES = 4 << 20
 _LENGTHS = struct.Struct("<IQ")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Frame:
     """One message."""
 

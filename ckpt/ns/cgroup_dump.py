@@ -10,7 +10,6 @@ belong to the machine, which goes on. The root of a hierarchy has nothing that c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckpt.errors import KernelError
@@ -27,6 +26,7 @@ from ckpt.ns.cgroups import (
     paths_of,
 )
 from ckpt.ns.cgroups import root_for as asked_root
+from ckpt.record import field, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -39,7 +39,7 @@ _MAX_DEPTH = 48
 _Set = tuple[tuple[str, str], ...]
 
 
-@dataclass(slots=True)
+@record
 class GroupsDump:
     """The sets of one dump, numbered as they are met."""
 

@@ -6,13 +6,13 @@ is absolute and has no part that leads upwards, and a property is one that a res
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import ImageError
 from ckpt.images.text import get_text
 from ckpt.ns.cgroup_props import is_plain
 from ckpt.ns.cgroups import below, is_below, root_for
+from ckpt.record import field, record, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 _NAME = "cgroup.img"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Perms:
     mode: int
     uid: int
     gid: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Group:
     """One group. `top`: the highest recorded one above it, or itself; `props` in order of the
     image."""
@@ -42,7 +42,7 @@ class Group:
     props: tuple[tuple[str, str, Perms | None], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class GroupsImage:
     """`sets`: paths by hierarchy; `own`: the set that ckpt itself was in; `groups`: each after the
     one above it."""

@@ -19,7 +19,6 @@ from __future__ import annotations
 import errno
 import os
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from ckpt.errors import RestoreError
@@ -37,6 +36,7 @@ from ckpt.ns.cgroups import (
     shown,
 )
 from ckpt.procfs.reader import read_system
+from ckpt.record import field, record
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,7 @@ _INHERITED = ("cpuset.cpus", "cpuset.mems")
 _REMOVE_TIMEOUT_S = 10.0
 
 
-@dataclass(slots=True)
+@record
 class GroupsRestore:
     """`wanted`: the set of each task and thread that is to be in another one than ckpt's."""
 

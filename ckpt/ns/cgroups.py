@@ -12,13 +12,13 @@ Source: cgroups(7), Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst, criu(
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckpt.procfs.cgroup import parse_cgroup
 from ckpt.procfs.mountinfo import parse_mountinfo
 from ckpt.procfs.reader import read_system
+from ckpt.record import field, record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,7 +36,7 @@ class NoGroupError(ValueError):
     """A group can't be reached from here; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Root:
     """`--cgroup-root [CTRL:]DIR`. `controller`: None for all that no other names."""
 
@@ -48,7 +48,7 @@ Spec = tuple[tuple[str, str, tuple[str, ...]], ...]
 """Of `--cgroup-props`: controller, strategy (merge or replace), properties."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class GroupsAsked:
     """What a dump or a restore is asked to do about groups. `specs` and `controllers` (only these;
     none for all) are a dump's. `yard`: empty for the mounts."""
@@ -88,7 +88,7 @@ def below(top: str, rest: str) -> str:
     return f"{top.rstrip('/')}/{rest}".rstrip("/") or "/"
 
 
-@dataclass(slots=True)
+@record
 class Hierarchies:
     """Those that this process has. `own`: where it is itself, by hierarchy."""
 

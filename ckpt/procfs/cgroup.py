@@ -8,15 +8,14 @@ hold colons; only the first two of a line separate.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ckpt.procfs.parse import dec, fail, lines, text
+from ckpt.record import record
 
 FILE = "cgroup"
 DELETED = " (deleted)"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Cgroup:
     """One hierarchy: v1 controllers (name=X for a named one), none at all for v2."""
 

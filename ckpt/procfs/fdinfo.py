@@ -9,16 +9,16 @@ is None before Linux 5.14.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from os import O_CLOEXEC
 
 from ckpt.procfs.locks import Lock, parse_lock
 from ckpt.procfs.parse import dec, fail, lines, octal, signed, text
+from ckpt.record import record
 
 FILE = "fdinfo"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class FdInfo:
     """One descriptor. `extra` are the lines that this parser leaves to the kind's module."""
 

@@ -10,10 +10,10 @@ not see. Leases and delegations appear as kinds of their own.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from os import makedev
 
 from ckpt.procfs.parse import dec, fail, hexa, lines, signed, text
+from ckpt.record import record
 
 FILE = "locks"
 EOF = 2**63 - 1
@@ -24,7 +24,7 @@ _LINE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Lock:
     """One lock; `start` and `end` are bytes of the file, both inclusive, EOF for its very end."""
 

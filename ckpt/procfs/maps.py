@@ -2,8 +2,8 @@
 
 Source: proc_pid_maps(5), show_map_vma() in fs/proc/task_mmu.c.
 
-A mapping is a NamedTuple and not a dataclass because dumps parse thousands of them while the target
-stands still: a frozen dataclass costs 1.8 us each, this 1.0.
+A mapping is a NamedTuple and not a record because dumps parse thousands of them while the target
+stands still: a frozen record costs 1.8 us each, this 1.0.
 
 Not guaranteed: of a running target the list is no snapshot. What existed all the time is listed,
 but a mapping that was replaced or has grown meanwhile may begin below the end of the line before

@@ -9,15 +9,15 @@ a descriptor names can be missing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from os import makedev
 
 from ckpt.procfs.parse import dec, fail, lines, text, unescape
+from ckpt.record import record
 
 FILE = "mountinfo"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Mount:
     """One mount. `optional` are the tags of propagation: shared:1, master:2, unbindable, ..."""
 

@@ -8,9 +8,9 @@ pid and time after an unshare and before the next fork.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from ckpt.procfs.parse import dec, fail
+from ckpt.record import record
 
 FILE = "ns"
 KINDS = ("mnt", "uts", "ipc", "pid", "net", "user", "cgroup", "time")
@@ -18,7 +18,7 @@ FOR_CHILDREN = ("pid_for_children", "time_for_children")
 _LINK = re.compile(rb"([a-z]+):\[([0-9]{1,20})\]")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Namespaces:
     """Inode numbers by the name of the link; a kind that this kernel lacks is missing."""
 

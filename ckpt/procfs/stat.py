@@ -9,15 +9,14 @@ process's file takes `kstkesp` and `kstkeip` only of dead or exiting tasks: they
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ckpt.procfs.parse import dec, fail, signed, text
+from ckpt.record import record
 
 FILE = "stat"
 _NR_FIELDS = 50  # from state on; kernels since 3.5
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Stat:
     """Fields by the names of proc_pid_stat(5); addresses are the target's, times clock ticks."""
 

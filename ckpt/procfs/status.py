@@ -11,10 +11,10 @@ Not guaranteed: the fields of a running task are not of one instant.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from ckpt.procfs.parse import dec, fail, hexa, keyed, mask, octal, text
+from ckpt.record import record
 
 FILE = "status"
 
@@ -28,7 +28,7 @@ class Ids(NamedTuple):
     fs: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Capabilities:
     """The five sets of a thread."""
 
@@ -39,7 +39,7 @@ class Capabilities:
     ambient: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Signals:
     """Masks of a thread; `shared` and the dispositions belong to the whole process."""
 
@@ -50,7 +50,7 @@ class Signals:
     caught: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Status:
     """What a dump asks of one task; None where this kernel, or a task without mm, has no line."""
 

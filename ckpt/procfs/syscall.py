@@ -8,14 +8,13 @@ in no system call (a page fault, a trap).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ckpt.procfs.parse import fail, hexa, signed
+from ckpt.record import record
 
 FILE = "syscall"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class SyscallState:
     """Number (-1: in none, None: running), arguments, stack and instruction pointer."""
 

@@ -8,16 +8,15 @@ namespace has no process in it yet.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ckpt.procfs.parse import dec, fail, lines, signed
+from ckpt.record import record
 
 FILE = "timens_offsets"
 NS_PER_S = 1_000_000_000
 _NAMES = {b"monotonic": "monotonic", b"1": "monotonic", b"boottime": "boottime", b"7": "boottime"}
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class TimensOffsets:
     """Nanoseconds, also negative, that are added to the machine's clock."""
 

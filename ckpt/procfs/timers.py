@@ -9,9 +9,9 @@ namespace.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from ckpt.procfs.parse import dec, fail, hexa, signed, text
+from ckpt.record import record
 
 FILE = "timers"
 _TIMER = re.compile(
@@ -22,7 +22,7 @@ _TIMER = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class PosixTimer:
     """One timer_create(2): `sigval` as it is delivered, `notify` none, signal or thread."""
 

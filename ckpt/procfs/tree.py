@@ -12,7 +12,6 @@ new.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +19,13 @@ from ckpt.errors import TargetError
 from ckpt.procfs.reader import ProcDir, pids
 from ckpt.procfs.scalars import parse_children
 from ckpt.procfs.stat import parse_stat
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class TreeTask:
     """One process as it was seen: its state is the letter of /proc/PID/stat."""
 

@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from ckpt.pstree.model import Task, Tree
 from ckpt.pstree.sharing import ALONE, KINDS, Kind, Sharing
+from ckpt.record import field, record
 
 
 class NoBirthError(ValueError):
@@ -44,7 +44,7 @@ def _no_session(task: Task) -> NoBirthError:
     )
 
 
-@dataclass(slots=True)
+@record
 class Birth:
     """One task to be cloned. `creator` clones it (None: the controller does); with
     `for_parent`, as a child of its own parent. Births in `early` come before this task founds its
@@ -66,7 +66,7 @@ class Birth:
             yield from child
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class GroupHelper:
     """A child of `member` that takes the number of a dead group leader until all have joined."""
 
@@ -74,7 +74,7 @@ class GroupHelper:
     member: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Plan:
     """The births, outermost first, and the helpers that groups need."""
 
@@ -109,7 +109,7 @@ def plan_births(tree: Tree, outer_session: int, outer_group: int, sharing: Shari
     return Plan(root, tuple(_group_helpers(tree, outer_group)))
 
 
-@dataclass(slots=True)
+@record
 class _Family:
     """The children of one parent. `passing`: by session, the child that can pass it on; `made`: the
     births so far; `born_in`: the session into which the parent was born."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
+
+from ckpt.record import record
 
 
 class State(IntEnum):
@@ -20,7 +21,7 @@ class State(IntEnum):
     STOPPED = 3
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Task:
     """One process. `threads` holds the other threads' ids, without the leader's; `exit_signal` is
     what its parent gets at its end."""

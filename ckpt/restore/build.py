@@ -18,7 +18,6 @@ import socket
 import struct
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckpt._native import ffi, lib
@@ -31,6 +30,7 @@ from ckpt.mem.vma import Status
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
 from ckpt.pstree.sharing import CLONE_FILES
+from ckpt.record import field, record
 from ckpt.restore.terminals import take_terminal
 from ckpt.tracee import vm
 from ckpt.units import PAGE, TASK_SIZE, Range
@@ -58,7 +58,7 @@ _KERNEL_MAPPINGS = {
 }
 
 
-@dataclass(slots=True)
+@record
 class Built:
     """A task under construction. `kernel` is where its vdso mappings are now, in order; `sock` the
     number of its end of the command socket; `table` are those of all who have its descriptor table,
@@ -72,7 +72,7 @@ class Built:
     table: dict[int, int]
 
 
-@dataclass(slots=True)
+@record
 class Site:
     """All tasks under construction. Leaving its scope ends those that were not let go."""
 

@@ -12,7 +12,6 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ckpt._native import check, ffi, lib
@@ -28,6 +27,7 @@ from ckpt.mem.resolve import resolve
 from ckpt.ns.sysv_shm import Segment, segments_of
 from ckpt.pstree.model import State, Task, Tree
 from ckpt.pstree.sharing import ALONE, KINDS, VM, Ids, Sharing
+from ckpt.record import field, record
 from ckpt.task import sched, seccomp, signals, timers
 from ckpt.units import PAGE, Range
 
@@ -60,7 +60,7 @@ for _stem in _IN_EVERY_SET:
     TYPES[_stem].message(0)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class TaskImage:
     """One live task: its messages, its memory, and what ckpt itself added (may be missing). `late`:
     mappings whose contents are not in `memory`, but come when the task runs."""
@@ -77,7 +77,7 @@ class TaskImage:
     late: tuple[Range, ...] = ()
 
 
-@dataclass(slots=True)
+@record
 class Loaded:
     """A whole set. `dead` holds the cores of zombies."""
 

@@ -3,12 +3,12 @@ images."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckpt.kerndat.cpufeature import DEFAULT_CPU_CAP
 from ckpt.ns.cgroups import DEFAULT_GROUPS, GroupsAsked
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ckpt.ns.join import Joined
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class InheritFd:
     """`--inherit-fd fd[LFD]:RESOURCE`: use our open descriptor `lfd` for what the images call
     `resource` (`file[MNT_ID:INODE]`, `tty[RDEV:DEV]`, `pipe:[INODE]`, or a path without its first
@@ -27,7 +27,7 @@ class InheritFd:
     resource: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Consent:
     """Somebody else's word before a tree is let go. `wait`: is called when all of it is made and
     stands; it returns, or raises, and then nothing of the tree is left. `verdict`: a descriptor of
@@ -37,7 +37,7 @@ class Consent:
     verdict: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class RestoreOptions:
     """Field by field what the options of ckpt-restore(1) say.
 
@@ -73,7 +73,7 @@ class RestoreOptions:
     join_ns: tuple[Joined, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Lazily:
     """For a lazy restore: `connect` to who holds the userfaultfds, once the images have been read.
     `gives_pages`: it is told where the pages are, else somebody else does. `tracks`: what the tree

@@ -6,7 +6,6 @@ what --dry-run prints.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ckpt.errors import ImageError
@@ -15,6 +14,7 @@ from ckpt.mem.build import NOTHING, Memory, MemoryPlan, free_window, plan_memory
 from ckpt.pstree.birth import Birth, NoBirthError, Plan, plan_births
 from ckpt.pstree.model import Task, Tree
 from ckpt.pstree.sharing import CLONE_VM, KINDS, VM
+from ckpt.record import field, record, replace
 from ckpt.units import PAGE, Range, page_up
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ _APART = 16 * PAGE
 """Where a task's vdso waits while its address space is made."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Window:
     """The parasite's window, the same in every task: code, rooms (session, stack, batches), then a
     slot for each thread, then the parking place of the vdso. Who shares a memory with others has a
@@ -61,7 +61,7 @@ class Window:
         return self.layout.window.end - PARKING_LEN
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class RestorePlan:
     """`memory` is by pid of live tasks, one for those who share it; `tree` has the sessions and
     groups as they will be."""

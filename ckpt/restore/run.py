@@ -22,7 +22,6 @@ import os
 import resource
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckpt.actions import Actions, Event
@@ -37,6 +36,7 @@ from ckpt.procfs import timens
 from ckpt.procfs.reader import ProcDir, read_system
 from ckpt.procfs.status import parse_status
 from ckpt.pstree.sharing import FILES
+from ckpt.record import field, record
 from ckpt.restore import commit, filters, state
 from ckpt.restore.build import Site
 from ckpt.restore.cgroups import cgroups_of
@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from ckpt.restore.plan import RestorePlan
 
 
-@dataclass(slots=True)
+@record
 class RestoreResult:
     """The root's pid, the figures, and with --dry-run the plan as lines."""
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 import resource
 import struct
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,7 @@ from ckpt.mem import aio, apply
 from ckpt.mem.locking import restore_lock_future
 from ckpt.mem.vma import MADV_MERGEABLE
 from ckpt.pstree.sharing import FILES
+from ckpt.record import record
 from ckpt.restore import filters
 from ckpt.restore.plan import THREAD_SLOT
 from ckpt.task import creds, limits, mm, modes, sched, signals, thread, timers
@@ -56,7 +56,7 @@ _STACK_END = 4096
 _CLONE_ARGS_SIZE = 88
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Powers:
     """What this process can give: its capability sets, the kernel's last capability."""
 

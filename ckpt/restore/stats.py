@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ckpt.images.pb.stats_pb2 import stats_entry
+from ckpt.record import record
 
 _UINT32_MAX = (1 << 32) - 1
 
 
-@dataclass(slots=True)
+@record
 class RestoreStats:
     """Times in microseconds; pages compared with a creator's, and of those shared with it."""
 

@@ -22,7 +22,6 @@ import re
 import shutil
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING
 from ckpt.errors import ImageError
 from ckpt.images import directory as files_of
 from ckpt.images.types import INVENTORY, PARENT_LINK, file_name
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -40,13 +40,16 @@ _ENDING_S = 10.0
 _FORM = "%Y%m%dT%H%M%S"
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@record(frozen=True)
 class Generation:
     """One folder. `instant_ms`: of the wall clock, since 1970."""
 
     number: int
     instant_ms: int
     path: Path
+
+    def __lt__(self, other: Generation) -> bool:
+        return (self.number, self.instant_ms) < (other.number, other.instant_ms)
 
     @property
     def name(self) -> str:
@@ -94,7 +97,7 @@ def generations(store: Path) -> list[Generation]:
     return sorted(one for one in found if one)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Wanted:
     """Which generation: the newest, that of a number, or the newest that is not after an instant of
     the wall clock. At most one of the two is set."""

@@ -12,11 +12,11 @@ import select
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt.errors import CkptError, ImageError, TargetError, refused_by_kernel
 from ckpt.images.reader import ImageSet
+from ckpt.record import record
 from ckpt.store.background import Thinning
 from ckpt.store.generations import (
     NEXT,
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ckpt.store.generations import Generation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class SnapshotOptions:
     """`directory` is the store. `every_s`: seconds from one generation to the next. `keep`: how
     many of the newest stay, at least. `count`: how many generations to make, None for no end."""
@@ -47,7 +47,7 @@ class SnapshotOptions:
     count: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Shot:
     """What became of one dump. `instant_ms`: when, by the wall clock."""
 

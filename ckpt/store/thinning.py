@@ -9,8 +9,9 @@ most 256 sets (ckpt.images.chain).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 _MUCH_LESS = 2
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Held:
     """A generation as thinning sees it: bytes of its own pages, and the name of its parent, empty
     for none."""
@@ -28,7 +29,7 @@ class Held:
     parent: str
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Plan:
     """`unneeded` can go: nothing that stays builds on them. Then `merged` goes into `into`, which
     builds on the first of them, that on the next."""

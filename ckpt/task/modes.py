@@ -19,8 +19,9 @@ PR_SET_SPECULATION_CTRL(2const), membarrier(2), include/linux/sched.h.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,7 +59,7 @@ _SPECULATION = {
 STORE_BYPASS, INDIRECT_BRANCH = 0, 1
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Asked:
     """Where the answers of a process will be."""
 

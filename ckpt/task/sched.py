@@ -15,11 +15,11 @@ Source: sched(7), sched_setattr(2), ioprio_set(2), kernel/sched/syscalls.c.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt._native import check, ffi, lib
 from ckpt.infect.batch import Batch, number
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from ckpt.images.pb.ckpt_thread_pb2 import ckpt_thread_entry
@@ -35,7 +35,7 @@ _KEPT_FLAGS = 0x7
 _WHO_PROCESS, _CLASS_SHIFT = 1, 13
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Sched:
     """One thread's. Times in nanoseconds, of a deadline only; `io` as ioprio_set(2) takes it."""
 

@@ -20,13 +20,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 from ckpt.images.pb import core_pb2
 from ckpt.images.pb.seccomp_pb2 import seccomp_entry
 from ckpt.infect.batch import Batch, number
+from ckpt.record import record
 from ckpt.task import bpf
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ _HARMLESS = {bpf.ALLOW, bpf.LOG, bpf.ERRNO, bpf.TRACE}
 _ALLOWED = {bpf.ALLOW, bpf.LOG}
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Filter:
     """One filter: its instructions of 8 bytes each, and the flags that can be had."""
 

@@ -9,11 +9,11 @@ Source: get_robust_list(2), set_tid_address(2), prctl(2), rseq(2), sched_setaffi
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt.errors import TargetError
 from ckpt.infect.batch import Batch, Data
+from ckpt.record import record
 from ckpt.task import creds, modes, signals
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def calls(at: int) -> list[Call]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Answers:
     """What a thread told of itself."""
 

@@ -18,11 +18,11 @@ kernel/time/posix-timers.c.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt.errors import KernelError
 from ckpt.infect.batch import Batch, Data, Load, Outcome, Result
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -46,7 +46,7 @@ _FARTHEST = 1 << 20
 NR_TIMERS_MAX = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Questions:
     """Where the answers of `ask` will be."""
 

@@ -11,10 +11,10 @@ import errno
 import os
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ckpt._native import ffi, lib
 from ckpt.errors import KernelError
+from ckpt.record import record
 from ckpt.tracee import ops
 
 _RIP = struct.Struct("<Q")
@@ -23,7 +23,7 @@ _AT_ONCE = 64
 _MORE = 64  # an area that fills its room may be larger
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Rseq:
     """A registration: address and size of the thread's rseq area, and its signature."""
 
@@ -32,7 +32,7 @@ class Rseq:
     signature: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Stopped:
     """One thread. `regs` is struct user_regs_struct, `xstate` the XSAVE area, `sigmask` has signal
     N at bit N - 1, `pending` are its own queued signals as siginfo_t, `group_stop` is the signal
@@ -48,7 +48,7 @@ class Stopped:
     dispatch: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class SeizedTask:
     """One process: threads leader first, none if it is a zombie, which is not seized. `pidfd` is
     ours and closed by the scope of `seize`; `pending` are the signals queued for the process."""

@@ -7,7 +7,6 @@ all protection; nothing is left in the targets.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt.mem.tracking.asynchronous import Asynchronous
@@ -15,12 +14,13 @@ from ckpt.mem.tracking.client import Known
 from ckpt.mem.tracking.engine import Mode
 from ckpt.mem.tracking.holding import Held
 from ckpt.mem.tracking.synchronous import Synchronous
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from ckpt.mem.tracking.engine import Engine
 
 
-@dataclass(slots=True)
+@record
 class Holder:
     """Takes over tasks as a keeper does. `events`: -1, or a pipe for Synchronous."""
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import struct
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from ckpt.errors import TargetError
@@ -22,6 +21,7 @@ from ckpt.mem.vma import trackable
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.tree import look
+from ckpt.record import field, record
 from ckpt.track.holder import Holder
 from ckpt.units import PAGE
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _EVENT = struct.Struct("=QQ")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Written:
     """One mapping: how many pages it holds, and how many of them were written."""
 
@@ -44,7 +44,7 @@ class Written:
     written: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class TaskSample:
     """One task; `mappings` are those with pages, ascending."""
 
@@ -55,7 +55,7 @@ class TaskSample:
     mappings: list[Written]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Sample:
     """One look. `interval_s` is the time in which the pages were written; the first look of all has
     found everything written, and its interval is 0."""

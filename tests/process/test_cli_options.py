@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ckpt.images import directory
 from ckpt.kerndat.cpu import this_cpu, to_message
+from ckpt.record import replace
 from tests.support import processes
 from tests.support.case import Case
 from tests.support.imageset import fingerprint

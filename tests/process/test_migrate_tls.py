@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 import ssl
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ckpt.migrate import hello, wire
+from ckpt.record import replace
 from tests.support.certificates import Authority, words
 from tests.support.moved import Mover, migrate, mover, serving
 

@@ -8,7 +8,6 @@ import socket
 import struct
 import subprocess
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,6 +15,7 @@ import pytest
 from ckpt.images.pagemap import PE_PARENT, PE_PRESENT, Run
 from ckpt.images.pageserver.protocol import NARROW, WIDE, Command, Layout, Message
 from ckpt.images.pageserver.tls import context
+from ckpt.record import replace
 from tests.support.certificates import Authority
 from tests.support.ckptcmd import CKPT
 from tests.support.pagerequests import Client

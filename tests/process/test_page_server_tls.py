@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from ckpt.errors import PeerError, UsageError
 from ckpt.images.pageserver.sender import PageSender, ServerAddress
 from ckpt.images.pageserver.tls import TlsOptions
+from ckpt.record import replace
 from tests.support.certificates import Authority, words
 from tests.support.pageserver import PAGE, names, pages, present, send_image
 from tests.support.serverprocess import page_server

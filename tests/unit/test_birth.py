@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from ckpt.pstree.birth import Birth, NoBirthError, Plan, plan_births
@@ -20,6 +18,7 @@ from ckpt.pstree.sharing import (
     Sharing,
     numbered,
 )
+from ckpt.record import replace
 
 OUTER = 50
 

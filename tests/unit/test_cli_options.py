@@ -3,7 +3,6 @@ orchestrators."""
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import shutil
 import subprocess
@@ -16,6 +15,7 @@ from ckpt.cli.option import Option, Status
 from ckpt.cli.options import OPTIONS
 from ckpt.cli.verbs import NOT_YET, VERBS, Verb
 from ckpt.dump.options import DumpOptions
+from ckpt.record import names
 from ckpt.restore.options import RestoreOptions
 from tests.requirements import require
 
@@ -116,7 +116,7 @@ def test_what_is_implemented_reaches_the_orchestrator(verb: str, options: type) 
     }
     if verb == "restore":
         implemented -= OF_THE_COMMAND_LINE_OF_A_RESTORE
-    fields = {field.name for field in dataclasses.fields(options)}
+    fields = set(names(options))
     fields -= {"lazy_pages"}  # a field of the dump's, of a restore the command line's
     assert implemented - OF_THE_COMMAND_LINE - OF_A_CONNECTION - OF_CGROUPS == fields
 

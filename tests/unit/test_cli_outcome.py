@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,11 +15,12 @@ import pytest
 from ckpt import errors
 from ckpt.cli.__main__ import main
 from ckpt.dump.options import DumpOptions
+from ckpt.record import field, record
 from ckpt.report import Report
 from ckpt.restore.options import InheritFd, RestoreOptions
 
 
-@dataclass
+@record
 class FakeStats:
     frozen_us: int = 1500
     pages_written: int = 7
@@ -28,14 +28,14 @@ class FakeStats:
     nested: dict[str, int] = field(default_factory=lambda: {"a": 1})
 
 
-@dataclass
+@record
 class FakeResult:
     pid: int = 0
     stats: FakeStats = field(default_factory=FakeStats)
     plan: tuple[str, ...] = ("open file 1", "clone 5")
 
 
-@dataclass
+@record
 class Orchestrators:
     """Takes the place of ckpt.dump.run and ckpt.restore.run."""
 

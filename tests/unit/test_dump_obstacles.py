@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from ckpt.dump.facts import Facts, look, obstacles, surroundings_of
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.timers import PosixTimer
+from ckpt.record import replace
 from ckpt.task import sched, timers
 from tests.requirements import require
 
@@ -33,8 +33,8 @@ def test_nothing_is_in_the_way_of_this_process(facts: Facts) -> None:
 
 
 def test_a_foreign_security_profile(facts: Facts) -> None:
-    profile = dataclasses.replace(facts.surroundings, profile=b"confined (enforce)")
-    found = why(dataclasses.replace(facts, surroundings=profile), facts)
+    profile = replace(facts.surroundings, profile=b"confined (enforce)")
+    found = why(replace(facts, surroundings=profile), facts)
     assert found == ["security profile confined (enforce): it is not ckpt's own; not restored yet"]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import os
@@ -21,6 +20,7 @@ from ckpt.kerndat import cpu, cpufeature, registry, xsave
 from ckpt.kerndat.probe import Finding, Need, Probe, State, missing, ok, probe
 from ckpt.kerndat.trial import idle_child, in_child, stopped_child
 from ckpt.procfs.reader import ProcDir
+from ckpt.record import replace
 from tests.requirements import require
 
 if TYPE_CHECKING:
@@ -317,7 +317,7 @@ def test_mismatches_by_question() -> None:
     rich = cpu.describe(ask, 0x3E7)
     words = list(rich.words)
     words[9] = 1 << 16  # no avx2
-    poor = dataclasses.replace(rich, words=tuple(words), xcr0=0x2E3)
+    poor = replace(rich, words=tuple(words), xcr0=0x2E3)
     assert cpu.mismatches(poor, rich, {"fpu", "ins"}) == []
     assert cpu.mismatches(rich, poor, {"ins"}) == ["instructions of avx2 are missing here"]
     assert cpu.mismatches(rich, poor, {"fpu"}) == ["FPU state components 0x4 are missing here"]
@@ -325,9 +325,7 @@ def test_mismatches_by_question() -> None:
     assert cpu.mismatches(rich, poor, set()) == []
     words = list(rich.words)
     words[4] = 0
-    assert (
-        "xsave" in cpu.mismatches(rich, dataclasses.replace(rich, words=tuple(words)), {"fpu"})[0]
-    )
+    assert "xsave" in cpu.mismatches(rich, replace(rich, words=tuple(words)), {"fpu"})[0]
 
 
 def test_cpuinfo_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -345,7 +343,7 @@ def test_cpuinfo_check_of_a_richer_cpu(tmp_path: Path, capsys: pytest.CaptureFix
     here = cpu.this_cpu()
     words = [*here.words]
     words[6] = (words[6] or 0) | 1 << 16  # fma4, which died out
-    message = cpu.to_message(dataclasses.replace(here, words=tuple(words)))
+    message = cpu.to_message(replace(here, words=tuple(words)))
     write_image(tmp_path, "cpuinfo", [message])
     code = cpuinfo_verb.run(args("cpuinfo", "check", images_dir=tmp_path))
     assert (code, capsys.readouterr().out) == (1, "instructions of fma4 are missing here\n")

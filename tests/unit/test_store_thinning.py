@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
+from ckpt.record import replace
 from ckpt.store.thinning import Held, plan
 
 

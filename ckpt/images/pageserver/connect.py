@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt.errors import PeerError, UsageError
@@ -18,6 +17,7 @@ from ckpt.images.pageserver.protocol import (
     image_id,
 )
 from ckpt.images.pageserver.stream import Stream, broken
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from ckpt.images.pageserver.tls import TlsOptions
@@ -26,7 +26,7 @@ _CONNECT_S = 30
 _PATIENCE_S = 2.0
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class ServerAddress:
     """Where the server is. `lfd`: a socket that is connected to it already, and stays open; `host`
     is then only the name that its certificate must have, empty if there is none."""

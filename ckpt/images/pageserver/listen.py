@@ -6,7 +6,6 @@ certificates, parent.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt.errors import CkptError
@@ -14,6 +13,7 @@ from ckpt.images.pageserver.listener import Listener, ListenOptions
 from ckpt.images.pageserver.protocol import Command
 from ckpt.images.pageserver.receiver import Receiver
 from ckpt.images.pageserver.store import ReceivedImages
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ckpt.report import Report
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class ServerOptions(ListenOptions):
     """`prev_images_dir`: the parent, relative to `images_dir`; with `auto_dedup` it loses, at the
     end, the pages that came anew."""
@@ -33,7 +33,7 @@ class ServerOptions(ListenOptions):
     checksums: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Received:
     """What came: how many images and pages bytes."""
 

@@ -7,13 +7,13 @@ port could else write, or read, the memory of a process that is restored as root
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from ckpt.errors import KernelError, UsageError
 from ckpt.images.pageserver.connect import socket_of
 from ckpt.images.pageserver.stream import Stream
+from ckpt.record import record
 
 if TYPE_CHECKING:
     import ssl
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ckpt.images.pageserver.tls import TlsOptions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@record(frozen=True, kw_only=True)
 class ListenOptions:
     """`ps_socket`: a socket on which the other side is connected already; nothing is listened on
     then."""

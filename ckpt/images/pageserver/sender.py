@@ -24,13 +24,13 @@ from __future__ import annotations
 import os
 import queue
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ckpt.errors import PeerError
 from ckpt.images.pageserver.connect import ServerAddress, connected, layout_spoken
 from ckpt.images.pageserver.protocol import ANSWER, HAS_PARENT, Command, Message, image_id
 from ckpt.images.pageserver.pump import Pipe, Pump
+from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ _QUESTIONS = 1024
 __all__ = ["PageSender", "ServerAddress"]
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class _Pages:
     runs: Sequence[Run]
     image: int

@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import ssl
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckpt.errors import UsageError
 from ckpt.images.pageserver.stream import Stream, broken
+from ckpt.record import record
 
 if TYPE_CHECKING:
     import socket
@@ -31,7 +31,7 @@ _CERT = "/etc/pki/criu/cert.pem"
 _KEY = "/etc/pki/criu/private/key.pem"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class TlsOptions:
     """Files in PEM, empty for CRIU's places. `check_name`: the server's, by a sender."""
 

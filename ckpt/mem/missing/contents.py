@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt._native import lib
 from ckpt.errors import ImageError
 from ckpt.images.types import file_name
 from ckpt.images.workingset import read_working_set
+from ckpt.record import field, record
 
 if TYPE_CHECKING:
     from ckpt.images.chain import Chain
@@ -24,7 +24,7 @@ RUN = struct.Struct("=4Q")
 """start, end, number of the source, place there: struct ckpt_lazy_run."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Source:
     """One struct ckpt_lazy_source. `sums`, `trusted`: as there, empty if there are none."""
 
@@ -37,7 +37,7 @@ class Source:
     trusted: bytes = b""
 
 
-@dataclass(slots=True)
+@record
 class Contents:
     """`runs`: packed and ascending, by pid. `first`: what to fetch first, (pid, start, end) as at
     the dump. `base`: the set's own name, empty if it has none. `folders`: descriptors of the sets'

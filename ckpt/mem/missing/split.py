@@ -9,10 +9,10 @@ child; mappings under mseal(2) can't be registered.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckpt.mem.vma import MADV_DONTFORK, MADV_WIPEONFORK, Backing
+from ckpt.record import replace
 from ckpt.units import PAGE, Range
 
 if TYPE_CHECKING:

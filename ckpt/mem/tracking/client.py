@@ -17,7 +17,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ckpt.errors import CkptError, DeadlineError, KernelError, TargetError
@@ -28,6 +27,7 @@ from ckpt.mem.tracking.protocol import Message, ProtocolError
 from ckpt.mem.tracking.serving import peer
 from ckpt.mem.tracking.state import Answer
 from ckpt.procfs.tree import look
+from ckpt.record import record
 from ckpt.scope import Closing
 
 ANSWER_S = 30.0
@@ -47,7 +47,7 @@ class KeeperRefused(CkptError):
     """The keeper does not do what was asked for; nothing has changed."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Known:
     """A tracked process."""
 
@@ -55,7 +55,7 @@ class Known:
     io_contexts: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class TaskStatus:
     """Sizes of the sets of one address space, in pages; see ckpt.mem.tracking.state."""
 
@@ -65,7 +65,7 @@ class TaskStatus:
     nr_pending: int
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Status:
     """`keeper_pid`: SIGTERM to it is the same as `untrack`."""
 

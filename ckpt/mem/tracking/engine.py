@@ -28,13 +28,13 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
 from ckpt._native import check, ffi, lib
 from ckpt.errors import KernelError, TargetError
 from ckpt.mem.extents import Extents, scan
+from ckpt.record import record
 
 
 class Mode(StrEnum):
@@ -44,7 +44,7 @@ class Mode(StrEnum):
     SYNC = "sync"
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Found:
     """What a look has found in the ranges asked for.
 

@@ -18,9 +18,10 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from typing import Any, TypeVar
+
+from ckpt.record import field, record
 
 VERSION = 1
 MESSAGE_S = 10.0
@@ -40,7 +41,7 @@ class ProtocolError(Exception):
     """What was received is no message, or not all of one."""
 
 
-@dataclass(slots=True)
+@record
 class Message:
     """One message as it was received. Whoever has it owns its descriptors."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from ckpt.errors import CkptError, TargetError
@@ -18,6 +17,7 @@ from ckpt.mem.tracking.engine import Engine, Mode
 from ckpt.mem.tracking.holding import Held
 from ckpt.mem.tracking.protocol import VERSION, Message, ProtocolError
 from ckpt.mem.tracking.state import Ledger, WrongRoundError
+from ckpt.record import field, record
 
 MakeEngine = Callable[[Mode, int, int], Engine]
 _SET_ID_MAX = 256
@@ -28,7 +28,7 @@ class Refused(Exception):
     """A request that can't be granted; its text is for the client."""
 
 
-@dataclass(slots=True)
+@record
 class Reply:
     head: dict[str, object] = field(default_factory=dict)
     blobs: list[bytes] = field(default_factory=list)

@@ -19,11 +19,11 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from ckpt.errors import CkptError
 from ckpt.mem.tracking import protocol
 from ckpt.mem.tracking.requests import Refused, Requests
+from ckpt.record import record
 
 QUEUE_S = 3.0
 IDLE_S = 10.0
@@ -31,7 +31,7 @@ _QUEUE_MAX = 16
 _PEER = struct.Struct("3i")
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class _Waiting:
     client: socket.socket
     until: float

@@ -21,10 +21,10 @@ Not guaranteed: that the image set named by `base` still exists, or that a clien
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckpt.mem.extents import Extents
+from ckpt.record import field, record
 
 if TYPE_CHECKING:
     from ckpt.mem.tracking.engine import Found
@@ -34,7 +34,7 @@ class WrongRoundError(Exception):
     """A commit of a round that is not the last one, or was committed already."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Answer:
     """One address space, as a round found it; all within the ranges that were asked for.
 
@@ -50,7 +50,7 @@ class Answer:
     io_contexts: bool
 
 
-@dataclass(slots=True)
+@record
 class Pages:
     """The sets of one address space."""
 
@@ -60,7 +60,7 @@ class Pages:
     io_contexts: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class _Noted:
     ranges: Extents
     must: Extents

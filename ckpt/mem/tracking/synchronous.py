@@ -19,19 +19,19 @@ from __future__ import annotations
 
 import os
 import threading
-from dataclasses import dataclass
 from typing import ClassVar
 
 from ckpt._native import ffi, lib
 from ckpt.errors import KernelError
 from ckpt.mem.extents import Extents
 from ckpt.mem.tracking.engine import Engine, Mode
+from ckpt.record import record
 
 RUN_MAX = 64
 _ENDED = 3  # ESRCH
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True)
 class Served:
     """Counts since the engine was made: faults, pages that lost their protection, lost events."""
 
