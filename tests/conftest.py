@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = str(Path(__file__).resolve().parent.parent)
 
@@ -24,6 +25,11 @@ from tests.requirements import require  # noqa: E402
 from tests.support.case import Case, fresh_case  # noqa: E402
 from tests.support.procfd import become_subreaper  # noqa: E402
 from tests.support.terminals import have_own_terminals  # noqa: E402
+
+# An example that waits for a busy machine is not wrong: no time of the clock is judged.
+_UNJUDGED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile("ckpt", deadline=None, suppress_health_check=_UNJUDGED)
+settings.load_profile("ckpt")
 
 
 def pytest_configure() -> None:

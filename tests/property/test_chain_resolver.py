@@ -38,7 +38,7 @@ def slow_and_fast(directory: Path, name: str) -> tuple[object, object]:
     return found[0], found[1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(chains())
 def test_both_ways_lead_to_the_same(chain: list[Layer]) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -50,7 +50,7 @@ def test_both_ways_lead_to_the_same(chain: list[Layer]) -> None:
                 assert isinstance(fast, list) == (name in layer.present)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(chains(), st.data())
 def test_damage_is_the_slow_way_s_to_tell(chain: list[Layer], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckpt._native import lib
@@ -147,7 +147,7 @@ def _perform(plan: list[Step], folder: Path) -> list[int]:
     return children
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(plan=steps)
 def test_sharing_flags_and_positions_come_back(plan: list[Step]) -> None:
     with tempfile.TemporaryDirectory() as name:

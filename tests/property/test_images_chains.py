@@ -114,7 +114,7 @@ def restored(directory: Path) -> Iterator[tuple[str, dict[int, int]]]:
                 yield name, {page: data[0] for page, data in read(chain, name).items()}
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(chains())
 def test_what_is_restored_and_built_upon(chain: list[Layer]) -> None:
     with tempfile.TemporaryDirectory() as name:
@@ -138,7 +138,7 @@ def test_what_is_restored_and_built_upon(chain: list[Layer]) -> None:
             assert layer_shown.present == PAGE * sum(map(len, chain[number].present.values()))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(chains(), st.data())
 def test_freeing(chain: list[Layer], data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as name:

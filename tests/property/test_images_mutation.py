@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckpt.cli.show import plain_lines
@@ -26,7 +26,7 @@ from ckpt.images.types import TYPES, parse_file_name
 from ckpt.units import PAGE
 from tests.support.image_set import new, owner, write_set
 
-MANY = settings(max_examples=400, deadline=None)
+MANY = settings(max_examples=400)
 
 
 @cache
@@ -134,7 +134,7 @@ def test_hostile_sizes_take_no_memory(file: str) -> None:
     assert peak < 1 << 20
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(mutations())
 def test_a_set_with_a_mutated_image_is_refused(mutation: tuple[str, bytes]) -> None:
     """With sums, nothing but the original is accepted."""
@@ -150,7 +150,7 @@ def test_a_set_with_a_mutated_image_is_refused(mutation: tuple[str, bytes]) -> N
             images.read(file.removesuffix(".img"))
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120)
 @given(mutations())
 def test_a_mutated_set_is_shown_or_refused(mutation: tuple[str, bytes]) -> None:
     """Without sums the mutated image itself is looked at."""

@@ -257,7 +257,6 @@ class Incremental(RuleBasedStateMachine):
 SETTINGS = settings(
     max_examples=100 if STRESS else 6,
     stateful_step_count=40 if STRESS else 18,
-    deadline=None,
     derandomize=not STRESS,
     database=None,
     print_blob=True,

@@ -93,7 +93,7 @@ def read_layout(lfd: int) -> dict[int, Memory]:
     return found
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(layouts, events)
 def test_a_successor_knows_what_its_predecessor_knew(
     layout: list[tuple[int, int, int]], happened: list[tuple[int, int, int, int]]

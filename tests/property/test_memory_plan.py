@@ -102,7 +102,7 @@ def carry_out(plan: MemoryPlan, memory: Model, contents: dict[int, int]) -> Mode
     return memory
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(memories(), memories())
 def test_any_memory_becomes_any_other(
     old: tuple[Memory, dict[int, int]], new: tuple[Memory, dict[int, int]]

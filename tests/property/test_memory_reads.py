@@ -66,7 +66,7 @@ def carry_out(some: list[Read], files: dict[tuple[int, int], int]) -> dict[int, 
     return memory
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(layered(), st.sampled_from([0, PAGE, 32 * PAGE]), st.sampled_from([1, 3, 1024]))
 def test_memory_is_what_it_shall_be(
     found: tuple[list[Pages], dict[int, int], dict[tuple[int, int], int]], gap: int, parts: int

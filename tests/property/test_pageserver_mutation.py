@@ -8,7 +8,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckpt.errors import CkptError
@@ -81,7 +81,7 @@ def received(directory: Path, stream: bytes) -> tuple[BaseException | None, byte
         return server.end(), answers
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300)
 @given(stream=mutated() | st.binary(max_size=2000))
 def test_a_mutated_stream(stream: bytes) -> None:
     before = len(os.listdir("/proc/self/fd"))
@@ -106,7 +106,7 @@ def readable(directory: Path) -> None:
         found.verify_rest()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data(), layout=LAYOUTS)
 def test_a_right_stream_is_taken(data: st.DataObject, layout: Layout) -> None:
     pieces = data.draw(images(layout))
@@ -118,7 +118,7 @@ def test_a_right_stream_is_taken(data: st.DataObject, layout: Layout) -> None:
         readable(Path(folder))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data(), cut=st.floats(0, 1, exclude_max=True))
 def test_a_stream_that_breaks_off_leaves_nothing(data: st.DataObject, cut: float) -> None:
     stream = b"".join(data.draw(images(NARROW)))

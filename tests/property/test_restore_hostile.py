@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckpt.errors import CkptError
@@ -92,9 +92,7 @@ def check_plan(originals: Originals, seed: int) -> None:
     assert os.listdir("/proc/self/fd") == lfds, f"{told}: descriptors of ours"
 
 
-@settings(
-    max_examples=PLANS, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=PLANS)
 @given(seed=st.integers(0, 1 << 32))
 def test_plan_of_a_hostile_set(originals: Originals, seed: int) -> None:
     check_plan(originals, seed)

@@ -311,7 +311,7 @@ class Rounds(RuleBasedStateMachine):
 
 
 TestRounds = Rounds.TestCase
-TestRounds.settings = settings(max_examples=400, stateful_step_count=30, deadline=None)
+TestRounds.settings = settings(max_examples=400, stateful_step_count=30)
 
 
 def test_a_commit_of_an_earlier_round_changes_nothing() -> None:

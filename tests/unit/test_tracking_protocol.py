@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckpt.mem.tracking import protocol
@@ -29,7 +29,7 @@ def descriptors() -> set[str]:
     return set(os.listdir("/proc/self/fd"))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(max_examples=50)
 @given(blobs=st.lists(st.binary(max_size=3000), max_size=40))
 def test_messages_arrive_as_they_were(pair: Pair, blobs: list[bytes]) -> None:
     for text in ("one", "two"):
