@@ -32,9 +32,6 @@ from ckpt.images.service import write_service
 from ckpt.kerndat import cpu
 from ckpt.mem.vma import Backing
 from ckpt.ns.join import joined
-from ckpt.procfs import timens
-from ckpt.procfs.reader import ProcDir, read_system
-from ckpt.procfs.status import parse_status
 from ckpt.pstree.sharing import FILES
 from ckpt.record import field, record
 from ckpt.restore import commit, filters, state
@@ -47,6 +44,7 @@ from ckpt.restore.load import Loaded, load
 from ckpt.restore.numbers import await_reaping, taken_numbers
 from ckpt.restore.outside import restore_outside
 from ckpt.restore.plan import make_plan
+from ckpt.restore.powers import clock_offsets, our_powers, refuse_beyond
 from ckpt.restore.shared import SharedMemory, fill
 from ckpt.restore.stats import RestoreStats
 from ckpt.restore.terminals import set_foregrounds
@@ -165,6 +163,8 @@ def _carry_out(
         late = scope.enter_context(Late(lazily))
         late.offer(loaded)
         verifying = scope.enter_context(_verified(options, loaded, lazily))
+        powers = our_powers()
+        refuse_beyond(loaded, powers)
         report.stage("files")
         files.open_all(_owners(loaded))
         shared = scope.enter_context(SharedMemory(loaded))
@@ -176,14 +176,13 @@ def _carry_out(
         scope.enter_context(cgroups)
         site = scope.enter_context(_site(options, loaded, plan, files, shared, cgroups))
         before = time.monotonic_ns()
-        site.raise_all(_offsets(loaded))
+        site.raise_all(clock_offsets(loaded, powers, report))
         stats.forking_us = (time.monotonic_ns() - before) // 1000
         check_vdsos(loaded, verifying)
         join_groups(site)
         set_foregrounds(site, files, report)
         end_the_dead(site)
         late.hand_over(site, report)
-        powers = _powers()
         report.stage("state")
         for pid, image in loaded.tasks.items():
             built = site.tasks[pid]
@@ -308,23 +307,6 @@ def _refuse_taken(plan: RestorePlan) -> None:
             why=why,
             hint="end that process, or restore in another pid namespace",
         )
-
-
-def _offsets(loaded: Loaded) -> tuple[int, int] | None:
-    """What the tasks' clocks must be ahead of the machine's own, nanoseconds."""
-    if loaded.clocks_ns is None:
-        return None
-    own = timens.parse_timens_offsets(read_system("self/timens_offsets"))
-    monotonic = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - own.monotonic_ns
-    boottime = time.clock_gettime_ns(time.CLOCK_BOOTTIME) - own.boottime_ns
-    return loaded.clocks_ns[0] - monotonic, loaded.clocks_ns[1] - boottime
-
-
-def _powers() -> state.Powers:
-    with ProcDir(os.getpid()) as proc:
-        caps = parse_status(proc.read("status")).capabilities
-    last = int(read_system("sys/kernel/cap_last_cap"))
-    return state.Powers(last, caps.bounding, caps.permitted)
 
 
 def _write_pidfile(options: RestoreOptions, pid: int) -> None:

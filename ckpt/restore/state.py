@@ -31,7 +31,6 @@ from ckpt.mem import aio, apply
 from ckpt.mem.locking import restore_lock_future
 from ckpt.mem.vma import MADV_MERGEABLE
 from ckpt.pstree.sharing import FILES
-from ckpt.record import record
 from ckpt.restore import filters
 from ckpt.restore.plan import THREAD_SLOT
 from ckpt.task import creds, limits, mm, modes, sched, signals, thread, timers
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     from ckpt.report import Report
     from ckpt.restore.build import Built, Site
     from ckpt.restore.load import TaskImage
+    from ckpt.restore.powers import Powers
     from ckpt.units import Range
 
 _F_DUPFD_CLOEXEC = 1030
@@ -54,15 +54,6 @@ _PR_SET_CHILD_SUBREAPER = 36
 _TOP = 0xFFFFFFFF
 _STACK_END = 4096
 _CLONE_ARGS_SIZE = 88
-
-
-@record(frozen=True)
-class Powers:
-    """What this process can give: its capability sets, the kernel's last capability."""
-
-    last_cap: int
-    bounding: int
-    permitted: int
 
 
 def restore_descriptors(site: Site, built: Built, files: FilesRestore) -> None:
@@ -278,7 +269,7 @@ def _thread_state(batch: Batch, image: TaskImage, tid: int, powers: Powers) -> N
     if own is not None and own.timerslack_ns:
         thread.restore_timer_slack(batch, own.timerslack_ns)
     signals.restore_pending(batch, entry.signals_p, image.task.pid, tid)
-    creds.restore(batch, entry.creds, powers.last_cap, powers.bounding)
+    creds.restore(batch, entry.creds, powers.ours, powers.last_cap)
     if entry.pdeath_sig:
         batch.call("prctl", thread.PR_SET_PDEATHSIG, entry.pdeath_sig, 0, 0, 0)
 

@@ -56,21 +56,27 @@ def fill(entry: creds_entry, status: Status, securebits: int) -> None:
     entry.no_new_privs = int(status.no_new_privs)
 
 
-def restore(batch: Batch, entry: creds_entry, last_cap: int, our_bounding: int) -> None:
-    """Add the calls that give the calling thread these credentials. `last_cap` is the kernel's
-    highest capability, `our_bounding` the bounding set that the task has now."""
-    batch.call("prctl", PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP, 0, 0, 0, note="securebits")
-    groups = batch.put(struct.pack(f"<{len(entry.groups)}I", *entry.groups))
-    batch.call("setgroups", len(entry.groups), groups, note="supplementary groups")
+def restore(batch: Batch, entry: creds_entry, ours: creds_entry, last_cap: int) -> None:
+    """Add the calls that give the calling thread these credentials. `ours` are those that it has
+    now: what is the same already is not asked for, since it could be denied. `last_cap` is the
+    kernel's highest capability."""
+    secbits = ours.secbits
+    if _user_ids(entry) != _user_ids(ours):
+        secbits = _SECBIT_NO_SETUID_FIXUP
+        batch.call("prctl", PR_SET_SECUREBITS, secbits, 0, 0, 0, note="securebits")
+    if list(entry.groups) != list(ours.groups):
+        groups = batch.put(struct.pack(f"<{len(entry.groups)}I", *entry.groups))
+        batch.call("setgroups", len(entry.groups), groups, note="supplementary groups")
     batch.call("setresgid", entry.gid, entry.egid, entry.sgid, note="group ids")
     batch.call("setfsgid", entry.fsgid, any_result=True)
     batch.call("setresuid", entry.uid, entry.euid, entry.suid, note="user ids")
     batch.call("setfsuid", entry.fsuid, any_result=True)
-    bounding = _mask(entry.cap_bnd)
+    dropped = _mask(ours.cap_bnd) & ~_mask(entry.cap_bnd)
     for cap in range(last_cap + 1):
-        if our_bounding >> cap & 1 and not bounding >> cap & 1:
+        if dropped >> cap & 1:
             batch.call("prctl", PR_CAPBSET_DROP, cap, 0, 0, 0, note="capability bounding set")
-    batch.call("prctl", PR_SET_SECUREBITS, entry.secbits, 0, 0, 0, note="securebits")
+    if entry.secbits != secbits:
+        batch.call("prctl", PR_SET_SECUREBITS, entry.secbits, 0, 0, 0, note="securebits")
     _capset(batch, entry)
     ambient = _mask(entry.cap_amb)
     for cap in range(last_cap + 1):
@@ -89,7 +95,17 @@ def _capset(batch: Batch, entry: creds_entry) -> None:
     batch.call("capset", header, batch.put(data), note="capability sets")
 
 
-def beyond(entry: creds_entry, our_permitted: int, our_bounding: int) -> int:
-    """Capabilities that this process can't give: its own sets lack them."""
+def effective(entry: creds_entry) -> int:
+    """The effective set: capability N is bit N."""
+    return _mask(entry.cap_eff)
+
+
+def beyond(entry: creds_entry, ours: creds_entry) -> int:
+    """Capabilities that a process with our credentials can't give: its own sets lack them."""
     wanted = _mask(entry.cap_prm) | _mask(entry.cap_eff)
-    return wanted & ~(our_permitted & our_bounding) | _mask(entry.cap_bnd) & ~our_bounding
+    given = _mask(ours.cap_prm) & _mask(ours.cap_bnd)
+    return wanted & ~given | _mask(entry.cap_bnd) & ~_mask(ours.cap_bnd)
+
+
+def _user_ids(entry: creds_entry) -> tuple[int, int, int, int]:
+    return entry.uid, entry.euid, entry.suid, entry.fsuid

@@ -46,13 +46,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Ckpt:
-    """The command with a folder for its logs; every call is bounded by `timeout_s`."""
+    """The command with a folder for its logs; every call is bounded by `timeout_s`. `prefix` is the
+    command that starts it, if any."""
 
     logs: Path
     timeout_s: float = 60
+    prefix: tuple[str, ...] = ()
 
     def argv(self, verb: str, *options: str | Path | int) -> list[str]:
-        return [str(CKPT), verb, *(str(option) for option in options)]
+        return [*self.prefix, str(CKPT), verb, *(str(option) for option in options)]
 
     def run(self, verb: str, *options: str | Path | int, pass_fds: tuple[int, ...] = ()) -> Result:
         log = self.logs / f"{verb}.{len(list(self.logs.glob('*.log')))}.log"
