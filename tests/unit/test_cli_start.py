@@ -52,6 +52,29 @@ def test_a_verb_does_not_import_the_others() -> None:
     assert not modules & {"ckpt.cli.restore", "ckpt.cli.check", "ckpt.cli.show"}
 
 
+@pytest.mark.parametrize("module", ["ckpt.dump.run", "ckpt.restore.run"])
+def test_orchestrators_import_nothing_slow(module: str) -> None:
+    """Of protobuf what its implementation in C needs; no class is made from compiled source."""
+    show = f"import sys, {module}; print(*sys.modules)"
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", show], capture_output=True, text=True, check=True
+    )
+    slow = {*SLOW, "dataclasses", "inspect", "google.protobuf.text_format"} - {"google", "json"}
+    assert not slow & set(run.stdout.split())
+
+
+def test_what_is_put_off_of_protobuf_is_there_when_it_is_asked() -> None:
+    show = """
+from ckpt.images.pb.fs_pb2 import fs_entry
+from google.protobuf import text_format
+print(text_format.MessageToString(fs_entry(cwd_id=1, root_id=2), as_one_line=True))
+"""
+    run = subprocess.run(
+        [sys.executable, "-I", "-c", show], capture_output=True, text=True, check=True
+    )
+    assert run.stdout.strip() == "cwd_id: 1 root_id: 2"
+
+
 def test_the_version_is_the_projects() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == VERSION
