@@ -21,7 +21,7 @@ from ckpt.images.pb.timens_pb2 import timens_entry
 from ckpt.images.text import set_text
 from ckpt.infect import way
 from ckpt.kerndat.xsave import xsave_layout
-from ckpt.mem import aio, vma
+from ckpt.mem import aio, policy, vma
 from ckpt.ns.cgroup_dump import OWN_SET
 from ckpt.procfs import scalars
 from ckpt.procfs.timens import NS_PER_S
@@ -220,7 +220,10 @@ def _own(s: Snapshot, tid: int) -> ckpt_thread_entry:
         entry.sleep_left_ns = asleep.left_ns
     if s.slack.get(tid):
         entry.timerslack_ns = scalars.parse_timerslack_ns(s.slack[tid])
+    if tid in s.policies:
+        policy.fill(entry, s.policies[tid])
     if tid == s.pid:
+        policy.fill_mappings(entry, s.bindings)
         if not s.facts.stat.tty_nr:
             entry.no_terminal = True
         entry.lock_on_fault.extend(m.start for m in s.facts.smaps if "lf" in m.flags)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ckpt.infect.batch import Batch, Data, Outcome, Result
 from ckpt.infect.blob import layout_at
+from ckpt.mem import policy
 from ckpt.record import record
 from ckpt.task import mm, modes, signals, thread, timers
 
@@ -36,6 +37,7 @@ class Questions:
     words: Data
     itimers: timers.Questions
     modes: modes.Asked
+    policy: policy.Asked
 
 
 @record(frozen=True)
@@ -62,6 +64,10 @@ class Inside:
         return self.outcome.read(self.asked.words, 4) != bytes(4)
 
     @property
+    def policy(self) -> policy.Policy:
+        return self.asked.policy.policy(self.outcome)
+
+    @property
     def leader(self) -> thread.Answers:
         raw = self.outcome.read(self.asked.leader, thread.ANSWERS_SIZE)
         return thread.answers(raw, self.outcome.of(self.asked.securebits))
@@ -83,9 +89,12 @@ def questions() -> Questions:
     modes.ask_tsc(batch, leader + 36)
     itimers = timers.ask(batch, ())
     of_process = modes.ask(batch)
+    nodes = policy.ask(batch)
     like_any = layout_at(1 << 32, len(batch) * 256)
     batch.encode(like_any.batches.start, like_any.data)
-    return Questions(batch, actions, leader, securebits, brk, dumpable, words, itimers, of_process)
+    return Questions(
+        batch, actions, leader, securebits, brk, dumpable, words, itimers, of_process, nodes
+    )
 
 
 @record(frozen=True)

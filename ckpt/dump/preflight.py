@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, NamedTuple
 from ckpt.dump.facts import Facts, Known, group_obstacles, look, obstacles, surroundings_of
 from ckpt.errors import Refusal, RefusedError, TargetError
 from ckpt.mem.vma import Backing, from_smap
-from ckpt.procfs import numa
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.stat import parse_stat
 from ckpt.procfs.tree import tree as process_tree
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from ckpt.files.dump import FilesDump
     from ckpt.ns.cgroup_dump import GroupsDump
     from ckpt.pstree.sharing import Sharing
-    from ckpt.report import Report
 
 
 class Preflight(NamedTuple):
@@ -73,21 +71,6 @@ def preflight(
                 raise
     found.extend(files.preflight_together())
     return Preflight(found, known)
-
-
-def tell_policies(pids: Iterable[int], report: Report) -> None:
-    """Warn of memory that comes back on other nodes. Only where there are several: it walks the
-    page tables, of tasks that run."""
-    if not numa.policies_matter():
-        return
-    for pid in pids:
-        try:
-            with ProcDir(pid) as proc:
-                found = numa.parse_policies(proc.read_if("numa_maps") or b"")
-        except TargetError:
-            continue
-        for policy, nr in found.items():
-            report.warn(f"pid {pid}: the NUMA policy {policy} ({nr} mappings) is not restored")
 
 
 def refuse(found: Iterable[Refusal]) -> None:

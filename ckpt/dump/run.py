@@ -23,10 +23,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ckpt.actions import Actions, Event
-from ckpt.dump import inside, live
+from ckpt.dump import inside, live, nodes
 from ckpt.dump.fate import Fate
 from ckpt.dump.pages import pages_for
-from ckpt.dump.preflight import preflight, refuse, root_obstacles, tell_policies
+from ckpt.dump.preflight import preflight, refuse, root_obstacles
 from ckpt.dump.take import FlagsChangedError, confirm, take
 from ckpt.dump.work import Work, new_run_id, uptime_us
 from ckpt.dump.write import write
@@ -101,7 +101,6 @@ def _dump(
         groups = GroupsDump.begin(options.cgroups)
         refusals, known = preflight(options, files, tracked, groups)
         refuse([*refusals, *root_obstacles(options)])
-        tell_policies(known, report)
         writer = scope.enter_context(
             ImageSetWriter(options.images_dir, checksums=options.checksums)
         )
@@ -127,6 +126,7 @@ def _dump(
         files.before_freeze(work.run_id)
         # Made here, once, and not while the tree stands.
         inside.questions()
+        nodes.prepare(known.values())
         if new_engine is not None:
             engine = new_engine()
             scope.callback(engine.close)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ckpt.dump.inside import Inside, TimersLeft
     from ckpt.files.dump import FilesDump
     from ckpt.files.mapped import MappedFile
+    from ckpt.mem.policy import Policy
     from ckpt.mem.vma import Vma
     from ckpt.procfs.maps import Mapping
     from ckpt.procfs.reader import ProcDir
@@ -45,8 +46,9 @@ _CAP_SYS_ADMIN = 21
 @record
 class Snapshot:
     """A live task. `read` is what the vdso and the early pages of `content` held before the task
-    was infected, each range by its start. `pages_id` names its pages file; `robust`, `cpus` and
-    `threads` are by thread, `files` and `urings` by position of the mapping. `later`: pages that a
+    was infected, each range by its start. `pages_id` names its pages file; `robust`, `cpus`,
+    `threads` and `policies` are by thread, `files` and `urings` by position of the mapping,
+    `bindings` by its start. `later`: pages that a
     live engine writes into `pages_lfd`, which is -1 where there are none."""
 
     task: SeizedTask
@@ -71,6 +73,8 @@ class Snapshot:
     files: dict[int, MappedFile] = field(default_factory=dict)
     links: dict[str, int] = field(default_factory=dict)
     urings: dict[int, int] = field(default_factory=dict)
+    policies: dict[int, Policy] = field(default_factory=dict)
+    bindings: dict[int, Policy] = field(default_factory=dict)
 
     @property
     def pid(self) -> int:

@@ -16,7 +16,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from ckpt.dump import inside, live, rings, sharing, snapshot
+from ckpt.dump import inside, live, nodes, rings, sharing, snapshot
 from ckpt.dump.facts import NOTHING_KNOWN, look
 from ckpt.dump.preflight import refuse
 from ckpt.errors import Refusal, TargetError
@@ -182,6 +182,7 @@ def _enter(taken: Snapshot, work: Work) -> None:
         taken.threads[taken.pid] = taken.inside.leader
         taken.lock_future = lock_future(session, proc, taken.facts.status.vm_locked or 0)
         _ask_threads(taken, session)
+        nodes.ask(taken, session, own_memory=work.frozen.sharing.first(VM, taken.pid) == taken.pid)
         if work.files.has_rings:
             rings.refuse_registered(taken, session)
         mem = proc.open("mem", os.O_RDONLY)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ckpt.infect.batch import Batch, Load
 from ckpt.infect.lend import Lender
+from ckpt.mem import policy
 from ckpt.mem.reads import reads
 from ckpt.mem.vma import Backing
 from ckpt.record import record
@@ -59,6 +60,8 @@ def shape(
         lender.add(lfd_of(one.vma) if one.vma.file_backed else None, _map(one))
     for where, prot in plan.open_up:
         lender.add(None, _protect(where, prot))
+    for where, wanted in plan.bind:
+        lender.add(None, _bind(where, wanted))
     for gone in plan.discard:
         lender.add(None, _advise(gone, MADV_DONTNEED))
     lender.flush()
@@ -166,6 +169,13 @@ def _attach(one: Map, segments: Segments) -> Callable[[Batch, Load], None]:
 def _protect(where: Range, prot: int) -> Callable[[Batch, Load], None]:
     def add(batch: Batch, _: Load) -> None:
         batch.call("mprotect", where.start, len(where), prot, note=f"mapping {where}")
+
+    return add
+
+
+def _bind(where: Range, wanted: policy.Policy) -> Callable[[Batch, Load], None]:
+    def add(batch: Batch, _: Load) -> None:
+        policy.bind(batch, where, wanted)
 
     return add
 

@@ -6,9 +6,9 @@ unmapped, mapped anew and filled.
 
 Order of execution (the operations depend on it):
 
-1. `unmap`, 2. `map`, 3. `open_up` (make read-only memory writable), 4. `discard`, 5. `load`,
-6. `protect`; and after every child has been cloned: 7. `guard` (not in locked memory), 8. `advise`,
-9. `lock`, which a fork does not pass on or must not see.
+1. `unmap`, 2. `map`, 3. `open_up` (make read-only memory writable) and `bind`, 4. `discard`,
+5. `load`, 6. `protect`; and after every child has been cloned: 7. `guard` (not in locked memory),
+8. `advise`, 9. `lock`, which a fork does not pass on or must not see.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ from ckpt.units import PAGE, Range, gaps, page_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from ckpt.mem.policy import Policy
 
 _KEPT_FLAGS = MAP_SHARED | MAP_PRIVATE | MAP_GROWSDOWN | MAP_NORESERVE
 
@@ -86,6 +88,7 @@ class MemoryPlan:
     unmap: list[Range] = field(default_factory=list)
     map: list[Map] = field(default_factory=list)
     open_up: list[tuple[Range, int]] = field(default_factory=list)
+    bind: list[tuple[Range, Policy]] = field(default_factory=list)
     discard: list[Range] = field(default_factory=list)
     load: list[Pages] = field(default_factory=list)
     protect: list[tuple[Range, int]] = field(default_factory=list)
@@ -158,6 +161,8 @@ def _fill_kept(
 ) -> None:
     for piece in kept:
         writes = False
+        if piece.new.policy != piece.old.policy:
+            plan.bind.append((piece.range, piece.new.policy))
         if piece.new.private:
             own = list(_clip(new.pages, piece.range))
             inherited = list(_clip(old.pages, piece.range))
@@ -231,10 +236,13 @@ def _map_rest(plan: MemoryPlan, v: Vma, kept: Sequence[Range], pages: Sequence[P
             advice=v.advice,
             file_flags=v.file_flags,
             backing=v.backing,
+            policy=v.policy,
         )
         plan.map.append(Map(piece, PROT_READ | PROT_WRITE if needs_write else v.prot))
         if needs_write:
             plan.protect.append((part, v.prot))
+        if v.policy:
+            plan.bind.append((part, v.policy))
 
 
 def segments_fit(vmas: Iterable[Vma], sizes: Mapping[int, int]) -> Vma | None:

@@ -10,6 +10,7 @@ import re
 from enum import Enum, IntFlag, auto
 from typing import TYPE_CHECKING
 
+from ckpt.mem.policy import DEFAULT, Policy
 from ckpt.record import record
 from ckpt.units import PAGE, TASK_SIZE, Range
 
@@ -88,6 +89,7 @@ class Vma:
     advice: int = 0
     file_flags: int = 0
     backing: Backing = Backing.NONE
+    policy: Policy = DEFAULT
 
     @property
     def private(self) -> bool:

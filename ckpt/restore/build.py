@@ -25,7 +25,7 @@ from ckpt.errors import KernelError, RestoreError
 from ckpt.infect.batch import SOCK, Batch
 from ckpt.infect.blob import blob, seed_path
 from ckpt.infect.session import Session
-from ckpt.mem import apply
+from ckpt.mem import apply, policy
 from ckpt.mem.vma import Status
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
@@ -211,6 +211,11 @@ class Site:
             self._complete(child)
 
     def _memory(self, built: Built) -> None:
+        wanted_from = policy.of_thread(self.loaded.tasks[built.pid].own.get(built.pid))
+        if wanted_from:
+            batch = Batch()
+            policy.set_own(batch, wanted_from)
+            built.session.run(batch)
         plan = self.plan.memory[built.pid]
         sizes = {segment.id: segment.size for segment in self.loaded.segments.values()}
         segments = apply.Segments(sizes, self.plan.window.scratch)

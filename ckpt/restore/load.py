@@ -19,7 +19,7 @@ from ckpt.errors import ImageError
 from ckpt.images.chain import Chain
 from ckpt.images.checksums import Verification
 from ckpt.images.types import TYPES
-from ckpt.mem import aio, vma
+from ckpt.mem import aio, policy, vma
 from ckpt.mem.build import Memory, Pages, segments_fit
 from ckpt.mem.extents import Extents
 from ckpt.mem.missing.split import split
@@ -27,7 +27,7 @@ from ckpt.mem.resolve import resolve
 from ckpt.ns.sysv_shm import Segment, segments_of
 from ckpt.pstree.model import State, Task, Tree
 from ckpt.pstree.sharing import ALONE, KINDS, VM, Ids, Sharing
-from ckpt.record import field, record
+from ckpt.record import field, record, replace
 from ckpt.task import sched, seccomp, signals, timers
 from ckpt.units import PAGE, Range
 
@@ -279,6 +279,11 @@ def _task(loaded: Loaded, task: Task, core: Any, *, lazily: bool) -> TaskImage:
         if images.exists(f"ckpt-thread-{tid}")
     }
     leader = own.get(task.pid)
+    for tid, one in own.items():
+        try:
+            policy.check(one)
+        except ValueError as error:
+            raise _wrong(f"ckpt-thread-{tid}", str(error)) from error
     if first == task.pid:
         memory, late = _memory(loaded, task.pid, mm, leader, lazily=lazily)
     else:
@@ -336,6 +341,7 @@ def _memory(
 ) -> tuple[Memory, tuple[Range, ...]]:
     """What is there before the task runs, and the mappings whose contents come later."""
     name = f"mm-{pid}"
+    policies = policy.by_start(own)
     vmas: list[Vma] = []
     guards: list[Range] = []
     for entry in mm.vmas:
@@ -348,6 +354,8 @@ def _memory(
             raise _wrong(name, str(error)) from error
         if vmas and v.range.start < vmas[-1].range.end:
             raise _wrong(name, f"mappings overlap at {v.range.start:#x}")
+        if v.range.start in policies:
+            v = replace(v, policy=policies[v.range.start])
         if not v.status & vma.Status.VSYSCALL:
             vmas.append(v)
     sizes = {segment.id: segment.size for segment in loaded.segments.values()}

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckpt.errors import CkptError
+from ckpt.mem import policy
 from ckpt.procfs import scalars
 from ckpt.procfs.reader import ProcDir
 
@@ -32,6 +33,17 @@ def restore_outside(image: TaskImage, report: Report) -> None:
                     proc.write(name, (form % value).encode())
             except CkptError as error:
                 report.warn(f"pid {image.task.pid}: {name} stays as it is: {error}")
+
+
+def tell_missing_nodes(image: TaskImage, report: Report) -> None:
+    """Warn of a task whose NUMA policies want memory of nodes that are not there."""
+    wanted = [policy.of_thread(own) for own in image.own.values()]
+    wanted += [v.policy for v in image.memory.vmas]
+    if any(wanted) and (lost := policy.missing(wanted, policy.nodes_here())):
+        report.warn(
+            f"pid {image.task.pid}: its NUMA policies want memory of nodes that are not here: "
+            f"{', '.join(map(str, policy.numbers(lost)))}"
+        )
 
 
 def _filter(data: bytes) -> int:

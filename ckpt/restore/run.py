@@ -42,7 +42,7 @@ from ckpt.restore.late import restore_late
 from ckpt.restore.lazily import Late
 from ckpt.restore.load import Loaded, load
 from ckpt.restore.numbers import await_reaping, taken_numbers
-from ckpt.restore.outside import restore_outside
+from ckpt.restore.outside import restore_outside, tell_missing_nodes
 from ckpt.restore.plan import make_plan
 from ckpt.restore.powers import clock_offsets, our_powers, refuse_beyond
 from ckpt.restore.shared import SharedMemory, fill
@@ -189,6 +189,7 @@ def _carry_out(
             state.restore_descriptors(site, built, files)
             state.restore_context(site, built, image, files)
             restore_outside(image, report)
+            tell_missing_nodes(image, report)
         for pid, image in loaded.tasks.items():
             state.restore_threads(site, site.tasks[pid], image, powers)
         restore_late(site, files, report)

@@ -27,7 +27,7 @@ from ckpt.errors import RestoreError
 from ckpt.images.text import get_text
 from ckpt.infect.batch import SOCK, Batch, Load, Result
 from ckpt.infect.lend import Lender
-from ckpt.mem import aio, apply
+from ckpt.mem import aio, apply, policy
 from ckpt.mem.locking import restore_lock_future
 from ckpt.mem.vma import MADV_MERGEABLE
 from ckpt.pstree.sharing import FILES
@@ -266,6 +266,7 @@ def _thread_state(batch: Batch, image: TaskImage, tid: int, powers: Powers) -> N
     sched.restore(batch, entry, own)
     if own is not None:
         modes.restore_thread(batch, own)
+        policy.set_own(batch, policy.of_thread(own))
     if own is not None and own.timerslack_ns:
         thread.restore_timer_slack(batch, own.timerslack_ns)
     signals.restore_pending(batch, entry.signals_p, image.task.pid, tid)

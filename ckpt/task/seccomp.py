@@ -44,7 +44,7 @@ OURS = (
     *("kill", "ppoll", "mmap", "madvise", "socketpair", "recvmsg", "sendto", "sendmsg", "write"),
     *("read", "recvfrom", "rt_sigaction", "sigaltstack", "prctl", "brk", "getitimer", "membarrier"),
     *("timer_gettime", "timer_getoverrun", "vmsplice", "mincore", "fcntl", "getpid", "gettid"),
-    "exit_group",
+    *("get_mempolicy", "exit_group"),
 )
 """What else a dump makes a thread do: may fail, but no more."""
 
