@@ -55,8 +55,8 @@ REFUSED = {
         "does not lead to",
     ),
     "epoll in flight": (
-        "(pair := socket.socketpair())[1].fileno(); "
-        "socket.send_fds(pair[0], [b'x'], [__import__('select').epoll().fileno()])",
+        "(pair := socket.socketpair())[1].fileno(); e = __import__('select').epoll(); "
+        "socket.send_fds(pair[0], [b'x'], [e.fileno()]); e.close()",
         "anon_inode:[eventpoll] is in flight to it (SCM_RIGHTS): nobody else has it open",
     ),
     "a lock in flight": (
