@@ -63,6 +63,8 @@ def preflight(
             found.extend(obstacles(facts, ours, tracked=is_tracked, arriving=arriving))
             if groups is not None:
                 found.extend(group_obstacles(facts, groups))
+            if not facts.raw["maps"]:
+                continue  # a kernel thread: it has no executable either
             found.extend(files.preflight(task.pid))
             mappings = (s.mapping for s in facts.smaps if from_smap(s).backing is Backing.FILE)
             found.extend(files.mapping_refusals(task.pid, mappings))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
+from tests.requirements import require
 from tests.support import processes, visible
 from tests.support.case import Case
 from tests.support.ckptcmd import Result
@@ -51,6 +53,17 @@ def test_a_tree_with_nothing_in_the_way(case: Case, name: str) -> None:
     result = check(case, victim.pid).ok()
     assert f"Looks good: nothing is in the way of a dump of pid {victim.pid}." in result.stdout
     victim.finish()
+
+
+def test_kernel_threads_are_named(case: Case) -> None:
+    """They have neither memory nor an executable. Those that end meanwhile are no matter."""
+    require(Path("/proc/2/comm").read_text() == "kthreadd\n", "pid 2 is no kernel thread here")
+    result = check(case, 2)
+    assert result.exit_code == REFUSED, str(result)
+    assert "no memory of its own (a kernel thread?)" in result.stdout
+    dump = case.ckpt.dump(2, case.images)
+    dump.failed(REFUSED, "pid 2", "no memory of its own (a kernel thread?)")
+    assert list(case.images.iterdir()) == []
 
 
 def test_the_option_that_helps_is_named_and_helps(case: Case) -> None:
