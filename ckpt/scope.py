@@ -1,8 +1,11 @@
-"""What holds something of the system until it is closed."""
+"""What holds something of the system until it is closed, or its scope is left."""
 
 from __future__ import annotations
 
+import resource
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 
@@ -20,3 +23,15 @@ class Closing(ABC):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@contextmanager
+def all_descriptors() -> Iterator[None]:
+    """This process may have as many descriptors as its hard limit gives, until the end of the
+    scope."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

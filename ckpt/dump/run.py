@@ -38,6 +38,7 @@ from ckpt.images.writer import ImageSetWriter
 from ckpt.mem.missing.finish import finish
 from ckpt.mem.tracking.where import is_root_tracked
 from ckpt.ns.cgroup_dump import GroupsDump
+from ckpt.scope import all_descriptors
 from ckpt.tracee.freeze import seize
 
 if TYPE_CHECKING:
@@ -68,11 +69,13 @@ def dump(
     """
     actions = Actions(options.action_script, options.images_dir, report)
     actions.run(Event.PRE_DUMP, options.tree)
-    try:
-        stats = _dump(options, report, actions, new_engine, handover, assume=True)
-    except FlagsChangedError as changed:
-        report.info(f"a mapping changed meanwhile, once more: {changed}")
-        stats = _dump(options, report, actions, new_engine, handover, assume=False)
+    # A duplicate is held of every descriptor of the tree.
+    with all_descriptors():
+        try:
+            stats = _dump(options, report, actions, new_engine, handover, assume=True)
+        except FlagsChangedError as changed:
+            report.info(f"a mapping changed meanwhile, once more: {changed}")
+            stats = _dump(options, report, actions, new_engine, handover, assume=False)
     try:
         write_service(options.work_dir, "stats-dump", stats.message())
     except (ImageError, OSError) as error:

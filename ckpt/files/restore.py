@@ -253,9 +253,9 @@ class FilesRestore:
                     found.setdefault(p.file_id, (holder, p.fd, owned))
         return [(fd, owned) for holder, fd, owned in found.values() if holder == pid]
 
-    def check_tree(self, numbers: AbstractSet[int], groups: AbstractSet[int]) -> None:
-        """Check what refers to tasks; `numbers` are those of all tasks and threads. Raises
-        ImageError."""
+    def check_tree(self, numbers: AbstractSet[int], groups: Mapping[int, int]) -> None:
+        """Check what refers to tasks; `numbers` are those of all tasks and threads, `groups` says
+        what each process group of the images will be. Raises ImageError."""
         for kind in self._kinds:
             kind.check_tree(numbers)
         for file_id, owned in self._owners.items():
@@ -264,6 +264,8 @@ class FilesRestore:
                     f"sends signals to {owned.pid}, which is not in the tree",
                     resource=f"file {file_id:#x} of files.img",
                 )
+            if owned.of_group:
+                self._owners[file_id] = owned._replace(pid=groups.get(owned.pid, 0))
 
     def locks(self, pid: int) -> Sequence[RecordLock]:
         """The record locks that the task has to take itself, without waiting."""

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def restore_outside(image: TaskImage, report: Report) -> None:
-    """Set the values that differ from what the task has now."""
+    """Set the values that differ from what the task has now; tell of nodes that are not here."""
+    _tell_missing_nodes(image, report)
     tc, own = image.core.tc, image.own.get(image.task.pid)
     wanted = {}
     if tc.HasField("oom_score_adj"):
@@ -35,7 +36,7 @@ def restore_outside(image: TaskImage, report: Report) -> None:
                 report.warn(f"pid {image.task.pid}: {name} stays as it is: {error}")
 
 
-def tell_missing_nodes(image: TaskImage, report: Report) -> None:
+def _tell_missing_nodes(image: TaskImage, report: Report) -> None:
     """Warn of a task whose NUMA policies want memory of nodes that are not there."""
     wanted = [policy.of_thread(own) for own in image.own.values()]
     wanted += [v.policy for v in image.memory.vmas]

@@ -19,7 +19,6 @@ Up to the end of 7 a failure ends every task that was made, and leaves the image
 from __future__ import annotations
 
 import os
-import resource
 import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -42,19 +41,21 @@ from ckpt.restore.late import restore_late
 from ckpt.restore.lazily import Late
 from ckpt.restore.load import Loaded, load
 from ckpt.restore.numbers import await_reaping, taken_numbers
-from ckpt.restore.outside import restore_outside, tell_missing_nodes
+from ckpt.restore.outside import restore_outside
 from ckpt.restore.plan import make_plan
 from ckpt.restore.powers import clock_offsets, our_powers, refuse_beyond
 from ckpt.restore.shared import SharedMemory, fill
 from ckpt.restore.stats import RestoreStats
 from ckpt.restore.terminals import set_foregrounds
 from ckpt.restore.vdso import check_vdsos
+from ckpt.scope import all_descriptors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ckpt.mem.vma import Vma
     from ckpt.ns.cgroup_restore import GroupsRestore
+    from ckpt.pstree.model import Tree
     from ckpt.report import Report
     from ckpt.restore.options import Consent, Lazily, RestoreOptions
     from ckpt.restore.plan import RestorePlan
@@ -100,7 +101,7 @@ def restore(
         if not options.dry_run:
             actions.run(Event.PRE_RESTORE)
         with _files(options, loaded, report) as files:
-            files.check_tree(plan.tree.numbers(), {task.pgid for task in plan.tree})
+            files.check_tree(plan.tree.numbers(), _groups(loaded.tree, plan.tree))
             if options.dry_run:
                 joins = [f"join {one}" for one in options.join_ns]
                 lines = [*joins, *map(str, files.plan()), *plan.lines(loaded), *cgroups.lines()]
@@ -134,18 +135,6 @@ def _refuse_cpu(options: RestoreOptions, loaded: Loaded) -> None:
         )
 
 
-@contextmanager
-def _all_descriptors() -> Iterator[None]:
-    """As many descriptors as the hard limit gives: the tasks are born with our limit, get their own
-    at the end, and until then must hold their own numbers and those that we work with."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 def _carry_out(
     options: RestoreOptions,
     lazily: Lazily | None,
@@ -159,7 +148,9 @@ def _carry_out(
     actions: Actions,
 ) -> None:
     with ExitStack() as scope:
-        scope.enter_context(_all_descriptors())
+        # The tasks are born with our limit and get their own at the end: until then they must hold
+        # their own numbers and those that we work with.
+        scope.enter_context(all_descriptors())
         late = scope.enter_context(Late(lazily))
         late.offer(loaded)
         verifying = scope.enter_context(_verified(options, loaded, lazily))
@@ -189,7 +180,6 @@ def _carry_out(
             state.restore_descriptors(site, built, files)
             state.restore_context(site, built, image, files)
             restore_outside(image, report)
-            tell_missing_nodes(image, report)
         for pid, image in loaded.tasks.items():
             state.restore_threads(site, site.tasks[pid], image, powers)
         restore_late(site, files, report)
@@ -290,6 +280,11 @@ def _files(options: RestoreOptions, loaded: Loaded, report: Report) -> FilesRest
         {pid: loaded.sharing.ids(pid)[FILES] for pid in loaded.tasks},
         report,
     )
+
+
+def _groups(old: Tree, new: Tree) -> dict[int, int]:
+    """What each group of the images will be."""
+    return {task.pgid: new[task.pid].pgid for task in old}
 
 
 def _owners(loaded: Loaded) -> dict[int, tuple[int, int]]:

@@ -134,6 +134,23 @@ def test_job_of_a_shell(case: Case) -> None:
     os.close(master)
 
 
+def test_owner_that_is_the_group_of_a_job(case: Case) -> None:
+    """The job joins the group of the `ckpt restore` that waits for it, and so does the owner of its
+    descriptors."""
+    victim = case.start_command(str(program("outside/group_owner").build(case.built)), job=True)
+    victim.wait_ready()
+    case.ckpt.dump(victim.pid, case.images, "--shell-job").ok()
+    victim.await_gone([victim.pid])
+    restore = subprocess.Popen(
+        case.ckpt.argv("restore", "-D", case.images, "-j"),
+        stdin=subprocess.DEVNULL,
+        process_group=0,
+    )
+    victim.go()
+    assert restore.wait(60) == 0
+    assert victim.out.endswith(f"group changed\n{SUCCESS}\n"), victim.out
+
+
 def is_stopped(pid: int) -> bool:
     return processes.state(pid) == "T"
 
@@ -213,6 +230,22 @@ def test_nothing_of_the_controller_leaks_in(case: Case) -> None:
         os.close(lfd)
     assert result.returncode == 0
     visible.assert_same(before, visible.look(victim.pid))
+    victim.finish()
+
+
+def test_a_low_limit_of_descriptors_is_raised(case: Case) -> None:
+    """The soft one, for the time of the dump: a script has what ckpt was started with."""
+    victim = case.start(program("files/many"))
+    case.images.mkdir()
+    told, script = case.folder / "told", case.folder / "script"
+    script.write_text(f"#!/bin/sh\nulimit -Sn >> {told}\n")
+    script.chmod(0o755)
+    dump = case.ckpt.argv(
+        *("dump", "-t", victim.pid, "-D", case.images, "-R", "--action-script", script)
+    )
+    done = subprocess.run(["prlimit", "--nofile=40:", *dump], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(told.read_text().split()) == {"40"}
     victim.finish()
 
 

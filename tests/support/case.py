@@ -40,11 +40,16 @@ class Case:
         return victim
 
     def start_command(
-        self, *command: str, stdin: int | None = None, output: int | None = None, **env: str
+        self,
+        *command: str,
+        stdin: int | None = None,
+        output: int | None = None,
+        job: bool = False,
+        **env: str,
     ) -> Victim:
         """An ordinary program; the caller finds out by itself when it is where it should be."""
         folder = self.folder / f"victim{len(self.victims)}"
-        victim = start(list(command), folder, env, stdin=stdin, output=output)
+        victim = start(list(command), folder, env, stdin=stdin, output=output, job=job)
         self.victims.append(victim)
         return victim
 

@@ -132,7 +132,7 @@ def restored(saved: Saved, **options: Any) -> Iterator[FilesRestore]:
         ImageSet(saved.directory) as images,
         FilesRestore(images, RestoreFileOptions(**options), saved.tables) as files,
     ):
-        files.check_tree(set(saved.tables), set())
+        files.check_tree(set(saved.tables), {})
         files.open_all()
         files.open_late()
         for memfd in files.memfd_contents:

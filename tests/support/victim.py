@@ -99,10 +99,12 @@ def start(
     *,
     stdin: int | None = None,
     output: int | None = None,
+    job: bool = False,
 ) -> Victim:
     """Start `command` with its working directory and FIFOs in `folder`, which is made.
 
     Standard input is /dev/null, output and error go to `out` there, unless descriptors are given.
+    A `job` is of our session, and leads a group of its own.
     """
     folder.mkdir()
     folder.chmod(0o777)
@@ -123,7 +125,8 @@ def start(
             stdin=subprocess.DEVNULL if stdin is None else stdin,
             stdout=out if output is None else output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,
+            start_new_session=not job,
+            process_group=0 if job else None,
         )
     return Victim(folder, process, held)
 

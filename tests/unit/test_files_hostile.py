@@ -323,9 +323,9 @@ def test_an_owner_outside_the_tree_is_told(tmp_path: Path) -> None:
     ds.write_set(tmp_path, {"files": [owned], "fdinfo-1": [fd()]})
     with ImageSet(tmp_path) as saved:
         files = FilesRestore(saved, RestoreFileOptions(), {7: 1})
-        files.check_tree({7, 9}, set())
+        files.check_tree({7, 9}, {})
         with pytest.raises(ImageError, match="signals to 9"):
-            files.check_tree({7}, {9})
+            files.check_tree({7}, {9: 9})
 
 
 def test_a_missing_table_is_told(tmp_path: Path) -> None:
