@@ -16,6 +16,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from ckpt._native import lib
 from ckpt.errors import TargetError
@@ -62,6 +63,12 @@ class Place:
         return self.range.start
 
 
+class Readable(Protocol):
+    """What bytes can be read from by their address, as many as there are."""
+
+    def read(self, addr: int, size: int, /) -> bytes: ...
+
+
 class Memory:
     """One target's memory through /proc/TID/mem, protections disregarded. `tid` must be alive: a
     process's leader may have ended before its threads."""
@@ -101,7 +108,7 @@ class Memory:
         os.close(self._lfd)
 
 
-def _loads(memory: Memory, start: int) -> tuple[list[tuple[int, int]], int]:
+def _loads(memory: Readable, start: int) -> tuple[list[tuple[int, int]], int]:
     """(offset, size in the file) of each PT_LOAD of the ELF file whose head is at `start`, and
     where its section headers end."""
     head = memory.read(start, _EHDR.size)
@@ -119,7 +126,7 @@ def _loads(memory: Memory, start: int) -> tuple[list[tuple[int, int]], int]:
     return found, shoff + shentsize * shnum
 
 
-def vdso_used(memory: Memory, start: int) -> int:
+def vdso_used(memory: Readable, start: int) -> int:
     """How many bytes the vdso at `start` has; 0 if there is none."""
     loads, sections_end = _loads(memory, start)
     return max([sections_end, *(offset + size for offset, size in loads)]) if loads else 0

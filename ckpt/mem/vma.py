@@ -184,10 +184,10 @@ def from_entry(entry: vma_entry) -> Vma:
 
 _SEGMENT = re.compile(r"/SYSV[0-9a-f]{8} \(deleted\)")
 VDSO = "[vdso]"
+VVARS = ("[vvar]", "[vvar_vclock]")
 _KERNEL_NAMES = {
     VDSO: Status.VDSO,
-    "[vvar]": Status.VVAR,
-    "[vvar_vclock]": Status.VVAR,
+    **dict.fromkeys(VVARS, Status.VVAR),
     "[vsyscall]": Status.VSYSCALL,
 }
 

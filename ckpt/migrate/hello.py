@@ -1,23 +1,23 @@
 """The first frame of each connection: who comes, and what the destination must know beforehand.
 
 What can be known to stand in the way of the restore is found here, before a page has moved and long
-before the tree is frozen: other CPUs, another vdso, numbers that are taken.
+before the tree is frozen: other CPUs, a vdso that nothing here stands in for, numbers taken here.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from contextlib import closing
+from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import CkptError, PeerError, RestoreError
 from ckpt.images.pb.cpuinfo_pb2 import cpuinfo_entry
 from ckpt.kerndat import cpu
+from ckpt.mem.vdso import LONGEST, Vdso, this_kernel
 from ckpt.migrate import wire
-from ckpt.procfs.maps import parse_maps
-from ckpt.procfs.reader import ProcDir
 from ckpt.restore.numbers import await_reaping, taken_numbers
+from ckpt.restore.vdso import entries_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -50,7 +50,7 @@ def say_hello(stream: Stream, ident: str, numbers: Iterable[int], dump: DumpOpti
         version=wire.VERSION,
         id=ident,
         numbers=sorted(set(numbers)),
-        vdso=vdso_sum(),
+        vdso=_own_vdso(),
         options=passed_on,
     )
     wire.expect(stream, "welcome")
@@ -73,11 +73,7 @@ def check_hello(frame: wire.Frame, cpu_cap: frozenset[str]) -> None:
             hint="the same ckpt on both sides",
         )
     _check_cpu(frame.data, cpu_cap)
-    here = vdso_sum()
-    if frame.text("vdso") != here:
-        raise RestoreError(
-            "its vdso is of another kernel", hint="the same kernel on both sides is needed"
-        )
+    _check_vdso(frame.text("vdso"))
 
 
 def check_numbers(wanted: Collection[int]) -> None:
@@ -105,20 +101,26 @@ def passed_options(frame: wire.Frame) -> dict[str, Any]:
     return found
 
 
-def vdso_sum() -> str:
-    """What tells one kernel's vdso from another's, of this process."""
-    from hashlib import sha256
+def _own_vdso() -> str:
+    """This kernel's, for a frame; empty where it has none."""
+    vdso = this_kernel().vdso
+    return "" if vdso is None else b64encode(vdso.raw[: vdso.used]).decode()
 
-    from ckpt.infect.place import Memory, vdso_used
 
-    with ProcDir(os.getpid()) as proc:
-        found = [m for m in parse_maps(proc.read("maps")) if m.path == "[vdso]"]
-    if not found:
-        return ""
-    with closing(Memory(os.getpid())) as memory:
-        start, end = found[0].start, found[0].end
-        used = vdso_used(memory, start) or end - start
-        return sha256(memory.read(start, used)).hexdigest()
+def _check_vdso(told: str) -> None:
+    """That of the source must be this kernel's, or one that this kernel's can stand in for."""
+    try:
+        raw = b64decode(told, validate=True)
+        if len(raw) > LONGEST:
+            raise ValueError
+    except ValueError as error:
+        raise PeerError("sent a vdso that is none") from error
+    here = this_kernel().vdso
+    there = Vdso(raw)
+    if raw and not (here and there.same(here)):
+        entries_of(there, here)
+    elif not raw and here:
+        raise RestoreError("its kernel has no vdso", hint="boot this one with vdso=0")
 
 
 def _check_cpu(raw: bytes, caps: frozenset[str]) -> None:

@@ -18,7 +18,7 @@ from ckpt.record import field, record
 if TYPE_CHECKING:
     from ckpt.images.pageserver.stream import Stream
 
-VERSION = 1
+VERSION = 2
 MAX_HEAD = 8 << 20
 MAX_BYTES = 4 << 20
 

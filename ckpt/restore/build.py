@@ -26,7 +26,7 @@ from ckpt.infect.batch import SOCK, Batch
 from ckpt.infect.blob import blob, seed_path
 from ckpt.infect.session import Session
 from ckpt.mem import apply, policy
-from ckpt.mem.vma import Status
+from ckpt.mem.vma import VDSO, VVARS, Status
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
 from ckpt.pstree.sharing import CLONE_FILES
@@ -38,11 +38,11 @@ from ckpt.units import PAGE, TASK_SIZE, Range
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ckpt.mem.build import Memory
     from ckpt.mem.vma import Vma
     from ckpt.pstree.birth import Birth
     from ckpt.restore.load import Loaded
     from ckpt.restore.plan import RestorePlan
+    from ckpt.restore.vdso import Placing
 
 _CLONE_PARENT = 0x8000
 _SIG_SETMASK = 2
@@ -51,11 +51,7 @@ _CLONE_ARGS = struct.Struct("<11Q")
 _SEED_WINDOW = struct.Struct("<QQQ")
 _REPLY = struct.Struct("<IIq")
 _COMMAND = struct.Struct("<IIQ")
-_KERNEL_MAPPINGS = {
-    "[vvar]": Status.VVAR,
-    "[vvar_vclock]": Status.VVAR,
-    "[vdso]": Status.VDSO,
-}
+_KERNEL_MAPPINGS = {VDSO: Status.VDSO, **dict.fromkeys(VVARS, Status.VVAR)}
 
 
 @record
@@ -219,7 +215,8 @@ class Site:
         plan = self.plan.memory[built.pid]
         sizes = {segment.id: segment.size for segment in self.loaded.segments.values()}
         segments = apply.Segments(sizes, self.plan.window.scratch)
-        wanted = kernel_mappings(self.loaded.tasks[built.pid].memory)
+        vdso = self.plan.vdso[built.pid]
+        wanted = list(vdso.kernel)
         if [(len(r), s) for r, s in wanted] != [(len(r), s) for r, s in built.kernel]:
             raise RestoreError(
                 "its vdso is of another kernel",
@@ -241,6 +238,7 @@ class Site:
         else:
             apply.shape(built.session, plan, self.lfd_of, segments)
         apply.fill(built.session, plan.load, self.loaded.pages_lfd)
+        _patch(built.pid, vdso)
         apply.settle(built.session, plan)
 
     def _clone(self, parent: Birth, child: Birth) -> None:
@@ -300,10 +298,11 @@ def block_all(batch: Batch) -> None:
     batch.call("rt_sigprocmask", _SIG_SETMASK, everything, 0, 8)
 
 
-def kernel_mappings(memory: Memory) -> list[tuple[Range, Status]]:
-    """The vdso and its data, ascending."""
-    kinds = Status.VDSO | Status.VVAR
-    return [(v.range, v.status & kinds) for v in memory.vmas if v.status & kinds]
+def _patch(pid: int, vdso: Placing) -> None:
+    """While what was filled is writable, and not executable. A child has its creator's."""
+    for addr, code in vdso.patches:
+        if vm.read(pid, addr, len(code)) != code:
+            vm.write(pid, addr, code)
 
 
 def _sizes(mappings: list[tuple[Range, Status]]) -> str:

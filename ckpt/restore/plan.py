@@ -15,11 +15,13 @@ from ckpt.pstree.birth import Birth, NoBirthError, Plan, plan_births
 from ckpt.pstree.model import Task, Tree
 from ckpt.pstree.sharing import CLONE_VM, KINDS, VM
 from ckpt.record import field, record, replace
+from ckpt.restore.vdso import Placing, adopt, place
 from ckpt.units import PAGE, Range, page_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ckpt.mem.vdso import KernelCode
     from ckpt.restore.load import Loaded
 
 BATCHES_LEN = 1 << 20
@@ -63,13 +65,14 @@ class Window:
 
 @record(frozen=True)
 class RestorePlan:
-    """`memory` is by pid of live tasks, one for those who share it; `tree` has the sessions and
-    groups as they will be."""
+    """`memory` is by pid of live tasks, one for those who share it, and so is `vdso`; `tree` has
+    the sessions and groups as they will be."""
 
     tree: Tree
     births: Plan
     memory: dict[int, MemoryPlan]
     window: Window
+    vdso: dict[int, Placing]
 
     def lines(self, loaded: Loaded) -> Iterator[str]:
         """The plan for people to read."""
@@ -101,13 +104,22 @@ class RestorePlan:
             f"pid {birth.pid}: {len(image.memory.vmas)} mappings ({len(m.map)} new), "
             f"{m.nr_loaded} pages to load, {m.nr_kept} shared with the creator"
         )
+        if self.vdso[birth.pid].foreign:
+            yield f"pid {birth.pid}: {self.vdso[birth.pid]}"
 
 
 def make_plan(
-    loaded: Loaded, outer: tuple[int, int], *, shell_job: bool, stays: bool = False
+    loaded: Loaded,
+    outer: tuple[int, int],
+    *,
+    shell_job: bool,
+    here: KernelCode,
+    stays: bool = False,
 ) -> RestorePlan:
     """The plan for a root born into the session and group `outer`, whose leader `stays` as long as
-    the root. Raises ImageError."""
+    the root, by a kernel that maps `here` into its tasks. What is in `loaded` becomes what that
+    makes of it. Raises ImageError and RestoreError."""
+    stand_ins = adopt(loaded, here)
     tree = _joined(loaded.tree, outer, stays=stays) if shell_job else loaded.tree
     try:
         session, group = outer if shell_job else (0, 0)
@@ -125,16 +137,17 @@ def make_plan(
     try:
         largest = max((s.size for s in loaded.segments.values()), default=0)
         scratch = page_up(largest) + _APART if largest else 0
-        at = free_window(
-            (image.memory for image in loaded.tasks.values()),
-            blob().code_len + data_len + scratch,
-        )
+        size = blob().code_len + data_len + scratch
+        moved = sum(len_ for len_, _ in here.mappings) + _APART if stand_ins else 0
+        at = free_window((image.memory for image in loaded.tasks.values()), size + moved)
     except ValueError as error:
         raise ImageError(str(error), resource="mm-*.img") from error
     memory: dict[int, MemoryPlan] = {}
     _plan_memories(loaded, births.root, NOTHING, memory)
     window = Window(layout_at(at, data_len), nr_rooms, rooms, slots)
-    return RestorePlan(tree, births, memory, window)
+    apart = page_up(at + size) + _APART
+    vdso = {p: place(loaded.tasks[p], stand_ins.get(p), here, apart) for p in memory}
+    return RestorePlan(tree, births, memory, window, vdso)
 
 
 def _places(loaded: Loaded) -> tuple[dict[int, int], dict[int, int], int]:

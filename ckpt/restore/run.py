@@ -29,6 +29,7 @@ from ckpt.files.restore import FilesRestore
 from ckpt.files.restoring import RestoreFileOptions
 from ckpt.images.service import write_service
 from ckpt.kerndat import cpu
+from ckpt.mem.vdso import this_kernel
 from ckpt.mem.vma import Backing
 from ckpt.ns.join import joined
 from ckpt.pstree.sharing import FILES
@@ -47,7 +48,6 @@ from ckpt.restore.powers import clock_offsets, our_powers, refuse_beyond
 from ckpt.restore.shared import SharedMemory, fill
 from ckpt.restore.stats import RestoreStats
 from ckpt.restore.terminals import set_foregrounds
-from ckpt.restore.vdso import check_vdsos
 from ckpt.scope import all_descriptors
 
 if TYPE_CHECKING:
@@ -90,8 +90,7 @@ def restore(
     with load(images, verify=options.checksums, lazily=bool(lazily)) as loaded:
         _refuse_cpu(options, loaded)
         outer = (os.getsid(0), os.getpgid(0))
-        stays = not options.restore_detached
-        plan = make_plan(loaded, outer, shell_job=options.shell_job, stays=stays)
+        plan = _plan(options, loaded, outer)
         for memory in plan.memory.values():
             stats.pages_compared += memory.nr_compared
             stats.pages_skipped_cow += memory.nr_kept
@@ -119,6 +118,18 @@ def restore(
         report.warn(str(error))
     actions.run(Event.POST_RESUME, root)
     return RestoreResult(root, stats)
+
+
+def _plan(options: RestoreOptions, loaded: Loaded, outer: tuple[int, int]) -> RestorePlan:
+    stays = not options.restore_detached
+    here = this_kernel()
+    try:
+        return make_plan(loaded, outer, shell_job=options.shell_job, here=here, stays=stays)
+    except RestoreError:
+        if options.checksums:
+            # What looks like the vdso of another kernel may be rotten pages.
+            loaded.chain.verify_pages().wait()
+        raise
 
 
 def _refuse_cpu(options: RestoreOptions, loaded: Loaded) -> None:
@@ -169,7 +180,6 @@ def _carry_out(
         before = time.monotonic_ns()
         site.raise_all(clock_offsets(loaded, powers, report))
         stats.forking_us = (time.monotonic_ns() - before) // 1000
-        check_vdsos(loaded, verifying)
         join_groups(site)
         set_foregrounds(site, files, report)
         end_the_dead(site)

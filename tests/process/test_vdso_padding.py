@@ -28,18 +28,6 @@ def test_traces_behind_the_vdso(case: Case) -> None:
     victim.finish()
 
 
-def test_another_vdso(case: Case) -> None:
-    """A byte of the vdso itself is one too many."""
-    victim = case.start(program("memory/private"))
-    vdso = next(m for m in mappings(victim.pid) if m.path == "[vdso]")
-    with closing(Memory(victim.pid)) as memory:
-        last = vdso.start + vdso_used(memory, vdso.start) - 1
-        memory.write(last, bytes([memory.read(last, 1)[0] ^ 1]))
-    case.ckpt.dump(victim.pid, case.images).ok()
-    victim.await_gone([victim.pid])
-    case.ckpt.restore(case.images).failed(6, "vdso", "another kernel")
-
-
 @pytest.mark.parametrize("how", [(), ("--lazy",)])
 def test_pages_that_are_all_rotten(case: Case, how: tuple[str, ...]) -> None:
     victim = case.start(program("memory/private"))
