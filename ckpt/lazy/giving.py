@@ -29,7 +29,8 @@ class Giving:
     def is_like(self, other: Contents) -> bool:
         """Whether pages of one may be taken from the other."""
         own = self._begun()
-        return own.runs == other.runs and _shape(own) == _shape(other)
+        same = (own.runs, own.objects) == (other.runs, other.objects)
+        return same and _shape(own) == _shape(other)
 
     def end(self, message: Message) -> Contents:
         """All of it, which is the caller's from here on."""
@@ -75,13 +76,21 @@ def _source(contents: Contents, message: Message) -> None:
     contents.sources.append(Source(kind, lfd, image, size, block, sums, trusted))
 
 
-def _runs(contents: Contents, message: Message) -> None:
+def _runs(contents: Contents, message: Message) -> bytes:
     if len(message.blobs) != 1 or len(message.blobs[0]) % RUN.size:
         raise ProtocolError("no runs of pages")
     runs = bytes(message.blobs[0])
     if any(run[2] >= len(contents.sources) for run in RUN.iter_unpack(runs)):
         raise ProtocolError("a run is in no source")
-    contents.runs[message.get("pid", int)] = runs
+    return runs
+
+
+def _of_task(contents: Contents, message: Message) -> None:
+    contents.runs[message.get("pid", int)] = _runs(contents, message)
+
+
+def _of_object(contents: Contents, message: Message) -> None:
+    contents.objects[message.get("shmid", int)] = _runs(contents, message)
 
 
 def _one_fd(message: Message) -> int:
@@ -93,5 +102,6 @@ def _one_fd(message: Message) -> int:
 _PARTS: dict[str, Callable[[Contents, Message], None]] = {
     "folder": _folder,
     "source": _source,
-    "runs": _runs,
+    "runs": _of_task,
+    "object-runs": _of_object,
 }

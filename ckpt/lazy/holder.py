@@ -25,12 +25,12 @@ from enum import StrEnum
 
 from ckpt._native import lib
 from ckpt.errors import CkptError
-from ckpt.lazy.connected import Client, task_of
+from ckpt.lazy.connected import Client, object_of, shares_of, task_of
 from ckpt.lazy.giving import close_all
 from ckpt.lazy.known import Known
-from ckpt.lazy.layout import Job, Task, record_working_set
+from ckpt.lazy.layout import Job, Object, Task, record_working_set
 from ckpt.lazy.reasons import reason
-from ckpt.lazy.standing import go_on, still_there, stop
+from ckpt.lazy.standing import alive, go_on, still_there, stop
 from ckpt.mem.missing.client import VERSION
 from ckpt.mem.missing.contents import Contents
 from ckpt.mem.tracking import protocol
@@ -65,6 +65,7 @@ class Holder:
     state: State = State.WAITING
     clients: list[Client] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
+    objects: list[Object] = field(default_factory=list)
     complete: bool = False
     root_pid: int = 0
     contents: Contents | None = None
@@ -120,7 +121,7 @@ class Holder:
         return any(client.restores for client in self.clients)
 
     def _anybody(self) -> bool:
-        return any(_alive(task.pidfd) for task in self.tasks) or still_there(self.stopped)
+        return any(alive(task.pidfd) for task in self.tasks) or still_there(self.stopped)
 
     # ---- clients
 
@@ -172,7 +173,10 @@ class Holder:
             for task in self.tasks:
                 os.close(task.uffd)
                 os.close(task.pidfd)
+            for one in self.objects:
+                os.close(one.lfd)
             self.tasks.clear()
+            self.objects.clear()
             self.complete = False
 
     def _answer(self, client: Client, message: Message) -> dict[str, object] | None:
@@ -207,7 +211,11 @@ class Holder:
     def _task(self, client: Client, message: Message) -> dict[str, object]:
         if self.state is not State.WAITING or self.complete:
             raise Refused("another tree is served already")
-        self.tasks.append(task_of(message))
+        if message.get("op", str) == "object":
+            self.objects.append(object_of(message))
+        else:
+            shares = message.get("op", str) == "shares"
+            self.tasks.append(shares_of(message) if shares else task_of(message))
         client.restores = True
         return {}
 
@@ -258,7 +266,7 @@ class Holder:
     def _begin(self) -> None:
         if not self.complete or self.contents is None:
             return
-        self.job = Job(self.tasks, self.contents)
+        self.job = Job(self.tasks, self.contents, self.objects)
         self._start(self.job)
         for client in [c for c in self.clients if c.wants_service]:
             client.wants_service = False
@@ -317,7 +325,7 @@ class Holder:
                 with suppress(ProcessLookupError):
                     signal.pidfd_send_signal(task.pidfd, signal.SIGKILL)
         else:
-            self.stopped = stop([task.pid for task in self.tasks if _alive(task.pidfd)])
+            self.stopped = stop([task.pid for task in self.tasks if alive(task.pidfd)])
         import syslog
 
         syslog.syslog(syslog.LOG_ERR, f"ckpt: pid {self.root_pid} is stopped: {self.why}")
@@ -368,24 +376,19 @@ class Holder:
                 self._say(client, self._figures())
 
 
-def _alive(pidfd: int) -> bool:
-    try:
-        signal.pidfd_send_signal(pidfd, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 _OPERATIONS: dict[str, Callable[[Holder, Client, Message], dict[str, object] | None]] = {
     "hello": Holder._hello,
     "status": Holder._status,
     "task": Holder._task,
+    "shares": Holder._task,
+    "object": Holder._task,
     "serve": Holder._serve,
     "committed": Holder._committed,
     "begin": Holder._begin_giving,
     "folder": Holder._part,
     "source": Holder._part,
     "runs": Holder._part,
+    "object-runs": Holder._part,
     "end": Holder._end_giving,
     "wait": Holder._wait,
 }

@@ -14,11 +14,12 @@ from ckpt.errors import CkptError
 from ckpt.images.types import WORKING_SET, file_name
 from ckpt.images.workingset import NR_MAX, merged, write_working_set
 from ckpt.mem.missing.contents import RUN
-from ckpt.record import record
+from ckpt.mem.tracking.protocol import ProtocolError
+from ckpt.record import field, record
 from ckpt.units import PAGE, page_up
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ckpt.images.workingset import Fetched
     from ckpt.mem.missing.contents import Contents, Source
@@ -29,7 +30,9 @@ _SPACE = struct.Struct("=iiIIQ")
 
 @record(frozen=True)
 class Task:
-    """An address space as a restore has handed it over. `soon`: what to bring first, in order."""
+    """An address space as a restore has handed it over. `soon`: what to bring first, in order.
+    `shares`: not its private memory but its mappings of shared memory: start, end, number of the
+    object, place there."""
 
     pid: int
     uffd: int
@@ -37,13 +40,26 @@ class Task:
     ranges: list[tuple[int, int]]
     soon: list[tuple[int, int]]
     tracked: bool
+    shares: list[tuple[int, int, int, int]] = field(default_factory=list)
+
+
+@record(frozen=True)
+class Object:
+    """Shared memory that comes late."""
+
+    shmid: int
+    lfd: int
+    size: int
 
 
 class Job:
     """The memory that holder and servers share, and the files that outlive a server."""
 
-    def __init__(self, tasks: Sequence[Task], contents: Contents) -> None:
-        """Writes the first layout. The descriptors in `tasks` and `contents` must stay open."""
+    def __init__(
+        self, tasks: Sequence[Task], contents: Contents, objects: Sequence[Object] = ()
+    ) -> None:
+        """Writes the first layout. The descriptors in what is given must stay open. Raises
+        ProtocolError: mappings of an object that is not there."""
         self._told_map = mmap.mmap(-1, mmap.PAGESIZE)
         self._records_map = mmap.mmap(-1, NR_MAX * RUN.size)
         self._keep: list[Any] = []  # what C has pointers to
@@ -60,14 +76,20 @@ class Job:
             job.journals[turn] = os.memfd_create("ckpt-lazy-journal", os.MFD_CLOEXEC)
             os.ftruncate(job.journals[turn], _JOURNAL_LEN)
         left = 0
+        spaces = {one.shmid: len(tasks) + number for number, one in enumerate(objects)}
         with os.fdopen(os.dup(job.layouts[0]), "wb") as layout:
             for task in tasks:
-                runs = list(clipped(contents.runs.get(task.pid, b""), task.ranges))
-                flags = lib.CKPT_LAZY_TRACKED if task.tracked else 0
-                layout.write(_SPACE.pack(task.uffd, task.pidfd, flags, 0, len(runs)))
+                runs = _shared(task, spaces) if task.shares else _private(task, contents)
+                layout.write(_SPACE.pack(task.uffd, task.pidfd, _flags(task), 0, len(runs)))
                 layout.writelines(RUN.pack(*run) for run in runs)
-                left += sum(end - start for start, end, _, _ in runs)
+                left += 0 if task.shares else sum(run[1] - run[0] for run in runs)
+            for number, one in enumerate(objects):
+                runs = list(clipped(contents.objects.get(one.shmid, b""), [(0, one.size)]))
+                layout.write(_SPACE.pack(-1, -1, lib.CKPT_LAZY_OBJECT, number, len(runs)))
+                layout.writelines(RUN.pack(*run) for run in runs)
+                left += sum(run[1] - run[0] for run in runs)
         self.told.nr_left = left // PAGE
+        self._set_objects(objects)
         self.set_sources(contents.sources)
         self._set_first(tasks, contents.first)
 
@@ -83,8 +105,14 @@ class Job:
                 row.trusted = ffi.cast("uint8_t *", self._copy(source.trusted))
         self.job.sources, self.job.nr_sources = rows, len(sources)
 
+    def _set_objects(self, objects: Sequence[Object]) -> None:
+        rows = self._made("struct ckpt_lazy_object[]", max(1, len(objects)))
+        for row, one in zip(rows, objects, strict=False):
+            row.lfd, row.size = one.lfd, one.size
+        self.job.objects, self.job.nr_objects = rows, len(objects)
+
     def _set_first(self, tasks: Sequence[Task], first: Sequence[Fetched]) -> None:
-        spaces = {task.pid: index for index, task in enumerate(tasks)}
+        spaces = {task.pid: index for index, task in enumerate(tasks) if not task.shares}
         wanted = [(index, *one) for index, task in enumerate(tasks) for one in task.soon]
         self.job.nr_soon = len(wanted)
         wanted += [(spaces[pid], start, end) for pid, start, end in first if pid in spaces]
@@ -118,6 +146,22 @@ class Job:
     def _kept(self, data: bytes) -> bytes:
         self._keep.append(data)
         return data
+
+
+def _flags(task: Task) -> int:
+    tracked = lib.CKPT_LAZY_TRACKED if task.tracked else 0
+    return int(lib.CKPT_LAZY_SHARES if task.shares else tracked)
+
+
+def _private(task: Task, contents: Contents) -> list[tuple[int, int, int, int]]:
+    return list(clipped(contents.runs.get(task.pid, b""), task.ranges))
+
+
+def _shared(task: Task, spaces: Mapping[int, int]) -> list[tuple[int, int, int, int]]:
+    """As runs whose source is the number of an object's space."""
+    if any(share[2] not in spaces for share in task.shares):
+        raise ProtocolError("mappings of shared memory that is not there")
+    return [(start, end, spaces[shmid], at) for start, end, shmid, at in sorted(task.shares)]
 
 
 def clipped(runs: bytes, ranges: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int, int, int]]:

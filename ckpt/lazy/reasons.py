@@ -14,6 +14,7 @@ _REASONS = {
     74: "the page server answered what was not asked for",
     104: "the connection is gone",
     110: "nothing has come for a minute",
+    131: "shared memory was given back while it came, and nobody can tell what of it",
     117: "rotten: its sum is not the one recorded",
 }
 

@@ -34,6 +34,15 @@ def stop(pids: Iterable[int]) -> list[tuple[int, int]]:
     return list(found.items())
 
 
+def alive(pidfd: int) -> bool:
+    """Whether the process of the descriptor has not ended."""
+    try:
+        signal.pidfd_send_signal(pidfd, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def still_there(stopped: Sequence[tuple[int, int]]) -> bool:
     """Whether any of those whom `stop` has stopped lives."""
     found = ((look(pid), start_time) for pid, start_time in stopped)

@@ -96,6 +96,10 @@ class Vma:
         return bool(self.flags & MAP_PRIVATE) and self.backing not in MADE_BY_KERNEL
 
     @property
+    def shared(self) -> bool:
+        return bool(self.flags & MAP_SHARED)
+
+    @property
     def file_backed(self) -> bool:
         return self.backing in (Backing.FILE, Backing.SHMEM)
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ckpt.restore.build import Site
     from ckpt.restore.load import Loaded, TaskImage
     from ckpt.restore.options import Lazily
+    from ckpt.restore.shared import SharedMemory
 
 _SERVED_S = 60.0
 
@@ -65,7 +66,7 @@ class Late:
         if self._holder is not None and self._gives:
             self._holder.offer(contents_of(loaded.chain))
 
-    def hand_over(self, site: Site, report: Report) -> None:
+    def hand_over(self, site: Site, shared: SharedMemory, report: Report) -> None:
         """Every address space with memory that comes late. Where others give the pages, and may
         never come, it returns when these are served; else `settle` does."""
         if self._holder is None:
@@ -87,10 +88,23 @@ class Late:
             finally:
                 os.close(uffd)
             nr_late += 1
+        self._hand_over_shared(self._holder, site, shared)
         self._holder.serve(site.plan.tree.root.pid)
         if not self._gives:
             self.settle()
         report.info(f"memory of {nr_late} tasks comes later")
+
+    def _hand_over_shared(self, holder: Holder, site: Site, shared: SharedMemory) -> None:
+        for shmid in sorted(site.loaded.late_objects()):
+            holder.hand_over_object(shmid, shared.lfd(shmid), shared.sizes[shmid])
+        for pid, shares in site.loaded.shares.items():
+            built = site.tasks[pid]
+            ranges = [share.range for share in shares]
+            uffd = open_missing(built.session, pid, built.pidfd, ranges, Feature(0))
+            try:
+                holder.hand_over_shares(pid, uffd, built.pidfd, shares)
+            finally:
+                os.close(uffd)
 
     def settle(self) -> None:
         """Returns when the address spaces are served. Must have been called before the commit."""

@@ -15,20 +15,21 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ckpt._native import check, ffi, lib
-from ckpt.errors import ImageError
 from ckpt.images.chain import Chain
 from ckpt.images.checksums import Verification
 from ckpt.images.types import TYPES
 from ckpt.mem import aio, policy, vma
 from ckpt.mem.build import Memory, Pages, segments_fit
 from ckpt.mem.extents import Extents
-from ckpt.mem.missing.split import split
+from ckpt.mem.missing.split import Share, split
 from ckpt.mem.resolve import resolve
 from ckpt.ns.sysv_shm import Segment, segments_of
 from ckpt.pstree.model import State, Task, Tree
 from ckpt.pstree.sharing import ALONE, KINDS, VM, Ids, Sharing
 from ckpt.record import field, record, replace
-from ckpt.task import sched, seccomp, signals, timers
+from ckpt.restore.shares import shares_of
+from ckpt.restore.sound import check_thread, clocks_of, wrong
+from ckpt.task import seccomp, signals, timers
 from ckpt.units import PAGE, Range
 
 if TYPE_CHECKING:
@@ -76,10 +77,16 @@ class TaskImage:
     rings: tuple[aio.Ring, ...] = ()
     late: tuple[Range, ...] = ()
 
+    def sealed_starts(self) -> frozenset[int]:
+        """Of the mappings under mseal(2)."""
+        own = self.own.get(self.task.pid)
+        return frozenset(own.sealed) if own is not None else frozenset()
+
 
 @record
 class Loaded:
-    """A whole set. `dead` holds the cores of zombies."""
+    """A whole set. `dead` holds the cores of zombies; `shares`, by task, the mappings of shared
+    memory that comes late."""
 
     chain: Chain
     tree: Tree
@@ -88,6 +95,7 @@ class Loaded:
     clocks_ns: tuple[int, int] | None
     sharing: Sharing = ALONE
     segments: dict[int, Segment] = field(default_factory=dict)
+    shares: dict[int, tuple[Share, ...]] = field(default_factory=dict)
     _files: list[tuple[int, int]] = field(init=False)
     _ids: dict[tuple[int, int], int] = field(init=False)
     _mapped: dict[int, mmap.mmap] = field(default_factory=dict)
@@ -112,15 +120,22 @@ class Loaded:
                 found.append(Pages(Range(start, end), 0, nowhere))
                 continue
             if offset is None:
-                raise _wrong(name, f"the pages {Range(start, end)} are in no file")
+                raise wrong(name, f"the pages {Range(start, end)} are in no file")
             found.append(Pages(Range(start, end), offset, self._ids[layer, number]))
         return tuple(found)
+
+    def late_objects(self) -> frozenset[int]:
+        """The shared memory that comes late."""
+        return frozenset(share.shmid for one in self.shares.values() for share in one)
 
     def verify_early(self) -> Verification:
         """Begin to verify what is not left to come late: of files that are read by and by, whoever
         reads them does."""
         used: list[dict[int, list[tuple[int, int]]]] = [{} for _ in self.chain.layers]
+        late = {f"pagemap-shmem-{shmid}" for shmid in self.late_objects()}
         for name in self.chain.page_images():
+            if name in late:
+                continue
             image = self.tasks.get(int(name.removeprefix("pagemap-"))) if _OF_TASK(name) else None
             for p in self.pages(name) if image is None else image.memory.pages:
                 layer, number = self._files[p.pages_id]
@@ -168,13 +183,15 @@ def load(directory: str, *, verify: bool, lazily: bool = False) -> Iterator[Load
         cores = {entry.pid: images.read_one(f"core-{entry.pid}") for entry in entries}
         tree = _tree(images, entries, cores)
         clocks = images.read_one("timens-0") if images.exists("timens-0") else None
-        loaded = Loaded(chain, tree, {}, {}, _clocks(clocks), _sharing(images, tree))
+        loaded = Loaded(chain, tree, {}, {}, clocks_of(clocks), _sharing(images, tree))
         loaded.segments = _segments(images, tree)
         for task in tree:
             if task.dead:
                 loaded.dead[task.pid] = cores[task.pid]
             else:
                 loaded.tasks[task.pid] = _task(loaded, task, cores[task.pid], lazily=lazily)
+        if lazily:
+            loaded.shares = shares_of(loaded)
         images.verify_rest()
         gc.freeze()
         scope.callback(gc.unfreeze)
@@ -184,38 +201,34 @@ def load(directory: str, *, verify: bool, lazily: bool = False) -> Iterator[Load
         loaded._mapped.clear()
 
 
-def _wrong(name: str, why: str) -> ImageError:
-    return ImageError("makes no sense", resource=f"{name}.img", why=why)
-
-
 def _tree(images: ImageSet, entries: list[Any], cores: dict[int, Any]) -> Tree:
     tasks, roots = [], []
     for entry in entries:
         core = cores[entry.pid]
         for number in (entry.pid, entry.pgid, entry.sid, *entry.threads):
             if not 0 < number < _PID_MAX:
-                raise _wrong("pstree", f"{number} can't be the number of a task, group or session")
+                raise wrong("pstree", f"{number} can't be the number of a task, group or session")
         if core.mtype != _X86_64 or not core.HasField("tc"):
-            raise _wrong(f"core-{entry.pid}", "it is not the core of an x86-64 task")
+            raise wrong(f"core-{entry.pid}", "it is not the core of an x86-64 task")
         try:
             state = State(core.tc.task_state)
         except ValueError as error:
-            raise _wrong(f"core-{entry.pid}", f"task state {core.tc.task_state}") from error
+            raise wrong(f"core-{entry.pid}", f"task state {core.tc.task_state}") from error
         if entry.ppid == 0:
             roots.append(entry.pid)
         others = tuple(tid for tid in entry.threads if tid != entry.pid)
         exit_signal = _exit_signal(images, entry.pid)
         tasks.append(Task(entry.pid, entry.ppid, entry.pgid, entry.sid, state, others, exit_signal))
     if len(roots) != 1:
-        raise _wrong("pstree", f"{len(roots)} tasks have no parent")
+        raise wrong("pstree", f"{len(roots)} tasks have no parent")
     try:
         tree = Tree(tasks, roots[0])
     except ValueError as error:
-        raise _wrong("pstree", str(error)) from error
+        raise wrong("pstree", str(error)) from error
     if len(tree.numbers()) != sum(1 + len(set(t.threads)) for t in tree):
-        raise _wrong("pstree", "two tasks or threads have one number")
+        raise wrong("pstree", "two tasks or threads have one number")
     if tree.root.dead:
-        raise _wrong("pstree", "the root of the tree is dead")
+        raise wrong("pstree", "the root of the tree is dead")
     return tree
 
 
@@ -230,7 +243,7 @@ def _exit_signal(images: ImageSet, pid: int) -> int:
     if own is None or not own.HasField("exit_signal"):
         return signal.SIGCHLD
     if own.exit_signal > signals.NR_SIGNALS:
-        raise _wrong(name, f"exit signal {own.exit_signal}")
+        raise wrong(name, f"exit signal {own.exit_signal}")
     return int(own.exit_signal)
 
 
@@ -243,19 +256,7 @@ def _sharing(images: ImageSet, tree: Tree) -> Sharing:
     try:
         return Sharing(ids)
     except ValueError as error:
-        raise _wrong("ids", str(error)) from error
-
-
-def _clocks(entry: Any) -> tuple[int, int] | None:
-    if entry is None:
-        return None
-    for clock in (entry.monotonic, entry.boottime):
-        if clock.tv_nsec >= 10**9 or clock.tv_sec >= 1 << 34:
-            raise _wrong("timens-0", "not a time")
-    return (
-        entry.monotonic.tv_sec * 10**9 + entry.monotonic.tv_nsec,
-        entry.boottime.tv_sec * 10**9 + entry.boottime.tv_nsec,
-    )
+        raise wrong("ids", str(error)) from error
 
 
 def _task(loaded: Loaded, task: Task, core: Any, *, lazily: bool) -> TaskImage:
@@ -264,14 +265,14 @@ def _task(loaded: Loaded, task: Task, core: Any, *, lazily: bool) -> TaskImage:
     for tid in task.threads:
         threads[tid] = images.read_one(f"core-{tid}")
     for tid, one in threads.items():
-        _check_thread(f"core-{tid}", one)
+        check_thread(f"core-{tid}", one)
     if signals.damaged(core.tc.signals_s) or len(core.tc.sigactions) > signals.NR_SIGNALS:
-        raise _wrong(f"core-{task.pid}", "its signals are damaged")
+        raise wrong(f"core-{task.pid}", "its signals are damaged")
     if core.tc.HasField("timers") and timers.damaged(core.tc.timers):
-        raise _wrong(f"core-{task.pid}", "its timers are damaged")
+        raise wrong(f"core-{task.pid}", "its timers are damaged")
     mm = images.read_one(f"mm-{task.pid}")
     if len(mm.mm_saved_auxv) > _AUXV_MAX:
-        raise _wrong(f"mm-{task.pid}", "an auxiliary vector too long")
+        raise wrong(f"mm-{task.pid}", "an auxiliary vector too long")
     first = loaded.sharing.first(VM, task.pid)
     own = {
         tid: images.read_one(f"ckpt-thread-{tid}")
@@ -283,7 +284,7 @@ def _task(loaded: Loaded, task: Task, core: Any, *, lazily: bool) -> TaskImage:
         try:
             policy.check(one)
         except ValueError as error:
-            raise _wrong(f"ckpt-thread-{tid}", str(error)) from error
+            raise wrong(f"ckpt-thread-{tid}", str(error)) from error
     if first == task.pid:
         memory, late = _memory(loaded, task.pid, mm, leader, lazily=lazily)
     else:
@@ -306,7 +307,7 @@ def _rings(loaded: Loaded, pid: int, mm: Any, memory: Memory) -> tuple[aio.Ring,
     try:
         return aio.rings(mm, memory, loaded.read)
     except ValueError as error:
-        raise _wrong(f"mm-{pid}", str(error)) from error
+        raise wrong(f"mm-{pid}", str(error)) from error
 
 
 def _chains(images: ImageSet, threads: dict[int, Any]) -> dict[int, seccomp.Chain]:
@@ -318,22 +319,8 @@ def _chains(images: ImageSet, threads: dict[int, Any]) -> dict[int, seccomp.Chai
         try:
             found[tid] = seccomp.chain_of(core.thread_core, images.read_one("seccomp"))
         except ValueError as error:
-            raise _wrong(f"core-{tid}", str(error)) from error
+            raise wrong(f"core-{tid}", str(error)) from error
     return found
-
-
-def _check_thread(name: str, core: Any) -> None:
-    if not core.HasField("thread_info") or not core.HasField("thread_core"):
-        raise _wrong(name, "it holds no thread of x86-64")
-    entry = core.thread_core
-    if signals.damaged(entry.signals_p):
-        raise _wrong(name, "its signals are damaged")
-    if sched.damaged(entry):
-        raise _wrong(name, "its scheduling is damaged")
-    if core.thread_info.gpregs.mode != 1 or core.thread_info.tls:
-        raise ImageError("can't be restored yet", resource=f"{name}.img", why="32-bit code")
-    if not entry.HasField("creds") or len(entry.creds.groups) > 65536:
-        raise _wrong(name, "it holds no credentials")
 
 
 def _memory(
@@ -351,16 +338,16 @@ def _memory(
                 continue
             v = vma.from_entry(entry)
         except vma.VmaError as error:
-            raise _wrong(name, str(error)) from error
+            raise wrong(name, str(error)) from error
         if vmas and v.range.start < vmas[-1].range.end:
-            raise _wrong(name, f"mappings overlap at {v.range.start:#x}")
+            raise wrong(name, f"mappings overlap at {v.range.start:#x}")
         if v.range.start in policies:
             v = replace(v, policy=policies[v.range.start])
         if not v.status & vma.Status.VSYSCALL:
             vmas.append(v)
     sizes = {segment.id: segment.size for segment in loaded.segments.values()}
     if lost := segments_fit(vmas, sizes):
-        raise _wrong(name, f"mapping {lost.range} is of no segment of System V shared memory")
+        raise wrong(name, f"mapping {lost.range} is of no segment of System V shared memory")
     name = f"pagemap-{pid}"
     if not lazily:
         pages = loaded.pages(name)
@@ -372,7 +359,7 @@ def _memory(
     memory, late = split(Memory(tuple(vmas), pages, tuple(guards)), sealed)
     for p in memory.pages:
         if p.pages_id == _NOWHERE:
-            raise _wrong(name, f"the pages {p.range} are in no file, and can't come late")
+            raise wrong(name, f"the pages {p.range} are in no file, and can't come late")
     return memory, late
 
 
@@ -385,7 +372,7 @@ def _check_covered(name: str, vmas: list[Vma], pages: tuple[Pages, ...]) -> None
                 start, end = vmas[at].range.start, vmas[at].range.end
                 at += 1
             if not start <= addr < end:
-                raise _wrong(name, f"page {addr:#x} is in no mapping")
+                raise wrong(name, f"page {addr:#x} is in no mapping")
             addr = end
 
 

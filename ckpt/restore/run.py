@@ -183,7 +183,7 @@ def _carry_out(
         join_groups(site)
         set_foregrounds(site, files, report)
         end_the_dead(site)
-        late.hand_over(site, report)
+        late.hand_over(site, shared, report)
         report.stage("state")
         for pid, image in loaded.tasks.items():
             built = site.tasks[pid]

@@ -26,11 +26,14 @@ _SIZE_MAX = 1 << 46
 
 
 class SharedMemory:
-    """The objects of one set by their id. A context manager: descriptors close with it."""
+    """The objects of one set by their id, and how many bytes they have. A context manager:
+    descriptors close with it."""
 
     def __init__(self, loaded: Loaded) -> None:
         self._loaded = loaded
         self._lfds: dict[int, int] = {}
+        self._late = loaded.late_objects()
+        self.sizes: dict[int, int] = {}
         self.segments = SegmentsRestore(loaded.segments)
 
     def __enter__(self) -> Self:
@@ -47,8 +50,8 @@ class SharedMemory:
         return self._lfds[shmid]
 
     def make_all(self) -> int:
-        """Make and fill every object that a mapping refers to, and every segment of System V;
-        returns the pages written."""
+        """Make every object that a mapping refers to, and every segment of System V, and fill what
+        does not come late; returns the pages written."""
         loaded = self._loaded
         users: dict[int, list[Vma]] = {}
         for image in loaded.tasks.values():
@@ -67,7 +70,8 @@ class SharedMemory:
             raise ImageError("is too large", resource=_name(shmid), why=f"{size} bytes")
         lfd = _anonymous(size, reserve=not all(v.flags & MAP_NORESERVE for v in vmas))
         self._lfds[shmid] = lfd
-        return fill(loaded, shmid, lfd, size)
+        self.sizes[shmid] = size
+        return 0 if shmid in self._late else fill(loaded, shmid, lfd, size)
 
 
 def _name(shmid: int) -> str:

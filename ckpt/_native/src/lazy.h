@@ -15,7 +15,13 @@
  */
 
 enum { CKPT_LAZY_FILE = 1, CKPT_LAZY_STREAM = 2 };
-enum { CKPT_LAZY_TRACKED = 1, CKPT_LAZY_BORN = 2 };
+enum {
+        CKPT_LAZY_TRACKED = 1,
+        CKPT_LAZY_BORN = 2,
+        CKPT_LAZY_OBJECT = 4,  /* shared memory, not an address space; see lazyshare.h */
+        CKPT_LAZY_SHARES = 8,  /* the mappings of shared memory in an address space */
+        CKPT_LAZY_DOUBTED = 16 /* of such mappings: they may be elsewhere */
+};
 
 /* Where pages come from: a file of `size` bytes, or a stream socket, of which `image` is asked.
  * `sums`: NULL, or one XXH3-64 for each `block` bytes; blocks of which `trusted` (a byte each) is
@@ -40,13 +46,21 @@ struct ckpt_lazy_run {
 };
 
 /* One address space, in a layout file followed by `nr_runs` runs that ascend. `pidfd`: of the
- * process that has it, or -1. */
+ * process that has it, or -1. Of an object, `uffd` is -1, `object` its number, and the runs are
+ * places in it; those of CKPT_LAZY_SHARES have as source the number of an object's space. */
 struct ckpt_lazy_space {
         int32_t uffd;
         int32_t pidfd;
         uint32_t flags;
-        uint32_t reserved;
+        uint32_t object;
         uint64_t nr_runs;
+};
+
+/* Shared memory that comes late. */
+struct ckpt_lazy_object {
+        int32_t lfd;
+        int32_t reserved;
+        uint64_t size;
 };
 
 /* Pages of address space number `space` to be fetched before others, by their address in the
@@ -73,7 +87,8 @@ struct ckpt_lazy_told {
         uint64_t error_source;
         uint64_t error_at;
         int32_t error_space;
-        int32_t stop; /* set by the holder: end now */
+        int32_t stop;     /* set by the holder: end now */
+        int32_t own_uffd; /* the server's, which outlives it in the descriptor table; 0: none */
 };
 
 /* What a server works with. `layouts` and `journals`: two files each, of which `told->turn` names
@@ -93,6 +108,8 @@ struct ckpt_lazy_job {
         uint64_t nr_records_max;
         uint8_t *moved; /* of each address space of the layout: whether it has moved memory */
         uint64_t nr_moved;
+        const struct ckpt_lazy_object *objects;
+        uint64_t nr_objects;
 };
 
 /* Register [start, end) of each range for missing pages, with `wp` for write protection as well;

@@ -2,7 +2,7 @@
 #include "native.h"
 
 #include "lazyfill.h"
-#include "lazyserver.h"
+#include "lazyshare.h"
 
 #include <poll.h>
 #include <signal.h>
@@ -36,9 +36,8 @@ long lazy_lost(struct server *s, uint64_t space, const struct lazy_piece *piece,
         return err;
 }
 
-/* `err`, or 0 where that is -ENOMEM and it may pass: a control group has its limit, and others may
- * give some back. */
-static long patient(struct server *s, long err)
+/* A control group has its limit, and others may give some back. */
+long lazy_patient(struct server *s, long err)
 {
         if (err != -ENOMEM) {
                 s->poor = 0;
@@ -54,7 +53,7 @@ long lazy_put(struct server *s, uint64_t space, const struct lazy_piece *piece, 
 {
         struct lazy_space *to = space_at(s, space);
         struct lazy_filled filled = {0};
-        long got = lazy_fill(to->uffd, piece->addr, pages, piece->nr_pages,
+        long got = lazy_fill(to->uffd, to->base + piece->addr, pages, piece->nr_pages,
                              to->flags & CKPT_LAZY_TRACKED, &filled);
 
         *done = got > 0 ? (uint64_t)got : 0;
@@ -64,9 +63,13 @@ long lazy_put(struct server *s, uint64_t space, const struct lazy_piece *piece, 
                 *done = piece->nr_pages;
                 return 0;
         }
-        got = patient(s, got);
+        got = lazy_patient(s, got);
         if (got < 0)
                 return lazy_lost(s, space, piece, got);
+        if (to->flags & CKPT_LAZY_OBJECT && filled.gone)
+                return lazy_lost(s, space, piece, -ENOTRECOVERABLE); /* it is our own mapping */
+        if (to->flags & CKPT_LAZY_OBJECT)
+                lazy_share_wake(s, space, piece->addr, piece->addr + *done * LAZY_PAGE);
         lazy_space_drop(to, piece->addr, piece->addr + *done * LAZY_PAGE);
         s->told->nr_copied += filled.copied;
         s->told->nr_there += filled.there;
@@ -131,7 +134,7 @@ static long fill_hole(struct server *s, uint64_t space, uint64_t addr, int write
         long got = lazy_fill(of->uffd, addr, writes ? zeros : NULL, 1, 0, &filled);
 
         s->told->nr_holes++;
-        got = patient(s, got);
+        got = lazy_patient(s, got);
         if (got == 0)
                 lazy_wake(of->uffd, addr);
         if (got == -ESRCH) {
@@ -141,25 +144,33 @@ static long fill_hole(struct server *s, uint64_t space, uint64_t addr, int write
         return got < 0 ? lazy_lost(s, space, &(struct lazy_piece){.addr = addr}, got) : 0;
 }
 
+long lazy_fetch(struct server *s, uint64_t space, uint64_t addr, uint64_t *done)
+{
+        struct lazy_space *of = space_at(s, space);
+        struct lazy_piece piece;
+
+        s->told->nr_faults++;
+        widen(s, space, addr);
+        lazy_space_next(of, addr, addr + LAZY_PAGE, 1, 1, &piece);
+        record(s, &piece, (of->near_end - addr) / LAZY_PAGE);
+        *done = 1;
+        if (!lazy_space_next(of, addr, addr + LAZY_PAGE, 1, 0, &piece))
+                return 0; /* it was asked for: the answer wakes */
+        return bring(s, space, &piece, 1, done);
+}
+
 static long serve_fault(struct server *s, uint64_t space, const struct uffd_msg *message)
 {
         struct lazy_space *of = space_at(s, space);
         uint64_t addr = message->arg.pagefault.address & ~(LAZY_PAGE - 1), done;
         uint64_t flags = message->arg.pagefault.flags;
-        struct lazy_piece piece;
         long err;
 
         if (flags & UFFD_PAGEFAULT_FLAG_WP)
                 return lazy_unprotect(of->uffd, addr);
         if (!lazy_space_has(of, addr))
                 return fill_hole(s, space, addr, flags & UFFD_PAGEFAULT_FLAG_WRITE);
-        s->told->nr_faults++;
-        widen(s, space, addr);
-        lazy_space_next(of, addr, addr + LAZY_PAGE, 1, 1, &piece);
-        record(s, &piece, (of->near_end - addr) / LAZY_PAGE);
-        if (!lazy_space_next(of, addr, addr + LAZY_PAGE, 1, 0, &piece))
-                return 0; /* it was asked for: the answer wakes */
-        err = bring(s, space, &piece, 1, &done);
+        err = lazy_fetch(s, space, addr, &done);
         if (!err && !done)
                 lazy_wake(of->uffd, addr); /* it faults again, after the events */
         return err;
@@ -168,7 +179,7 @@ static long serve_fault(struct server *s, uint64_t space, const struct uffd_msg 
 static long serve_space(struct server *s, uint64_t space)
 {
         struct uffd_msg *faults;
-        long nr = lazy_state_read(&s->state, space, &faults), err = 0;
+        long nr = lazy_state_read(&s->state, space, 0, &faults), err = 0;
 
         if (nr < 0)
                 return lazy_lost(s, space, &(struct lazy_piece){0}, nr);
@@ -215,6 +226,7 @@ static int bring_rest(struct server *s, struct lazy_piece *piece, uint64_t *spac
         for (uint64_t n = 0; n < s->state.nr_spaces; n++, s->sweep++) {
                 *space = s->sweep % s->state.nr_spaces;
                 if (space_at(s, *space)->nr_left &&
+                    !(space_at(s, *space)->flags & CKPT_LAZY_SHARES) &&
                     lazy_space_sweep(space_at(s, *space), AT_ONCE, piece))
                         return 1;
         }
@@ -232,7 +244,9 @@ static long step(struct server *s, int *nap_ms)
         *nap_ms = NAP_MS;
         if (s->pages_asked >= WINDOW)
                 return 0;
-        if (ckpt_fault_held()) {
+        if (lazy_share_next(s, ASK_MAX, &piece, &space)) {
+                *nap_ms = 0;
+        } else if (ckpt_fault_held()) {
                 *nap_ms = HELD_MS;
                 if (s->first < s->job->nr_soon)
                         s->first = s->job->nr_soon;
@@ -261,8 +275,14 @@ static long prepare_polls(struct server *s, uint64_t *nr)
                         return -ENOMEM;
         }
         *nr = wanted;
-        for (uint64_t i = 0; i < s->state.nr_spaces; i++)
-                s->polls[i] = (struct pollfd){.fd = space_at(s, i)->uffd, .events = POLLIN};
+        for (uint64_t i = 0; i < s->state.nr_spaces; i++) {
+                const struct lazy_space *space = space_at(s, i);
+                /* Of a hurry it is known that there are events, which must wait. */
+                int quiet = space->flags & CKPT_LAZY_OBJECT ||
+                            (s->hurry && space->flags & CKPT_LAZY_SHARES);
+
+                s->polls[i] = (struct pollfd){.fd = quiet ? -1 : space->uffd, .events = POLLIN};
+        }
         for (uint64_t i = 0; i < s->job->nr_sources; i++) {
                 int lfd = lazy_is_first(s, i) ? s->job->sources[i].lfd : -1;
 
@@ -277,9 +297,16 @@ static long serve_ready(struct server *s, uint64_t nr_spaces)
 {
         long err = 0;
 
-        for (uint64_t i = 0; !err && i < nr_spaces; i++)
-                if (s->polls[i].fd >= 0 && s->polls[i].revents & POLLIN)
+        for (uint64_t i = 0; !err && i < nr_spaces; i++) {
+                int ready = s->polls[i].fd >= 0 && s->polls[i].revents & POLLIN;
+
+                if (space_at(s, i)->flags & CKPT_LAZY_SHARES) {
+                        if (ready || s->hurry)
+                                err = lazy_share_serve(s, i);
+                } else if (ready) {
                         err = serve_space(s, i);
+                }
+        }
         for (uint64_t i = 0; !err && i < s->job->nr_sources; i++)
                 if (s->polls[nr_spaces + i].fd >= 0 && s->polls[nr_spaces + i].revents)
                         err = lazy_answers(s, i);
@@ -295,6 +322,7 @@ static void let_go(struct server *s)
                 const struct lazy_space *space = space_at(s, i);
 
                 if (space->uffd >= 0 && !space->nr_left &&
+                    !(space->flags & (CKPT_LAZY_OBJECT | CKPT_LAZY_SHARES)) &&
                     (alone || space->flags & CKPT_LAZY_BORN || !(space->flags & CKPT_LAZY_TRACKED)))
                         lazy_state_close(&s->state, i);
         }
@@ -321,12 +349,16 @@ static long loop(struct server *s)
                 long err = prepare_polls(s, &nr);
 
                 nr_spaces = s->state.nr_spaces;
+                if (s->hurry && nap_ms > BUSY_MS)
+                        nap_ms = BUSY_MS;
                 if (!err && poll(s->polls, nr, nap_ms) < 0 && errno != EINTR)
                         err = -errno;
                 if (!err)
                         err = serve_ready(s, nr_spaces);
                 if (!err)
                         err = step(s, &nap_ms);
+                if (!err)
+                        err = lazy_share_settle(s);
                 if (err)
                         return err;
                 let_go(s);
@@ -365,6 +397,8 @@ long ckpt_lazy_serve(const struct ckpt_lazy_job *job)
         err = lazy_state_load(&s.state, job);
         if (!err)
                 err = lazy_sources_open(&s);
+        if (!err)
+                err = lazy_share_open(&s);
         for (uint64_t i = 0; !err && i < s.state.nr_spaces; i++)
                 if (space_at(&s, i)->uffd >= 0)
                         lazy_wake_all(space_at(&s, i)->uffd);

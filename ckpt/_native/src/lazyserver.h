@@ -19,6 +19,16 @@ struct asked {
         struct lazy_piece piece;
 };
 
+enum { LAZY_NR_WAITING = 1024 };
+
+/* Somebody who needs a page of an object: the mappings, the address there. */
+struct waiting {
+        uint64_t space;
+        uint64_t addr;
+        uint64_t object;
+        uint64_t at;
+};
+
 struct server {
         const struct ckpt_lazy_job *job;
         struct ckpt_lazy_told *told;
@@ -33,6 +43,9 @@ struct server {
         uint64_t near; /* space of the last fault */
         uint64_t sweep;
         uint64_t first;
+        struct waiting waiting[LAZY_NR_WAITING];
+        uint64_t nr_waiting;
+        int hurry; /* shared memory first, all of it */
         struct pollfd *polls;
         uint64_t room;
 };
@@ -48,6 +61,13 @@ long lazy_lost(struct server *s, uint64_t space, const struct lazy_piece *piece,
 /* Put pages into their places. *done: how many are dealt with. */
 long lazy_put(struct server *s, uint64_t space, const struct lazy_piece *piece, const void *pages,
               uint64_t *done);
+
+/* Somebody needs the page at `addr`, which is missing: bring it, and what is around it next. *done:
+ * 0 where nothing could be done now. */
+long lazy_fetch(struct server *s, uint64_t space, uint64_t addr, uint64_t *done);
+
+/* `err`, or 0 where that is -ENOMEM and may pass. */
+long lazy_patient(struct server *s, long err);
 
 /* Map files, speak on sockets: 0 or -errno. */
 long lazy_sources_open(struct server *s);

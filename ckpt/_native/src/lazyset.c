@@ -224,6 +224,17 @@ long lazy_space_move(struct lazy_space *s, uint64_t from, uint64_t to, uint64_t 
         return 0;
 }
 
+int lazy_space_find(const struct lazy_space *s, uint64_t addr, uint64_t *source, uint64_t *at)
+{
+        uint64_t i = run_from(s, addr);
+
+        if (!lazy_space_has(s, addr))
+                return 0;
+        *source = s->runs[i].source;
+        *at = s->runs[i].at + (addr - s->runs[i].start);
+        return 1;
+}
+
 int lazy_space_has(const struct lazy_space *s, uint64_t addr)
 {
         uint64_t i = run_from(s, addr);

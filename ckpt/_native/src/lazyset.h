@@ -22,6 +22,8 @@ struct lazy_space {
         int uffd; /* -1: there is nothing to do here any more */
         int pidfd;
         uint32_t flags;
+        uint32_t object;
+        uint64_t base; /* of an object: where the server has mapped it */
         struct ckpt_lazy_run *runs;
         uint64_t *first; /* of each run the number of its first page */
         uint64_t nr_runs;
@@ -58,6 +60,10 @@ uint64_t lazy_space_drop(struct lazy_space *space, uint64_t start, uint64_t end)
 
 /* The memory [from, from + len) is at `to` now. */
 long lazy_space_move(struct lazy_space *space, uint64_t from, uint64_t to, uint64_t len);
+
+/* Where the run that has `addr` begins in its source, for that address; whether there is one and
+ * it is missing. */
+int lazy_space_find(const struct lazy_space *space, uint64_t addr, uint64_t *source, uint64_t *at);
 
 /* Whether the page at `addr` is missing. */
 int lazy_space_has(const struct lazy_space *space, uint64_t addr);

@@ -57,14 +57,18 @@ static long apply(struct lazy_state *s, uint64_t space, const struct uffd_msg *m
         case UFFD_EVENT_FORK:
                 return born(s, space, (int)message->arg.fork.ufd);
         case UFFD_EVENT_REMAP:
+                of->flags |= of->flags & CKPT_LAZY_SHARES ? CKPT_LAZY_DOUBTED : 0;
                 if (space < s->job->nr_moved)
                         s->job->moved[space] = 1;
                 return lazy_space_move(of, message->arg.remap.from, message->arg.remap.to,
                                        message->arg.remap.len);
         case UFFD_EVENT_REMOVE:
+                if (of->flags & CKPT_LAZY_SHARES)
+                        return lazy_state_shared(s) ? -ENOTRECOVERABLE : 0;
+                /* fall through */
         case UFFD_EVENT_UNMAP:
                 gone = lazy_space_drop(of, message->arg.remove.start, message->arg.remove.end);
-                s->job->told->nr_gone += gone;
+                s->job->told->nr_gone += of->flags & CKPT_LAZY_SHARES ? 0 : gone;
                 return 0;
         default:
                 return 0;
@@ -116,6 +120,7 @@ static long load_space(struct lazy_state *s, const char **at, const char *end)
         space.uffd = head.uffd;
         space.pidfd = head.pidfd;
         space.flags = head.flags;
+        space.object = head.object;
         err = lazy_space_make(&space, (const struct ckpt_lazy_run *)*at, head.nr_runs);
         *at += head.nr_runs * sizeof(struct ckpt_lazy_run);
         return err ? err : add_space(s, space);
@@ -187,7 +192,10 @@ long lazy_state_renew(struct lazy_state *s)
                 const struct lazy_space *space = &s->spaces[i];
                 struct lazy_runs runs = {0};
                 struct ckpt_lazy_space head = {
-                    .uffd = space->uffd, .pidfd = space->pidfd, .flags = space->flags};
+                    .uffd = space->flags & CKPT_LAZY_OBJECT ? -1 : space->uffd,
+                    .pidfd = space->pidfd,
+                    .flags = space->flags,
+                    .object = space->object};
 
                 err = lazy_space_missing(space, &runs);
                 head.nr_runs = runs.nr;
@@ -224,7 +232,7 @@ static void rewind_to(struct lazy_state *s, uint64_t at)
         }
 }
 
-long lazy_state_read(struct lazy_state *s, uint64_t space, struct uffd_msg **messages)
+long lazy_state_read(struct lazy_state *s, uint64_t space, int one, struct uffd_msg **messages)
 {
         static struct uffd_msg faults[NR_AT_ONCE];
         long nr_faults = 0, nr, err = 0;
@@ -239,7 +247,8 @@ long lazy_state_read(struct lazy_state *s, uint64_t space, struct uffd_msg **mes
         }
         began = s->at;
         note(s, OPENED, s->spaces[space].uffd);
-        got = read(s->spaces[space].uffd, &journal(s)[s->at], NR_AT_ONCE * sizeof(**messages));
+        got = read(s->spaces[space].uffd, &journal(s)[s->at],
+                   (one ? 1 : NR_AT_ONCE) * sizeof(**messages));
         if (got < 0) {
                 err = errno == EAGAIN || errno == EINTR ? 0 : -errno;
                 rewind_to(s, began);
@@ -271,11 +280,20 @@ void lazy_state_close(struct lazy_state *s, uint64_t space)
         close(uffd);
 }
 
+uint64_t lazy_state_shared(const struct lazy_state *s)
+{
+        uint64_t left = 0;
+
+        for (uint64_t i = 0; i < s->nr_spaces; i++)
+                left += s->spaces[i].flags & CKPT_LAZY_OBJECT ? s->spaces[i].nr_left : 0;
+        return left;
+}
+
 uint64_t lazy_state_left(const struct lazy_state *s)
 {
         uint64_t left = 0;
 
         for (uint64_t i = 0; i < s->nr_spaces; i++)
-                left += s->spaces[i].nr_left;
+                left += s->spaces[i].flags & CKPT_LAZY_SHARES ? 0 : s->spaces[i].nr_left;
         return left;
 }

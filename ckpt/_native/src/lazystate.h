@@ -30,9 +30,10 @@ struct lazy_state {
 /* Read layout and journal; 0 or -errno. */
 long lazy_state_load(struct lazy_state *state, const struct ckpt_lazy_job *job);
 
-/* Read what the userfaultfd of space number `space` has to say, and act on what is no fault. The
- * faults: *messages and how many, which stay valid until the next call; -errno. */
-long lazy_state_read(struct lazy_state *state, uint64_t space, struct uffd_msg **messages);
+/* Read what the userfaultfd of space number `space` has to say, and act on what is no fault; with
+ * `one` a single message. The faults: *messages and how many, which stay valid until the next call;
+ * -errno. -ENOTRECOVERABLE: memory was given back of which nobody can tell whose it is. */
+long lazy_state_read(struct lazy_state *state, uint64_t space, int one, struct uffd_msg **messages);
 
 /* The messages of the last lazy_state_read have been dealt with. */
 void lazy_state_done(struct lazy_state *state);
@@ -42,6 +43,9 @@ void lazy_state_close(struct lazy_state *state, uint64_t space);
 
 /* The layout as it is now into the other file, and an empty journal: valid by one store. */
 long lazy_state_renew(struct lazy_state *state);
+
+/* Missing pages of all objects. */
+uint64_t lazy_state_shared(const struct lazy_state *state);
 
 /* Missing pages in all spaces. */
 uint64_t lazy_state_left(const struct lazy_state *state);

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Self
@@ -26,10 +27,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckpt.mem.missing.contents import Contents
+    from ckpt.mem.missing.split import Share
     from ckpt.units import Range
 
+SHARE = struct.Struct("=4Q")
+"""start, end, number of the object, place there."""
+
 SOCKET = "lazy-pages.socket"
-VERSION = 2
+VERSION = 3
 ANSWER_S = 60.0
 _NR_DUE_MAX = 64
 _NAP_S = 0.01
@@ -107,6 +112,17 @@ class Holder:
         head: dict[str, object] = {"op": "task", "pid": pid, "tracked": tracked}
         self._post(head, blobs, (uffd, pidfd))
 
+    def hand_over_object(self, shmid: int, lfd: int, size: int) -> None:
+        """Shared memory that comes late; the holder gets a duplicate. Does not wait for the
+        answer."""
+        self._post({"op": "object", "shmid": shmid, "size": size}, fds=(lfd,))
+
+    def hand_over_shares(self, pid: int, uffd: int, pidfd: int, shares: Iterable[Share]) -> None:
+        """The mappings of it in one task, which are registered with a userfaultfd of their own;
+        after the objects. Does not wait for the answer."""
+        rows = b"".join(SHARE.pack(s.range.start, s.range.end, s.shmid, s.at) for s in shares)
+        self._post({"op": "shares", "pid": pid}, [rows], (uffd, pidfd))
+
     def serve(self, root_pid: int) -> None:
         """All address spaces are there. `settle` returns when they are served: that may be when
         somebody has come who has the pages."""
@@ -144,6 +160,8 @@ class Holder:
             self._post(head, [one.sums, one.trusted], (one.lfd,))
         for pid, runs in contents.runs.items():
             self._post({"op": "runs", "pid": pid}, [runs])
+        for shmid, runs in contents.objects.items():
+            self._post({"op": "object-runs", "shmid": shmid}, [runs])
         first = [list(one) for one in contents.first]
         self._post({"op": "end", "first": first, "base": contents.base})
 

@@ -39,12 +39,14 @@ class Source:
 
 @record
 class Contents:
-    """`runs`: packed and ascending, by pid. `first`: what to fetch first, (pid, start, end) as at
+    """`runs`: packed and ascending, by pid; `objects`: the same of shared memory, by its number, in
+    places there. `first`: what to fetch first, (pid, start, end) as at
     the dump. `base`: the set's own name, empty if it has none. `folders`: descriptors of the sets'
     folders, the newest first, which keep others from changing them."""
 
     sources: list[Source] = field(default_factory=list)
     runs: dict[int, bytes] = field(default_factory=dict)
+    objects: dict[int, bytes] = field(default_factory=dict)
     first: list[tuple[int, int, int]] = field(default_factory=list)
     folders: list[int] = field(default_factory=list)
     base: str = ""
@@ -59,13 +61,21 @@ class Remote(NamedTuple):
 
 
 def contents_of(chain: Chain, remote: Remote | None = None) -> Contents:
-    """What the newest set of `chain` has of private memory. Pages that are in no file come from
-    `remote`. The descriptors stay the chain's, and the caller's. Raises ImageError."""
+    """What the newest set of `chain` has of memory that may come late. Private pages that are in no
+    file come from `remote`. The descriptors stay the chain's, and the caller's. Raises
+    ImageError."""
     found = Contents(
         folders=[layer.dir_lfd for layer in chain.layers],
         base=chain.layers[0].inventory.dump_criu_run_id,
     )
     numbers: dict[tuple[int, int], int] = {}
+
+    def source_of(layer: int, pages: int) -> int:
+        if (layer, pages) not in numbers:
+            numbers[layer, pages] = len(found.sources)
+            found.sources.append(_file(chain, layer, pages))
+        return numbers[layer, pages]
+
     for pid in chain.layers[0].names("pagemap"):
         stream = -1
         runs = []
@@ -75,11 +85,14 @@ def contents_of(chain: Chain, remote: Remote | None = None) -> Contents:
                     stream = _add_stream(found, remote, pid)
                 runs.append(RUN.pack(start, end, stream, start))
                 continue
-            if (layer, pages) not in numbers:
-                numbers[layer, pages] = len(found.sources)
-                found.sources.append(_file(chain, layer, pages))
-            runs.append(RUN.pack(start, end, numbers[layer, pages], offset))
+            runs.append(RUN.pack(start, end, source_of(layer, pages), offset))
         found.runs[pid] = b"".join(runs)
+    for shmid in chain.layers[0].names("pagemap-shmem"):
+        found.objects[shmid] = b"".join(
+            RUN.pack(start, end, source_of(layer, pages), offset)
+            for start, end, layer, pages, offset, _ in chain.resolve(f"pagemap-shmem-{shmid}")
+            if offset is not None
+        )
     found.first = read_working_set(chain.layers[0])
     return found
 

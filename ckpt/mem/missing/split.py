@@ -1,15 +1,16 @@
 """Which memory of a task may be missing while it runs: pure.
 
-Private anonymous mappings. Everything else is there before the start: pages of files and of shared
-memory can be read past the mapping (a memfd by pread(2)), which would give zeros and tell nobody;
-locked memory may not be missing; what a fork wipes or does not pass on would be filled in the
-child; mappings under mseal(2) can't be registered.
+Private anonymous mappings, and shared anonymous memory that nothing but its mappings leads to.
+Everything else is there before the start: pages of files, of a memfd, of a segment of System V can
+be read past the mapping, or through a new one, which would give zeros and tell nobody; locked
+memory may not be missing; what a fork wipes or does not pass on would be filled in the child;
+mappings under mseal(2) can't be registered.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt.mem.vma import MADV_DONTFORK, MADV_WIPEONFORK, Backing
 from ckpt.record import replace
@@ -42,6 +43,27 @@ def _may_be_late(v: Vma, sealed: Container[int]) -> bool:
     if v.backing is not Backing.NONE or not v.private or v.locked or v.range.start in sealed:
         return False
     return not {MADV_DONTFORK, MADV_WIPEONFORK} & set(v.advices())
+
+
+class Share(NamedTuple):
+    """A mapping of the shared memory `shmid`, from the byte `at` of it on."""
+
+    range: Range
+    shmid: int
+    at: int
+
+
+def shares(memories: Iterable[tuple[Iterable[Vma], Container[int]]]) -> list[tuple[Share, ...]]:
+    """For each address space, given by its mappings and the starts of those under mseal(2), the
+    mappings of shared memory whose contents may come late: every mapping of it must be one that
+    they can come to."""
+    found: list[tuple[Share, ...]] = []
+    early: set[int] = set()
+    for vmas, sealed in memories:
+        mapped = [v for v in vmas if v.backing is Backing.SHMEM]
+        early |= {v.shmid for v in mapped if v.locked or v.range.start in sealed or not v.shared}
+        found.append(tuple(Share(v.range, v.shmid, v.pgoff) for v in mapped))
+    return [tuple(s for s in one if s.shmid not in early) for one in found]
 
 
 def _outside(pages: Sequence[Pages], late: Sequence[Range]) -> Iterable[Pages]:
