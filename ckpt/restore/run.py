@@ -170,9 +170,7 @@ def _carry_out(
         report.stage("files")
         files.open_all(_owners(loaded))
         shared = scope.enter_context(SharedMemory(loaded))
-        stats.pages_restored += shared.make_all()
-        for contents in files.memfd_contents:
-            stats.pages_restored += fill(loaded, contents.shmid, contents.lfd, contents.size)
+        stats.pages_restored += shared.make_all() + _fill_memfds(loaded, files)
 
         report.stage("tasks")
         scope.enter_context(cgroups)
@@ -206,6 +204,11 @@ def _carry_out(
         actions.run(Event.POST_RESTORE, plan.tree.root.pid)
         _resume(options, site, files, shared, cgroups, actions, consent)
         late.committed()
+
+
+def _fill_memfds(loaded: Loaded, files: FilesRestore) -> int:
+    """How many pages were put in."""
+    return sum(fill(loaded, c.shmid, c.lfd, c.size) for c in files.memfd_contents)
 
 
 @contextmanager
