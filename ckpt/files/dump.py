@@ -25,6 +25,7 @@ no longer share offsets and flags with it).
 
 from __future__ import annotations
 
+import stat
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -34,12 +35,12 @@ from ckpt.files.descriptor import Descriptor, look_at_all, still_there
 from ckpt.files.dumping import DumpView, FileOptions
 from ckpt.files.identity import same_files
 from ckpt.files.inflight import InFlight
+from ckpt.files.kind import FdType
 from ckpt.files.mapped import PATH_LINKS, MappedFile, MappedFiles
 from ckpt.files.memfd import Contents, MemfdDump
+from ckpt.files.met import MetKinds
 from ckpt.files.refused import unclaimed_obstacle
-from ckpt.files.registry import DUMP_KINDS
 from ckpt.files.regular import RegularDump
-from ckpt.files.uring import UringDump
 from ckpt.images.types import message_class
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.stat import parse_stat
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from ckpt.files.kind import DumpKind, Obstacle
     from ckpt.files.links import MadeLinks
+    from ckpt.files.uring import UringDump
     from ckpt.procfs.maps import Mapping
     from ckpt.procfs.stat import Stat
     from ckpt.report import Report
@@ -63,8 +65,7 @@ class FilesDump(Closing):
 
     def __init__(self, options: FileOptions, report: Report | None = None) -> None:
         self._view = DumpView(options, report)
-        self._kinds: list[DumpKind] = [kind(self._view) for kind in DUMP_KINDS]
-        self._view.kinds = {type(kind): kind for kind in self._kinds}
+        self._kinds = MetKinds(self._view)
         self._mapped = MappedFiles(self._view)
         self._refusals: list[Refusal] = []
         self._tables: dict[int, list[Claimed]] = {}
@@ -87,7 +88,7 @@ class FilesDump(Closing):
         with ProcDir(pid) as proc:
             found = [r for name in PATH_LINKS if (r := self._mapped.link_obstacle(proc, name))]
             table = self._claimed(look_at_all(proc, None))
-            self._seen[pid] = table, parse_stat(proc.read("stat"))
+            self._seen[pid] = table, self._stat(proc)
             # What is judged is asked one after the other, and a running task closes and opens.
             return found + [
                 _refusal(d, obstacle)
@@ -129,7 +130,7 @@ class FilesDump(Closing):
             return
         with ProcDir(pid) as proc:
             table = self._claimed(look_at_all(proc, pidfd))
-            self._view.stats[pid] = parse_stat(proc.read("stat"))
+            self._view.stats[pid] = self._stat(proc)
         self._refusals.extend(_refusal(d, obstacle) for d, obstacle in self._obstacles(table))
         self._tables[pid] = table
 
@@ -171,11 +172,11 @@ class FilesDump(Closing):
     @property
     def has_rings(self) -> bool:
         """Whether anybody has a ring of io_uring; after `resolve`."""
-        return bool(self._view.kind(UringDump).held)
+        return self._rings is not None and bool(self._rings.held)
 
     def ring_of(self, ino: int) -> int:
         """The entry of the ring that a mapping with this inode number shows, 0 if nobody has it."""
-        return self._view.kind(UringDump).id_of(ino)
+        return self._rings.id_of(ino) if self._rings is not None else 0
 
     def file_for_path_link(self, pid: int, name: str) -> int:
         """The entry for "exe", "cwd" or "root"; 0, and a refusal, where that has no path."""
@@ -224,8 +225,7 @@ class FilesDump(Closing):
 
     def before_freeze(self, run_id: str) -> None:
         """When the preflight is clean: what would take time later. Raises KernelError."""
-        for kind in self._kinds:
-            kind.before_freeze(run_id)
+        self._kinds.prepare(run_id)
 
     def open_network(self) -> None:
         """The target goes on: it gets its connections back. May be called twice."""
@@ -253,9 +253,22 @@ class FilesDump(Closing):
             found.setdefault(d.pid, []).append((d, file_id))
         return found
 
+    @property
+    def _rings(self) -> UringDump | None:
+        found: UringDump | None = self._kinds.of(FdType.EXT)
+        return found
+
+    def _stat(self, proc: ProcDir) -> Stat:
+        found = parse_stat(proc.read("stat"))
+        if found.tty_nr:
+            self._kinds.claimants(stat.S_IFCHR)  # it has a terminal, whatever it has open
+        return found
+
     def _claimed(self, table: Iterable[Descriptor]) -> list[Claimed]:
-        kinds = self._kinds
-        return [(d, next((kind for kind in kinds if kind.claims(d)), None)) for d in table]
+        return [
+            (d, next((kind for kind in self._kinds.claimants(d.format) if kind.claims(d)), None))
+            for d in table
+        ]
 
     def _obstacles(self, table: Iterable[Claimed]) -> Iterator[tuple[Descriptor, Obstacle]]:
         for d, kind in table:

@@ -90,7 +90,7 @@ class DumpView:
         self._last_id = 0
 
     def kind(self, wanted: type[K]) -> K:
-        """This dump's instance of a kind."""
+        """This dump's instance of a kind that it has met. See ckpt.files.registry."""
         found = self.kinds[wanted]
         if not isinstance(found, wanted):
             raise TypeError(f"{wanted} is registered as {type(found)}")

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import Refusal
 from ckpt.files import inetaddr, inetopts, multicast, sk_opts, sockdiag, sockextra
+from ckpt.files.descriptor import proto_name
 from ckpt.files.inetaddr import Address
 from ckpt.files.kind import DumpKind, FdType, Obstacle
 from ckpt.files.netlock import Connection
@@ -107,7 +108,7 @@ class Held:
 
 def sort_of(d: Descriptor) -> Sort | None:
     """Told by an extended attribute of sockfs, for which nothing is opened."""
-    return SORTS.get(sockextra.proto_name(d))
+    return SORTS.get(proto_name(d))
 
 
 class InetDump(DumpKind):

@@ -11,13 +11,12 @@ Source: unix(7), unix_peek_fds() in net/unix/af_unix.c.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ckpt.errors import Refusal
 from ckpt.files.descriptor import look
-from ckpt.files.kind import FLYING_ALONE, Obstacle
+from ckpt.files.kind import FLYING_ALONE, FdType, Obstacle
 from ckpt.files.refused import unclaimed_obstacle
-from ckpt.files.unix import UnixDump
 from ckpt.procfs.reader import ProcDir
 
 if TYPE_CHECKING:
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from ckpt.files.descriptor import Descriptor
     from ckpt.files.dumping import DumpView
     from ckpt.files.kind import DumpKind
+    from ckpt.files.unix import UnixDump
 
     Claimed = tuple[Descriptor, DumpKind | None]
 
@@ -48,8 +48,8 @@ class InFlight:
         while todo:
             new: list[Claimed] = []
             for d, kind in todo:
-                if isinstance(kind, UnixDump):
-                    new += claim(self._received(d, kind))
+                if kind and kind.type is FdType.UNIXSK:
+                    new += claim(self._received(d, cast("UnixDump", kind)))
             found += new
             todo = new
         return found

@@ -1,6 +1,6 @@
 """What a kind of descriptor has to be able to do: two classes side by side in the kind's module.
 
-A new kind is one module with a DumpKind and a RestoreKind, and one line in ckpt.files.registry.
+A new kind is one module with a DumpKind and a RestoreKind, and a line for each in the registry.
 
 Dump, in this order, one instance of each kind for a whole dump:
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import ImageError, Refusal
 from ckpt.files import netmessage, sk_opts, sockdiag, sockextra
+from ckpt.files.descriptor import proto_name
 from ckpt.files.kind import DumpKind, FdType, Obstacle, RestoreKind
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class PacketDump(DumpKind):
         self._held: list[Held] = []
 
     def claims(self, d: Descriptor) -> bool:
-        return sockextra.proto_name(d) == b"PACKET"
+        return proto_name(d) == b"PACKET"
 
     def obstacle(self, d: Descriptor) -> Obstacle | None:
         if self._seen is None:

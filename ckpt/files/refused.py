@@ -15,9 +15,9 @@ import stat
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ckpt.files.descriptor import proto_name
 from ckpt.files.kind import Obstacle
 from ckpt.files.procfile import tells_of_task
-from ckpt.files.sockextra import proto_name
 
 if TYPE_CHECKING:
     from ckpt.files.descriptor import Descriptor

@@ -28,25 +28,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from ckpt.errors import ImageError, RestoreError
 from ckpt.files import owner
-from ckpt.files.epoll import EpollRestore, Watch
 from ckpt.files.kind import FLYING_ALONE, FdType, Opener, Stage
 from ckpt.files.locks import RecordLock, SavedLocks, flock_operation
 from ckpt.files.memfd import Contents, MemfdRestore
+from ckpt.files.met import restore_kinds
 from ckpt.files.openflags import O_LARGEFILE
-from ckpt.files.registry import RESTORE_KINDS
+from ckpt.files.registry import type_name
 from ckpt.files.regular import RegularRestore
 from ckpt.files.restoring import RestoreFileOptions, RestoreView
-from ckpt.files.ttyrestore import TtyRestore
-from ckpt.images.types import message_class
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from collections.abc import Set as AbstractSet
     from types import TracebackType
 
+    from ckpt.files.epoll import EpollRestore, Watch
     from ckpt.files.kind import RestoreKind
     from ckpt.files.owner import Owner
     from ckpt.files.restoring import Tasks
+    from ckpt.files.ttyrestore import TtyRestore
     from ckpt.images.reader import ImageSet
     from ckpt.report import Report
 
@@ -74,12 +74,6 @@ class Opening(NamedTuple):
         return f"{self.opener.value}: {self.text}"
 
 
-def _kind_name(number: int) -> str:
-    descriptor: Any = message_class("fdinfo.file_entry").DESCRIPTOR
-    known = descriptor.fields_by_name["type"].enum_type.values_by_number.get(number)
-    return str(known.name if known else number)
-
-
 class FilesRestore:
     """All descriptors, locks and memfds of one image set. See the module.
 
@@ -95,14 +89,15 @@ class FilesRestore:
         report: Report | None = None,
     ) -> None:
         self._view = RestoreView(images, options, report)
-        self._kinds: list[RestoreKind] = [kind(self._view) for kind in RESTORE_KINDS]
+        entries = self._view.messages("files")
+        self._kinds = restore_kinds(self._view, entries)
         self._view.kinds = {type(kind): kind for kind in self._kinds}
         self._by_id: dict[int, RestoreKind] = {}
         self._unknown: dict[int, int] = {}
         self._lfds = self._view.lfds
         self._opened: dict[tuple[int, int], int] = {}
         self._owners: dict[int, Owner] = {}
-        self._take_files()
+        self._take_files(entries)
         holders: dict[int, int] = {}
         self._holders = {pid: holders.setdefault(table, pid) for pid, table in tables.items()}
         self._tables = {pid: self._table(pid, table) for table, pid in holders.items()}
@@ -233,15 +228,18 @@ class FilesRestore:
     def terminal_of(self, session: int) -> int | None:
         """Our descriptor of the controlling terminal of a session of the tree, from `open_all`
         until `finish`; None if it has none."""
-        return self._view.kind(TtyRestore).terminal_of(session)
+        tty: TtyRestore | None = self._view.met(FdType.TTY)
+        return tty.terminal_of(session) if tty else None
 
     def foreground_of(self, session: int) -> int:
         """The group in the foreground of that terminal; 0 if none is."""
-        return self._view.kind(TtyRestore).foreground_of(session)
+        tty: TtyRestore | None = self._view.met(FdType.TTY)
+        return tty.foreground_of(session) if tty else 0
 
     def watches(self, pid: int) -> Sequence[Watch]:
         """What the task has to add to epoll instances."""
-        return self._view.kind(EpollRestore).watches.get(pid, ())
+        epoll: EpollRestore | None = self._view.met(FdType.EVENTPOLL)
+        return epoll.watches.get(pid, ()) if epoll else ()
 
     def owners(self, pid: int) -> list[tuple[int, Owner]]:
         """The descriptors whose owner (F_SETOWN) the task has to set, each description once."""
@@ -305,9 +303,9 @@ class FilesRestore:
         for restored in self._kinds:
             restored.abandon()
 
-    def _take_files(self) -> None:
+    def _take_files(self, entries: Iterable[Any]) -> None:
         by_type = {int(kind.type): kind for kind in self._kinds}
-        for entry in self._view.messages("files"):
+        for entry in entries:
             where = f"file {entry.id:#x} of files.img"
             if entry.id in self._by_id or entry.id in self._unknown:
                 raise ImageError("is there twice", resource=where)
@@ -344,13 +342,13 @@ class FilesRestore:
 
     def _check_reference(self, file_id: int, number: int, where: str) -> None:
         if file_id in self._unknown:
-            name = _kind_name(self._unknown[file_id])
+            name = type_name(self._unknown[file_id])
             raise RestoreError(f"is of kind {name}, which is not restored yet", resource=where)
         kind = self._by_id.get(file_id)
         if kind is None:
             raise ImageError(f"is file {file_id:#x}, which files.img has not", resource=where)
         if int(kind.type) != number:
-            raise ImageError(f"is of kind {_kind_name(number)}, not {kind.field}", resource=where)
+            raise ImageError(f"is of kind {type_name(number)}, not {kind.field}", resource=where)
 
     def _with_flying(self, wanted: set[int]) -> set[int]:
         """All of `wanted`, what is in flight to them, and to that."""

@@ -13,7 +13,7 @@ from ckpt.report import Report
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from ckpt.files.kind import RestoreKind
+    from ckpt.files.kind import FdType, RestoreKind
     from ckpt.images.reader import ImageSet
     from ckpt.infect.batch import Batch, Outcome
 
@@ -81,6 +81,10 @@ class RestoreView:
         if not isinstance(found, wanted):
             raise TypeError(f"{wanted} is registered as {type(found)}")
         return found
+
+    def met(self, wanted: FdType) -> Any:
+        """The instance of the kind of this type; None where the set has nothing of it."""
+        return next((kind for kind in self.kinds.values() if kind.type is wanted), None)
 
     def messages(self, image: str) -> list[Any]:
         """The messages of an image; none where the set has no such image."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-import stat
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -50,17 +49,6 @@ class Extra(NamedTuple):
     flags: int
     signum: int
     where: str
-
-
-def proto_name(d: Descriptor) -> bytes:
-    """Told by an extended attribute of sockfs, for which nothing is opened; empty for no socket."""
-    if d.format != stat.S_IFSOCK or d.flags & os.O_PATH:
-        return b""
-    try:
-        name = os.getxattr(f"/proc/{d.pid}/fd/{d.fd}", "system.sockprotoname")
-    except OSError:
-        return b""
-    return name.rstrip(b"\0")
 
 
 @cache

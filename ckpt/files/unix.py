@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import Refusal
 from ckpt.files import sockopts, sockqueue, unixdiag, unixnames
+from ckpt.files.descriptor import proto_name
 from ckpt.files.kind import DumpKind, FdType, Obstacle
-from ckpt.files.sockextra import proto_name
 from ckpt.files.sockqueue import Queued, borrowed
 from ckpt.images.types import message_class
 from ckpt.procfs.fdinfo import parse_fdinfo

@@ -368,9 +368,11 @@ def test_the_plan_is_made_without_opening(tmp_path: Path) -> None:
 
 
 def test_kinds_are_registered_in_pairs_and_in_order() -> None:
-    assert {kind.type for kind in DUMP_KINDS} == {kind.type for kind in RESTORE_KINDS}
+    assert {one.load().type for one in DUMP_KINDS} == {one.type for one in RESTORE_KINDS}
     seen = set()
-    for kind in RESTORE_KINDS:
+    for one in RESTORE_KINDS:
+        kind = one.load()
+        assert kind.type is one.type
         assert set(kind.needs) <= seen, f"{kind} comes before what it needs"
         assert kind.opener in Opener
         seen.add(kind.type)
