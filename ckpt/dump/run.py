@@ -35,6 +35,7 @@ from ckpt.files.dump import FilesDump
 from ckpt.files.dumping import External, FileOptions
 from ckpt.images.service import write_service
 from ckpt.images.writer import ImageSetWriter
+from ckpt.infect.passing import in_vdso
 from ckpt.mem.missing.finish import finish
 from ckpt.mem.tracking.where import is_root_tracked
 from ckpt.ns.cgroup_dump import GroupsDump
@@ -178,7 +179,7 @@ def _stop_and_write(work: Work, actions: Actions, handover: Handover | None) -> 
     report.stage("freeze")
     with (
         live.hurried(work),
-        seize(options.tree, deadline_s=options.timeout_s or None) as tree,
+        seize(options.tree, deadline_s=options.timeout_s or None, lingering=in_vdso) as tree,
     ):
         gc.disable()
         try:

@@ -152,6 +152,15 @@ class Attached:
             else:
                 return
 
+    def run_on(self, tids: Iterable[int]) -> None:
+        """Let some of those that stand run until the next `stand`."""
+        stops = _Stops([(tid, self.pid_of[tid]) for tid in tids if tid in self.pid_of])
+        stops.wait(0)
+        self._note(stops)
+        lib.ckpt_unstand(stops.raw, stops.nr)
+        for tid, _, _ in stops:
+            self.group_stop.pop(tid, None)
+
     def all_stand(self) -> bool:
         """Whether those that stood at the last `stand` do so still: none was killed."""
         stops = _Stops(self.pid_of.items())

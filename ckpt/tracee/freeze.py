@@ -7,7 +7,8 @@ Order:
    is seized and interrupted as well. ckpt/tracee/scan.py says why the look that finds nothing new
    proves that nobody was missed. ckpt/tracee/births.py catches those who have borne the next and
    ended before such a look is over.
-3. Read what ptrace tells of each thread.
+3. Read what ptrace tells of each thread. Where the caller says that some stand at a bad moment,
+   these alone run on for an instant, and it begins again at 2, for LINGER_S at most.
 4. On the way out of the scope, however it is left, let go of all. Interrupted system calls start
    again, queued signals arrive, and a task that was stopped by a signal remains so.
 
@@ -26,7 +27,7 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ckpt.errors import DeadlineError, Refusal, RefusedError, TargetError
@@ -38,12 +39,17 @@ from ckpt.tracee.births import seize_born
 from ckpt.tracee.scan import Seen, proved, scan, seizable, tasks
 from ckpt.tracee.stopped import SeizedTask, Stopped, read_threads
 
+LINGER_S = 0.02
 KILL_S = 10.0
 STOP_S = 5.0
 
 _STOPPED = "TZX"
 _NAP_S, _LAST_NAP_S = 0.0005, 0.01
 _LOOKS_WITHOUT_LISTS = 2
+_INSTANT_S = 0.0001
+
+Lingering = Callable[["SeizedTask"], list[int]]
+"""Which threads of a task had better run on for an instant."""
 
 
 class SeizedTree:
@@ -51,13 +57,21 @@ class SeizedTree:
     before the first interrupt of the attempt that held, `thawed_at_ns` is after the last thread was
     let go (both time.monotonic_ns), `freezing_ns` is how long it took until all stood."""
 
-    def __init__(self, root: int, until: float, *, children: bool = True) -> None:
+    def __init__(
+        self,
+        root: int,
+        until: float,
+        *,
+        children: bool = True,
+        lingering: Lingering | None = None,
+    ) -> None:
         self.tasks: dict[int, SeizedTask] = {}
         self.frozen_at_ns = 0
         self.thawed_at_ns = 0
         self.freezing_ns = 0
         self._root = root
         self._children = children
+        self._lingering = lingering
         self._until = until
         self._attached = Attached(until)
         self._leave_stopped = False
@@ -102,6 +116,30 @@ class SeizedTree:
                 return  # it can't be before it wakes: the end of our thread does it
 
     def _freeze(self) -> None:
+        self._stop()
+        until = min(self._until, time.monotonic() + LINGER_S)
+        instant_s = _INSTANT_S
+        while self._lingering is not None and time.monotonic() < until:
+            alive = [task for task in self.tasks.values() if not task.zombie]
+            before = {t.tid: t for task in alive for t in task.threads}
+            tids = [tid for task in alive for tid in self._lingering(task)]
+            if not tids:
+                return
+            self._forget_tasks()
+            self._attached.run_on(tids)
+            time.sleep(instant_s)
+            self._stop()
+            now = {t.tid: t.regs for task in self.tasks.values() for t in task.threads}
+            # A machine that has no processor for them has not let them run at all.
+            waited = any(now.get(tid) == before[tid].regs for tid in tids)
+            instant_s = 2 * instant_s if waited else _INSTANT_S
+
+    def _forget_tasks(self) -> None:
+        for task in self.tasks.values():
+            os.close(task.pidfd)
+        self.tasks.clear()
+
+    def _stop(self) -> None:
         seen = scan(self._root, children=self._children)
         while self._attached.seize(seizable(seen)) and time.monotonic() < self._until:
             seen = scan(self._root, children=self._children)
@@ -161,10 +199,14 @@ class SeizedTree:
 
 @contextmanager
 def seize(
-    root_pid: int, *, deadline_s: float | None, children: bool = True
+    root_pid: int,
+    *,
+    deadline_s: float | None,
+    children: bool = True,
+    lingering: Lingering | None = None,
 ) -> Iterator[SeizedTree]:
     """Freeze the tree below `root_pid`, root included, until the end of the scope; without
-    `children` the root's threads alone.
+    `children` the root's threads alone. `lingering`: see 3 above; asked of each live task.
 
     `deadline_s` bounds the time until all stand; None: it may take for ever. Raises RefusedError
     (traced by another, main thread dead, ourselves in the tree), TargetError (no such task, not
@@ -172,7 +214,7 @@ def seize(
     """
     until = math.inf if deadline_s is None else time.monotonic() + deadline_s
     _refuse_early(root_pid, children=children)
-    frozen = SeizedTree(root_pid, until, children=children)
+    frozen = SeizedTree(root_pid, until, children=children, lingering=lingering)
     whole = False
     try:
         frozen._freeze()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import struct
 from base64 import b64encode
 from typing import TYPE_CHECKING
 
@@ -10,9 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckpt.errors import PeerError, RestoreError
+from ckpt.infect.passing import in_vdso
 from ckpt.mem.vdso import Vdso, this_kernel
 from ckpt.migrate import hello, wire
+from ckpt.procfs.maps import parse_maps
+from ckpt.procfs.reader import ProcDir
+from ckpt.record import replace
 from ckpt.restore.vdso import StandIn, entries_of
+from ckpt.tracee.stopped import SeizedTask, Stopped
 from ckpt.units import PAGE, Range
 from tests.support.foreignvdso import other_layout
 
@@ -110,3 +117,23 @@ def test_the_destination_looks_at_it_first(tmp_path: Path) -> None:
     with pytest.raises(PeerError, match="vdso"):
         nothing = {"version": wire.VERSION, "vdso": "?!"}
         hello.check_hello(wire.Frame(hello.MIGRATE, nothing), frozenset())
+
+
+def standing(*threads: tuple[int, int]) -> SeizedTask:
+    """This process with threads in such calls, at such addresses."""
+    stopped = [
+        Stopped(1000 + n, bytes(15 * 8) + struct.pack("<qQ", *where), b"", 0, None, (), 0)
+        for n, where in enumerate(threads)
+    ]
+    leader = replace(stopped[0], tid=os.getpid())
+    return SeizedTask(os.getpid(), -1, 1, [leader, *stopped[1:]], (), False, 0, False)
+
+
+def test_who_stands_in_it() -> None:
+    with ProcDir(os.getpid()) as proc:
+        (mapped,) = (m for m in parse_maps(proc.read("maps")) if m.path == "[vdso]")
+    inside, behind = mapped.start + 0x900, mapped.start + own().used
+    task = standing((-1, 0), (-1, inside), (228, inside), (0, inside), (-1, behind), (-1, 1 << 20))
+    assert in_vdso(task) == [1001, 1002]
+    assert in_vdso(replace(task, stopped=True)) == []
+    assert in_vdso(standing((0, inside))) == []
