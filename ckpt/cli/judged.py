@@ -33,5 +33,6 @@ def judged_by(args: Args) -> dict[str, Any]:
         "tcp_established": args.tcp_established,
         # Of a connection that goes on nothing can be restored but its end.
         "tcp_close": args.tcp_close or bool(getattr(args, "live", "")),
+        "unix_close": args.unix_close or bool(getattr(args, "live", "")),
         "cgroups": dump_cgroups(args),
     }

@@ -308,6 +308,13 @@ SOCKETS = (
         negatable=True,
     ),
     Option(
+        "unix-close",
+        "leave connections of UNIX sockets out that lead out of the tree: they come back closed",
+        verbs=JUDGED,
+        negatable=True,
+        criu=False,
+    ),
+    Option(
         "skip-in-flight",
         "leave out connections that no accept(2) has taken yet; they are lost",
         verbs=JUDGED,

@@ -76,7 +76,7 @@ def options_of(args: Args) -> DumpOptions:
         why = "connections go on in the tree"
         raise UsageError("does not go with it", resource="--tcp-established", why=why)
     pid = pid_of(args) if args.tree is None else args.tree
-    judged = {**judged_by(args), "tree": pid, "tcp_close": True}
+    judged = {**judged_by(args), "tree": pid, "tcp_close": True, "unix_close": True}
     return DumpOptions(
         **judged,
         leave_running=True,

@@ -59,6 +59,7 @@ class DumpOptions:
     ext_unix_sk: frozenset[int] | None = None
     tcp_established: bool = False
     tcp_close: bool = False
+    unix_close: bool = False
     network_lock: str = "nftables"
     file_validation: str = "filesize"
     timeout_s: float = DEFAULT_TIMEOUT_S

@@ -156,6 +156,7 @@ def files_dump(options: DumpOptions, report: Report) -> FilesDump:
             ext_unix_sk=options.ext_unix_sk,
             tcp_established=options.tcp_established,
             tcp_close=options.tcp_close,
+            unix_close=options.unix_close,
             network_lock=options.network_lock,
             build_ids=options.file_validation == "buildid",
         ),

@@ -67,6 +67,7 @@ class FileOptions:
     ext_unix_sk: frozenset[int] | None = None
     tcp_established: bool = False
     tcp_close: bool = False
+    unix_close: bool = False
     network_lock: str = "nftables"
     build_ids: bool = False
 

@@ -1,8 +1,8 @@
 """UNIX sockets on the way into the images: with names, connections and the data in flight.
 
 A connection is between two sockets, told by inode numbers, and both have to be in the tree; or the
-other end is closed, or waits for accept(2). What sock_diag(7) and options tell is asked while the
-target stands. The other side is ckpt.files.unixrestore.
+other end is closed, or waits for accept(2), or counts as closed (--unix-close). What sock_diag(7)
+and options tell is asked while the target stands. The other side is ckpt.files.unixrestore.
 
 Not kept: the pid that SO_PEERCRED shows where that process is not in the tree (there is a warning).
 Refused: a peer outside the tree, data for one that was not accepted, names that lead elsewhere.
@@ -24,11 +24,12 @@ from ckpt.files import sockopts, sockqueue, unixdiag, unixnames
 from ckpt.files.descriptor import proto_name
 from ckpt.files.kind import DumpKind, FdType, Obstacle
 from ckpt.files.sockqueue import Queued, borrowed
+from ckpt.files.unixclose import closed_outside
 from ckpt.images.types import message_class
 from ckpt.procfs.fdinfo import parse_fdinfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from ckpt.files.descriptor import Descriptor
     from ckpt.files.dumping import DumpView
@@ -105,7 +106,7 @@ class UnixDump(DumpKind):
 
     def between(self) -> Iterable[Refusal]:
         # A peer that is in flight itself nobody sees while the tree runs.
-        told = unixdiag.ask(self._met) if self._met and not self._any_flying else {}
+        told = self._told(self._met) if self._met and not self._any_flying else {}
         waiting = {ino: info for info in told.values() for ino in info.pending}
         outside = self._peers_outside(told)
         for ino, info in told.items():
@@ -136,7 +137,7 @@ class UnixDump(DumpKind):
     def settle(self) -> Iterable[Refusal]:
         if not self._held:
             return
-        told = unixdiag.ask([d.ino for d, _ in self._held])
+        told = self._told([d.ino for d, _ in self._held])
         waiting = {ino: info for info in told.values() for ino in info.pending}
         self._outside = self._peers_outside(told)
         for d, file_id in self._held:
@@ -151,6 +152,10 @@ class UnixDump(DumpKind):
                 why, hint = f"it can't be looked at: {error}", ""
             if why:
                 yield Refusal(d.pid, str(d), why, hint)
+
+    def _told(self, inodes: Collection[int]) -> dict[int, UnixInfo]:
+        told = unixdiag.ask(inodes)
+        return closed_outside(told) if self.view.options.unix_close else told
 
     def _peers_outside(self, told: dict[int, UnixInfo]) -> dict[int, UnixInfo]:
         """Those with names that a restore may connect to: --ext-unix-sk, --external."""
@@ -264,8 +269,8 @@ def _apart(
     """Why others stand in the way, and what would help."""
     strangers = [ino for ino in info.pending if ino not in told]
     if strangers:
-        why = f"{len(strangers)} connections that no process of the tree made wait to be accepted"
-        return f"a UNIX socket to which {why} is not restored", "dump it when they were"
+        why = f"a UNIX socket at which connections from outside the tree ({len(strangers)}) wait"
+        return f"{why} to be accepted", "dump it when they were, or --unix-close"
     if info.peer is None:
         return None
     if info.peer == 0:
@@ -273,7 +278,7 @@ def _apart(
             return None
         return (
             "a UNIX socket whose connection nobody has accepted is not restored yet",
-            "dump it when somebody has",
+            "dump it when somebody has, or --unix-close",
         )
     if info.peer in outside:
         return None
@@ -284,7 +289,7 @@ def _apart(
             f"a UNIX socket whose peer, socket:[{info.peer}], is outside the tree",
             f"--external 'unix[{info.peer}]' or --ext-unix-sk"
             if datagrams
-            else "dump a tree that holds both",
+            else "dump a tree that holds both, or --unix-close",
         )
     if other.peer != info.ino and not other.name:
         return "it is connected to a nameless socket that is not to it; not restored yet", ""

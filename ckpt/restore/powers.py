@@ -33,16 +33,9 @@ class Powers:
     last_cap: int
 
 
-def our_powers() -> Powers:
-    with ProcDir(os.getpid()) as proc:
-        status = parse_status(proc.read("status"))
-    ours = creds_entry()
-    creds.fill(ours, status, call("prctl", creds.PR_GET_SECUREBITS))
-    return Powers(ours, int(read_system("sys/kernel/cap_last_cap")))
-
-
-def refuse_beyond(loaded: Loaded, powers: Powers) -> None:
-    """RestoreError where a thread has a capability that we can't give."""
+def powers_for(loaded: Loaded) -> Powers:
+    """Ours. RestoreError where a thread has a capability that we can't give."""
+    powers = _ours()
     for pid, image in loaded.tasks.items():
         for tid, core in image.threads.items():
             if lacking := creds.beyond(core.thread_core.creds, powers.ours):
@@ -53,6 +46,15 @@ def refuse_beyond(loaded: Loaded, powers: Powers) -> None:
                     why=f"ckpt itself lacks {_names(lacking, powers.last_cap)}",
                     hint="run ckpt restore with them",
                 )
+    return powers
+
+
+def _ours() -> Powers:
+    with ProcDir(os.getpid()) as proc:
+        status = parse_status(proc.read("status"))
+    ours = creds_entry()
+    creds.fill(ours, status, call("prctl", creds.PR_GET_SECUREBITS))
+    return Powers(ours, int(read_system("sys/kernel/cap_last_cap")))
 
 
 def _names(mask: int, last_cap: int) -> str:

@@ -44,7 +44,7 @@ from ckpt.restore.load import Loaded, load
 from ckpt.restore.numbers import await_reaping, taken_numbers
 from ckpt.restore.outside import restore_outside
 from ckpt.restore.plan import make_plan
-from ckpt.restore.powers import clock_offsets, our_powers, refuse_beyond
+from ckpt.restore.powers import clock_offsets, powers_for
 from ckpt.restore.shared import SharedMemory, fill
 from ckpt.restore.stats import RestoreStats
 from ckpt.restore.terminals import set_foregrounds
@@ -165,8 +165,7 @@ def _carry_out(
         late = scope.enter_context(Late(lazily))
         late.offer(loaded)
         verifying = scope.enter_context(_verified(options, loaded, lazily))
-        powers = our_powers()
-        refuse_beyond(loaded, powers)
+        powers = powers_for(loaded)
         report.stage("files")
         files.open_all(_owners(loaded))
         shared = scope.enter_context(SharedMemory(loaded))

@@ -1,4 +1,4 @@
-// refused: unix peer outside
+// refused: unix peer outside --unix-close
 /* A socket whose peer is held outside the tree: by a process that left it. */
 #include "victim.h"
 #include <sys/socket.h>

@@ -1,4 +1,4 @@
-// refused: unix 1 connections
+// refused: unix connections outside (1) --unix-close
 /* A listening UNIX socket, where a connection of a process waits that has left the tree. */
 #include "victim.h"
 #include <sys/socket.h>
