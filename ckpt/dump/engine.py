@@ -6,7 +6,8 @@ Order, for one dump:
 2. For each task, while all stand: `find`, then `cover`; later, while the task is infected, `enter`.
    Both return pages that the engine will write by itself, at the places that the pagemap gives
    them: the n-th page of all by address is the n-th of the file. Everything else the dump copies
-   while the tree stands.
+   while the tree stands. Then for each object of shared memory: `find_shared`, and where that has
+   an answer, `cover_shared`.
 3. `run_with`, as the last thing while the tree is seized: it may let it run and stay with it.
 4. `deliver`, when it is not seized any more. Then every page is written that was taken over.
 5. `close`, whatever happened.
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ckpt.mem.extents import Extents
     from ckpt.mem.transfer import Content
     from ckpt.procfs.maps import Mapping
+    from ckpt.procfs.smaps import Smap
     from ckpt.report import Report
     from ckpt.tracee.freeze import SeizedTree
 
@@ -47,7 +49,8 @@ class LiveEngine(Protocol):
         not fit for it is left to the dump, with a warning."""
 
     def prepared(self) -> Collection[int]:
-        """The tasks whose mappings bear a mark of the engine's userfaultfd."""
+        """The tasks whose mappings bear a mark of the engine's userfaultfd, as far as it has met
+        them."""
 
     def find(self, pid: int, mappings: Sequence[Mapping]) -> tuple[Extents, Extents] | None:
         """The private pages with content of their own, and where among private memory guard pages
@@ -61,6 +64,14 @@ class LiveEngine(Protocol):
     ) -> Extents:
         """Take over pages of `content` by what is done in the task itself. `withheld`: mappings
         that a child would not have as they are."""
+
+    def find_shared(self, ino: int, mapped: Sequence[tuple[int, Smap]]) -> Extents | None:
+        """The offsets of all pages with content of shared memory, of which nobody in the tree has a
+        descriptor; the tasks with these pids have it `mapped` so. None: it is left to the dump."""
+
+    def cover_shared(self, ino: int, pages_lfd: int) -> Extents:
+        """Take over what `find_shared` has just found; the offsets of pages that are left to the
+        dump all the same."""
 
     def run_with(self, tree: SeizedTree, report: Report, resumed: Callable[[], None]) -> None:
         """Returns when the tree may be let go of. `resumed` is called as soon as it runs, if it

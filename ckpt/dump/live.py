@@ -130,6 +130,7 @@ def run_with(
     """The last thing while the tree is seized: the user's own copies, of files; then the engine
     stays with the tree as long as it wants. `check` is made when the tree runs, beside the engine,
     whose thread has to be there for the tree; what it raises, this raises."""
+    work.tracked |= frozenset(engine.prepared())
     before = time.monotonic_ns()
     actions.run(Event.LIVE_INSTANT, work.options.tree)
     work.stats.script_us = (time.monotonic_ns() - before) // 1000

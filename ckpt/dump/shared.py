@@ -2,7 +2,8 @@
 
 Anonymous objects are found by the device and inode behind their mappings and read through a
 descriptor of /proc/PID/map_files; memfds come from ckpt.files with a descriptor. Each is copied
-once, with its holes. Its id in the images is the inode number.
+once, with its holes, by a live engine if there is one that can. Its id in the images is the inode
+number.
 
 Not kept: what a task has written behind the end of an object, in its last page; mmap(2) promises
 nothing of it.
@@ -11,8 +12,10 @@ nothing of it.
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
+from ckpt._native import check, lib
 from ckpt.dump.pages import send_file
 from ckpt.images.directory import pages_written
 from ckpt.images.pagemap import PE_PRESENT, Run
@@ -23,7 +26,9 @@ from ckpt.units import PAGE, page_down, page_up
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ckpt.dump.engine import LiveEngine
     from ckpt.dump.pages import Pages
+    from ckpt.mem.extents import Extents
     from ckpt.procfs.reader import ProcDir
     from ckpt.procfs.smaps import Smap
 
@@ -35,6 +40,7 @@ class SharedMemory:
 
     def __init__(self) -> None:
         self._sources: dict[int, tuple[ProcDir, str, Backing]] = {}
+        self._mapped: dict[int, list[tuple[int, Smap]]] = {}
         self.clashes: list[int] = []
         self._nr = 0
         self.nr_pages = 0
@@ -44,25 +50,31 @@ class SharedMemory:
         `proc` stays open until `copy`."""
         for smap in smaps:
             backing = backing_of(smap)
+            if smap.mapping.shared:
+                self._mapped.setdefault(object_id(smap), []).append((proc.pid, smap))
             if backing in (Backing.SHMEM, Backing.SYSV):
                 link = f"map_files/{smap.start:x}-{smap.end:x}"
                 known = self._sources.setdefault(object_id(smap), (proc, link, backing))
                 if known[2] is not backing:
                     self.clashes.append(object_id(smap))
 
-    def copy(self, pages: Pages, first_pages_id: int) -> None:
+    def copy(self, pages: Pages, first_pages_id: int, engine: LiveEngine | None) -> None:
         """Copy the anonymous objects, into pages files numbered from `first_pages_id` on."""
         for shmid, (proc, link, _) in self._sources.items():
             lfd = proc.open(link, os.O_RDONLY)
             try:
-                self.add(pages, first_pages_id + self._nr, shmid, lfd)
+                self.add(pages, first_pages_id + self._nr, shmid, lfd, engine)
             finally:
                 os.close(lfd)
 
-    def add(self, pages: Pages, pages_id: int, shmid: int, lfd: int) -> None:
-        """Copy one object, without its holes."""
-        runs = list(data_runs(lfd))
+    def add(
+        self, pages: Pages, pages_id: int, shmid: int, lfd: int, engine: LiveEngine | None
+    ) -> None:
+        """Copy one object, without its holes, or have `engine` take it over."""
         self._nr += 1
+        if engine is not None and self._cover(pages, pages_id, shmid, lfd, engine):
+            return
+        runs = list(data_runs(lfd))
         self.nr_pages += sum(run.nr_pages for run in runs)
         to = pages.begin(f"pagemap-shmem-{shmid}", pages_id, lambda: runs)
         with pages_written(pages.where(pages_id)):
@@ -73,6 +85,26 @@ class SharedMemory:
                 # An object may end within a page; pages files have whole ones.
                 write_all(to, bytes(run.nr_pages * PAGE - length))
         pages.end()
+
+    def _cover(self, pages: Pages, pages_id: int, shmid: int, lfd: int, engine: LiveEngine) -> bool:
+        mapped = self._mapped.get(shmid, [])
+        inos = {smap.mapping.ino for _, smap in mapped}
+        data = engine.find_shared(min(inos), mapped) if len(inos) == 1 else None
+        if data is None:
+            return False
+        runs = partial(_runs, data)
+        to = pages.begin(f"pagemap-shmem-{shmid}", pages_id, runs)
+        rest = engine.cover_shared(min(inos), to)
+        with pages_written(pages.where(pages_id)):
+            done = lib.ckpt_copy_placed(lfd, data.array, data.nr, rest.array, rest.nr, to)
+            check(done, "shared memory")
+        pages.end()
+        self.nr_pages += data.nr_pages
+        return True
+
+
+def _runs(data: Extents) -> list[Run]:
+    return [Run(start, (end - start) // PAGE, PE_PRESENT) for start, end in data]
 
 
 def object_id(smap: Smap) -> int:

@@ -89,9 +89,10 @@ def take(tree: SeizedTree, work: Work) -> None:
             _enter(taken, work)
         next_id = len(tree.tasks) + 1
         for contents in files.memfd_contents:
-            work.shared.add(work.pages, next_id, contents.shmid, contents.lfd)
+            engine = None if contents.open else work.engine
+            work.shared.add(work.pages, next_id, contents.shmid, contents.lfd, engine)
             next_id += 1
-        work.shared.copy(work.pages, len(tree.tasks) + 1)
+        work.shared.copy(work.pages, len(tree.tasks) + 1, work.engine)
         work.stats.shpages_written = work.shared.nr_pages
 
 

@@ -43,11 +43,13 @@ _LONGEST_NAME = 249
 
 
 class Contents(NamedTuple):
-    """Shared memory object `shmid` of `size` bytes behind our descriptor `lfd`."""
+    """Shared memory object `shmid` of `size` bytes behind our descriptor `lfd`. `open`: it is not
+    only mapped, but somebody has a descriptor of it."""
 
     shmid: int
     lfd: int
     size: int
+    open: bool = True
 
 
 def extents(lfd: int, size: int) -> Iterator[Range]:
@@ -139,7 +141,8 @@ class MemfdDump(DumpKind):
             *(name, seen.st_uid, seen.st_gid, seen.st_mode, seen.st_size),
             *(shmid, seals, len(self._inodes) + 1),
         )
-        self.contents.append(Contents(shmid, lfd, seen.st_size))
+        held = any(held_ino == ino for _, _, held_ino in self._held)
+        self.contents.append(Contents(shmid, lfd, seen.st_size, held))
 
     def entries(self) -> Iterator[Any]:
         for d, file_id, ino in self._held:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ckpt.infect.session import Session
     from ckpt.mem.transfer import Content
     from ckpt.procfs.maps import Mapping
+    from ckpt.procfs.smaps import Smap
     from ckpt.tracee.freeze import SeizedTree
 
 FIXED_MS = 1.0
@@ -100,6 +101,14 @@ class Fork:
         self._copied.append(_Copied(copy, content, wanted, pages_lfd))
         return wanted
 
+    def find_shared(self, ino: int, mapped: Sequence[tuple[int, Smap]]) -> Extents | None:
+        """None: a copy shares it as well."""
+        del ino, mapped
+        return None
+
+    def cover_shared(self, ino: int, pages_lfd: int) -> Extents:
+        raise NotImplementedError
+
     def run_with(self, tree: SeizedTree, report: Report, resumed: Callable[[], None]) -> None:
         """The copies need nothing of the tree: it is let go of at once."""
         del tree, report, resumed
@@ -124,6 +133,7 @@ class Fork:
             swept_pages=self._nr_pages,
             saved_pages=0,
             peak_bytes=self._peak_bytes,
+            table_bytes=0,
             sweep_us=(self._ended_ns - self._begun_ns) // 1000,
         )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckpt._native import check, ffi, lib
 from ckpt.errors import KernelError, NotOneInstant
@@ -18,7 +18,10 @@ from ckpt.mem.extents import Extents
 from ckpt.record import names, record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from ckpt.live.space import Space
+    from ckpt.live.view import View
 
 
 @record(frozen=True)
@@ -59,6 +62,32 @@ class Server:
             self.native, space.pid, space.uffd, space.mem, space.pagemap, space.fdinfo
         )
         return check(index, "live snapshot")
+
+    def add_view(self, view: View) -> int:
+        """Serve the faults of a view, and of the views of its children."""
+        index = lib.ckpt_live_add_view(self.native, view.pid, view.uffd, view.pagemap, view.fdinfo)
+        return check(index, "live snapshot")
+
+    def add_object(self, pid: int, lfd: int) -> int:
+        """Shared memory, read through `lfd`; `pid` has it mapped."""
+        return check(lib.ckpt_live_add_object(self.native, pid, lfd), "live snapshot")
+
+    def map(self, view: View, indexes: Mapping[int, int]) -> None:
+        """What the view maps. `indexes`: of the objects, by inode number."""
+        words = [(s.start, s.end, s.offset, indexes[s.ino]) for s in view.segments]
+        array = ffi.new("struct ckpt_live_segment[]", words)
+        check(lib.ckpt_live_map(self.native, view.index, array, len(words)), "live snapshot")
+
+    def children(self, first: int) -> Iterator[Any]:
+        """struct ckpt_live_child of each view made by a fork, from index `first` on."""
+        child = ffi.new("struct ckpt_live_child *")
+        while lib.ckpt_live_next_child(self.native, first, child):
+            first = child.index + 1
+            yield child
+
+    def moved(self, index: int) -> bool:
+        """Whether a view's mappings are elsewhere than they were."""
+        return bool(lib.ckpt_live_moved(self.native, index))
 
     def noted(self, index: int) -> Extents | None:
         """What has lost its protection or its place since the last call; None: too much."""

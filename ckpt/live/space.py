@@ -16,10 +16,12 @@ import os
 from typing import TYPE_CHECKING
 
 from ckpt._native import check, ffi, lib
+from ckpt.errors import CkptError
 from ckpt.infect.inject import infect
+from ckpt.live.view import FEATURES, View, shareable
 from ckpt.mem.extents import Extents, scan
 from ckpt.mem.tracking.engine import Mode
-from ckpt.mem.tracking.open import open_pagemap, open_uffd
+from ckpt.mem.tracking.open import EVENTS, open_pagemap, open_uffd
 from ckpt.mem.vma import trackable
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
@@ -28,6 +30,7 @@ from ckpt.record import field, record
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from ckpt.infect.session import Session
     from ckpt.procfs.maps import Mapping
     from ckpt.tracee.stopped import SeizedTask
 
@@ -40,7 +43,8 @@ def anonymous(mappings: Iterable[Mapping]) -> Iterator[tuple[int, int]]:
 @record
 class Space:
     """All descriptors are ours; the task keeps none. `armed` is registered, `protected` was found
-    protected by the last look of a round."""
+    protected by the last look of a round. `view`: of its shared memory, if it has any that can be
+    had; for ckpt.live.shared, which closes it."""
 
     pid: int
     uffd: int
@@ -50,15 +54,18 @@ class Space:
     index: int = -1
     armed: Extents = field(default_factory=Extents.none)
     protected: Extents = field(default_factory=Extents.none)
+    view: View | None = None
 
     @classmethod
     def of(cls, task: SeizedTask) -> Space:
         """A task that stands; it is infected for a moment. Raises what an infection does,
         KernelError (no userfaultfd), TargetError."""
         lfds: list[int] = []
+        view = None
         try:
             with infect(task) as session:
-                lfds.append(open_uffd(session, task, Mode.SYNC, events=True))
+                lfds.append(open_uffd(session, task, Mode.SYNC, EVENTS))
+                view = _view(session, task)
             lfds.append(os.open(f"/proc/{task.pid}/mem", os.O_RDONLY | os.O_CLOEXEC))
             lfds.append(open_pagemap(task.pid))
             told = f"/proc/self/fdinfo/{lfds[0]}"
@@ -66,9 +73,11 @@ class Space:
         except BaseException:
             for lfd in lfds:
                 os.close(lfd)
+            if view is not None:
+                view.close()
             raise
         uffd, mem, pagemap, fdinfo = lfds
-        return cls(task.pid, uffd, mem, pagemap, fdinfo)
+        return cls(task.pid, uffd, mem, pagemap, fdinfo, view=view)
 
     def mappings(self) -> Extents:
         """What can be protected, one range for each mapping; the task may run."""
@@ -104,3 +113,13 @@ class Space:
     def close(self) -> None:
         for lfd in (self.uffd, self.mem, self.pagemap, self.fdinfo):
             os.close(lfd)
+
+
+def _view(session: Session, task: SeizedTask) -> View | None:
+    with ProcDir(task.pid) as proc:
+        if not any(map(shareable, parse_maps(proc.read("maps")))):
+            return None
+    try:
+        return View.of(task.pid, open_uffd(session, task, Mode.SYNC, FEATURES))
+    except CkptError:
+        return None  # it is copied while the tree stands

@@ -14,12 +14,15 @@
 The server of the faults runs through all of it: a thread inside of a kernel's copy to user memory
 can't stand before it was served.
 
-Not guaranteed: a task born between 1 and 3 is copied while it stands. So is shared memory.
+Shared memory goes the same way, object by object (ckpt.live.shared).
+
+Not guaranteed: a task born between 1 and 3 is copied while it stands.
 """
 
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ckpt._native import lib
@@ -28,6 +31,7 @@ from ckpt.infect.predecessor import settle
 from ckpt.kerndat import tracking
 from ckpt.live.figures import Figures, Found
 from ckpt.live.server import Server
+from ckpt.live.shared import Shared
 from ckpt.live.space import Space, anonymous
 from ckpt.live.watch import Watch
 from ckpt.mem.extents import Extents
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from ckpt.infect.session import Session
     from ckpt.mem.transfer import Content
     from ckpt.procfs.maps import Mapping
+    from ckpt.procfs.smaps import Smap
     from ckpt.report import Report
     from ckpt.tracee.freeze import SeizedTree
 
@@ -64,6 +69,7 @@ class WriteProtect:
 
     def __init__(self, *, room: int, percent: int = 100, calls: bool | None = None) -> None:
         self._server: Server | None = None
+        self._shared: Shared | None = None
         self._room = room
         self._percent = percent
         self._calls = calls
@@ -85,19 +91,19 @@ class WriteProtect:
                 raise KernelError("no write protection", why=why, hint="--live=fork")
         _refuse_pinned(pids)
         self._server = Server(self._room)
+        self._shared = Shared(self._server, self._room, report)
+        arm = partial(self._arm_or_warn, report, self._server, self._shared)
         for pid in pids:
             other = self._sharing_with(pid)
             if other is not None:
                 self._shares[pid] = other
-                continue
-            try:
-                self._arm(pid, self._server)
-            except (TargetError, RefusedError, KernelError) as error:
-                report.warn(f"pid {pid}: copied while it stands: {error}")
+            else:
+                arm(pid)
+        self._shared.begin(pids[0], arm)
         self._arm_again(report)
 
     def prepared(self) -> Collection[int]:
-        return self._spaces.keys()
+        return self._spaces.keys() | (self._shared.inherited if self._shared else set())
 
     def find(self, pid: int, mappings: Sequence[Mapping]) -> Found | None:
         """Only what may have changed since the last round is looked at: holes, and what the server
@@ -140,6 +146,13 @@ class WriteProtect:
         del pid, session, content, pages_lfd, withheld
         return Extents.none()
 
+    def find_shared(self, ino: int, mapped: Sequence[tuple[int, Smap]]) -> Extents | None:
+        return None if self._shared is None else self._shared.find(ino, mapped)
+
+    def cover_shared(self, ino: int, pages_lfd: int) -> Extents:
+        assert self._shared is not None
+        return self._shared.cover(ino, pages_lfd)
+
     def run_with(self, tree: SeizedTree, report: Report, resumed: Callable[[], None]) -> None:
         """Raises NotOneInstant, and OSError where pages can't be written."""
         report.stage("live")
@@ -159,8 +172,11 @@ class WriteProtect:
     def deliver(self, report: Report) -> None:
         """Everything is written: take registrations back."""
         del report
+        assert self._shared is not None
+        self._shared.verify()
         for space in self._spaces.values():
             space.release()
+        self._shared.release()
 
     def figures(self) -> Figures:
         """Before `close`."""
@@ -174,6 +190,7 @@ class WriteProtect:
             swept_pages=counted.swept_pages,
             saved_pages=counted.saved_pages,
             peak_bytes=counted.peak_bytes,
+            table_bytes=0 if self._shared is None else self._shared.table_bytes,
             sweep_us=(self._ended_ns - self._begun_ns) // 1000,
         )
 
@@ -181,6 +198,8 @@ class WriteProtect:
         """Whatever is still protected loses its protection with the descriptors."""
         if self._server is not None:
             self._server.close()
+        if self._shared is not None:
+            self._shared.close()
         while self._spaces:
             self._spaces.popitem()[1].close()
 
@@ -196,13 +215,23 @@ class WriteProtect:
         own = {pid: space.index for pid, space in self._spaces.items()}
         return own | {pid: own[other] for pid, other in self._shares.items()}
 
-    def _arm(self, pid: int, server: Server) -> None:
+    def _arm_or_warn(self, report: Report, server: Server, shared: Shared, pid: int) -> None:
+        if pid in self._spaces:
+            return
+        try:
+            self._arm(pid, server, shared)
+        except (TargetError, RefusedError, KernelError) as error:
+            report.warn(f"pid {pid}: copied while it stands: {error}")
+
+    def _arm(self, pid: int, server: Server, shared: Shared) -> None:
         with seize(pid, deadline_s=SEIZE_S, children=False) as seized:
             task = seized.tasks.get(pid)
             if task is None or task.zombie:
                 raise TargetError("it has ended", pid=pid)
             settle(task)
             space = Space.of(task)
+        if space.view is not None:
+            shared.add(space.view)
         try:
             space.index = server.add(space)
         except BaseException:
@@ -212,10 +241,12 @@ class WriteProtect:
 
     def _arm_again(self, report: Report) -> None:
         assert self._server is not None
+        assert self._shared is not None
         before = 0
         for self._nr_rounds in range(1, MOST_ROUNDS + 1):
             self._nr_unmappings = self._server.figures().nr_unmappings
             written = sum(self._round(space) for space in self._spaces.values())
+            written += self._shared.round()
             report.info(f"round {self._nr_rounds}: {written} pages protected")
             if written <= _LITTLE or (before and written > before * _PAYS):
                 return

@@ -47,9 +47,16 @@ struct ckpt_live *ckpt_live_new(uint64_t room)
 void ckpt_live_free(struct ckpt_live *live)
 {
         for (uint64_t i = 0; i < live->nr; i++) {
-                placement_free(&live->mms[i]->place);
-                free(live->mms[i]->done);
-                free(live->mms[i]);
+                struct live_mm *mm = live->mms[i];
+
+                if (mm->parent >= 0 && mm->uffd >= 0) {
+                        close(mm->uffd);
+                        close(mm->fdinfo);
+                }
+                placement_free(&mm->place);
+                free(mm->segments);
+                free(mm->done);
+                free(mm);
         }
         free(live->mms);
         buffers_destroy(&live->buffers);
@@ -65,27 +72,72 @@ static void wake(struct ckpt_live *live)
         eventfd_write(live->wake, 1);
 }
 
-long ckpt_live_add(struct ckpt_live *live, int pid, int uffd, int mem, int pagemap, int fdinfo)
+long live_append(struct ckpt_live *live, const struct live_mm *like)
 {
         struct live_mm *mm = calloc(1, sizeof(*mm)), **mms;
-        long index = -ENOMEM;
 
         if (!mm)
                 return -ENOMEM;
-        *mm = (struct live_mm){
-            .pid = pid, .uffd = uffd, .mem = mem, .pagemap = pagemap, .fdinfo = fdinfo, .run = 1};
-        pthread_mutex_lock(&live->lock);
         mms = realloc(live->mms, (live->nr + 1) * sizeof(*mms));
-        if (mms) {
-                live->mms = mms;
-                index = (long)live->nr;
-                mms[live->nr++] = mm;
-        }
-        pthread_mutex_unlock(&live->lock);
-        if (index < 0)
+        if (!mms) {
                 free(mm);
+                return -ENOMEM;
+        }
+        *mm = *like;
+        mm->run = 1;
+        mm->index = (long)live->nr;
+        live->mms = mms;
+        mms[live->nr++] = mm;
         wake(live);
+        return mm->index;
+}
+
+static long add(struct ckpt_live *live, const struct live_mm *like)
+{
+        long index;
+
+        pthread_mutex_lock(&live->lock);
+        index = live_append(live, like);
+        pthread_mutex_unlock(&live->lock);
         return index;
+}
+
+long ckpt_live_add(struct ckpt_live *live, int pid, int uffd, int mem, int pagemap, int fdinfo)
+{
+        struct live_mm like = {.pid = pid,
+                               .uffd = uffd,
+                               .mem = mem,
+                               .pagemap = pagemap,
+                               .fdinfo = fdinfo,
+                               .parent = -1};
+
+        return add(live, &like);
+}
+
+long ckpt_live_add_view(struct ckpt_live *live, int pid, int uffd, int pagemap, int fdinfo)
+{
+        struct live_mm like = {.kind = LIVE_VIEW,
+                               .pid = pid,
+                               .uffd = uffd,
+                               .mem = -1,
+                               .pagemap = pagemap,
+                               .fdinfo = fdinfo,
+                               .parent = -1};
+
+        return add(live, &like);
+}
+
+long ckpt_live_add_object(struct ckpt_live *live, int pid, int lfd)
+{
+        struct live_mm like = {.kind = LIVE_OBJECT,
+                               .pid = pid,
+                               .uffd = -1,
+                               .mem = lfd,
+                               .pagemap = -1,
+                               .fdinfo = -1,
+                               .parent = -1};
+
+        return add(live, &like);
 }
 
 static int by_start(const void *a, const void *b)
@@ -112,7 +164,7 @@ static long merged(const struct ckpt_extent *ranges, uint64_t nr, struct ckpt_ex
 
 long ckpt_live_noted(struct ckpt_live *live, long index, struct ckpt_extent **out)
 {
-        struct live_mm *mm = live->mms[index];
+        struct live_mm *mm;
         struct ckpt_extent *ranges = malloc(sizeof(mm->noted));
         uint64_t nr;
 
@@ -120,6 +172,7 @@ long ckpt_live_noted(struct ckpt_live *live, long index, struct ckpt_extent **ou
         if (!ranges)
                 return -ENOMEM;
         pthread_mutex_lock(&live->lock);
+        mm = live->mms[index];
         nr = mm->nr_noted;
         mm->nr_noted = 0;
         memcpy(ranges, mm->noted, (nr < NR_NOTES ? nr : NR_NOTES) * sizeof(*ranges));
@@ -158,10 +211,11 @@ long ckpt_live_cover(struct ckpt_live *live, long index, const struct ckpt_exten
                      uint64_t nr_all, const struct ckpt_extent *covered, uint64_t nr_covered,
                      int pages)
 {
-        struct live_mm *mm = live->mms[index];
+        struct live_mm *mm;
         long err;
 
         pthread_mutex_lock(&live->lock);
+        mm = live->mms[index];
         err = placement_make(&mm->place, all, nr_all);
         mm->done = malloc(mm->place.nr_pages / 8 + 8);
         if (!err && !mm->done)
@@ -182,11 +236,12 @@ long ckpt_live_cover(struct ckpt_live *live, long index, const struct ckpt_exten
 long ckpt_live_leave_out(struct ckpt_live *live, long index, const struct ckpt_extent *pages,
                          uint64_t nr)
 {
-        struct live_mm *mm = live->mms[index];
+        struct live_mm *mm;
         uint64_t before;
         long err;
 
         pthread_mutex_lock(&live->lock);
+        mm = live->mms[index];
         before = mm->nr_left;
         err = mark(mm, pages, nr, 1);
         live->figures.covered_pages -= before - mm->nr_left;
@@ -251,13 +306,21 @@ static void rest(struct ckpt_live *live, int64_t work_ns)
         }
 }
 
-/* One step in one address space: 1; 0: nothing is left; or -errno. */
-static long sweep_some(struct ckpt_live *live, struct live_mm *mm)
+/* One step in one of all: 1; 0: nothing is left there; or -errno: -ENOENT: there is no such one. */
+static long sweep_some(struct ckpt_live *live, uint64_t index)
 {
         struct buffer *to = buffers_take(&live->buffers, 0);
+        struct live_mm *mm;
         long done = -ENOBUFS;
 
         pthread_mutex_lock(&live->lock);
+        if (index >= live->nr) {
+                if (to)
+                        buffers_return(&live->buffers, to);
+                pthread_mutex_unlock(&live->lock);
+                return -ENOENT;
+        }
+        mm = live->mms[index];
         if (to && mm->gone) {
                 buffers_return(&live->buffers, to);
                 done = 0;
@@ -278,8 +341,8 @@ void ckpt_live_sweep(struct ckpt_live *live)
                 pthread_cond_wait(&live->begun, &live->lock);
         pthread_mutex_unlock(&live->lock);
         begun_ns = worked_ns();
-        for (uint64_t i = 0, steps = 0; i < live->nr && !atomic_load(&live->stopped); steps++) {
-                long done = sweep_some(live, live->mms[i]);
+        for (uint64_t i = 0, steps = 0; !atomic_load(&live->stopped); steps++) {
+                long done = sweep_some(live, i);
 
                 if (done < 0)
                         break; /* what was not copied is not done: the result will tell */
@@ -301,7 +364,7 @@ static long listen_to_all(struct ckpt_live *live)
         for (uint64_t i = 0; !err && i < live->nr; i++) {
                 struct live_mm *mm = live->mms[i];
 
-                if (!mm->gone)
+                if (!mm->gone && mm->uffd >= 0)
                         err = judge(live, mm, live_listen(live, mm));
         }
         return err;
@@ -389,10 +452,11 @@ void ckpt_live_stop(struct ckpt_live *live)
 
 void ckpt_live_save(struct ckpt_live *live, long index, uint64_t start, uint64_t end)
 {
-        struct live_mm *mm = live->mms[index];
+        struct live_mm *mm;
         long err;
 
         pthread_mutex_lock(&live->lock);
+        mm = live->mms[index];
         err = judge(live, mm, live_save(live, mm, start, end, 0));
         if (err && !live->figures.error)
                 live->figures.error = (int32_t)err;

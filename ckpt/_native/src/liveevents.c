@@ -54,7 +54,7 @@ static long save_advised(struct ckpt_live *live, struct live_mm *mm)
         DIR *threads;
         long err = 0;
 
-        if (!mm->covered || !mm->nr_left)
+        if (!mm->pid || (mm->kind == LIVE_PRIVATE && (!mm->covered || !mm->nr_left)))
                 return 0;
         snprintf(path, sizeof(path), "/proc/%d/task", mm->pid);
         threads = opendir(path);
@@ -64,7 +64,9 @@ static long save_advised(struct ckpt_live *live, struct live_mm *mm)
                 if (entry->d_name[0] == '.' || !call_of(dirfd(threads), entry->d_name, call))
                         continue;
                 if (call[0] == __NR_madvise && call[1] + call[2] > call[1])
-                        err = live_save(live, mm, call[1], call[1] + call[2], 1);
+                        err = mm->kind == LIVE_VIEW
+                                  ? live_share_save(live, mm, call[1], call[1] + call[2])
+                                  : live_save(live, mm, call[1], call[1] + call[2], 1);
         }
         if (threads)
                 closedir(threads);
@@ -102,6 +104,8 @@ static long follow(struct ckpt_live *live, struct live_mm *mm, uint64_t from, ui
 
 static long handle(struct ckpt_live *live, struct live_mm *mm, const struct uffd_msg *message)
 {
+        if (mm->kind == LIVE_VIEW)
+                return live_share_handle(live, mm, message);
         switch (message->event) {
         case UFFD_EVENT_PAGEFAULT:
                 return live_fault(live, mm, message->arg.pagefault.address & ~(PAGE - 1));

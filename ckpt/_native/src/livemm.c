@@ -56,8 +56,7 @@ static long read_memory(const struct live_mm *mm, char *to, uint64_t addr, uint6
         return 0;
 }
 
-/* The address space is being changed, which goes on only when its event is read. */
-static long listen_again(struct ckpt_live *live, struct live_mm *mm)
+long live_listen_again(struct ckpt_live *live, struct live_mm *mm)
 {
         struct timespec limit = {.tv_nsec = 50000};
         struct pollfd wait = {.fd = mm->uffd, .events = POLLIN};
@@ -66,16 +65,13 @@ static long listen_again(struct ckpt_live *live, struct live_mm *mm)
         return live_listen(live, mm);
 }
 
-/* Whether memory was taken away or moved, or is about to, and we have not been told yet. A request
- * for nothing says so before anything else. */
-static int is_changing(const struct live_mm *mm)
+/* A request for nothing says so before anything else. */
+int live_is_changing(const struct live_mm *mm)
 {
         return uffd_protect(mm->uffd, 0, 0, 0) == -EAGAIN;
 }
 
-/* Whether all of a run is protected still: whatever took the place of moved or unmapped memory is
- * not. */
-static int is_protected(const struct live_mm *mm, uint64_t addr, uint64_t nr)
+int live_is_protected(const struct live_mm *mm, uint64_t addr, uint64_t nr)
 {
         struct page_region region;
         struct pm_scan_arg arg = {
@@ -91,6 +87,23 @@ static int is_protected(const struct live_mm *mm, uint64_t addr, uint64_t nr)
         return ioctl(mm->pagemap, PAGEMAP_SCAN, &arg) == 0;
 }
 
+static int is_protected(struct ckpt_live *live, const struct live_mm *mm, uint64_t addr,
+                        uint64_t nr)
+{
+        return mm->kind == LIVE_OBJECT ? live_share_is_protected(live, mm, addr, nr)
+                                       : live_is_protected(mm, addr, nr);
+}
+
+static int is_changing(const struct ckpt_live *live, const struct live_mm *mm)
+{
+        return mm->kind == LIVE_OBJECT ? live_share_is_changing(live) : live_is_changing(mm);
+}
+
+static long listen_again(struct ckpt_live *live, struct live_mm *mm)
+{
+        return mm->kind == LIVE_OBJECT ? live_share_listen(live) : live_listen_again(live, mm);
+}
+
 /* At most a buffer's worth into `to`, which is submitted, or given back where that was not to be:
  * then the pages are copied by now, or lost, or to be looked at again. What was protected after it
  * was read, was so when it was read: nobody protects anything any more. `sure`: there is no event
@@ -101,7 +114,7 @@ static long copy_run(struct ckpt_live *live, struct live_mm *mm, uint64_t first,
         int changing = 0;
         long err = 0;
 
-        if (!read_memory(mm, to->data, addr, nr * PAGE) && is_protected(mm, addr, nr)) {
+        if (!read_memory(mm, to->data, addr, nr * PAGE) && is_protected(live, mm, addr, nr)) {
                 to->file = mm->pages;
                 to->offset = first * PAGE;
                 to->len = nr * PAGE;
@@ -110,7 +123,7 @@ static long copy_run(struct ckpt_live *live, struct live_mm *mm, uint64_t first,
                 return 0;
         }
         buffers_return(&live->buffers, to);
-        while (!sure && !err && is_changing(mm)) {
+        while (!sure && !err && is_changing(live, mm)) {
                 changing = 1;
                 err = listen_again(live, mm);
         }
@@ -149,9 +162,10 @@ int live_has_left(const struct live_mm *mm, uint64_t start, uint64_t end, uint64
         return 1;
 }
 
-long live_save(struct ckpt_live *live, struct live_mm *mm, uint64_t start, uint64_t end, int sure)
+long live_copy_left(struct ckpt_live *live, struct live_mm *mm, uint64_t start, uint64_t end,
+                    int sure)
 {
-        uint64_t at, last, before = mm->nr_left;
+        uint64_t at, last;
         long err = 0;
 
         if (!mm->covered)
@@ -166,6 +180,14 @@ long live_save(struct ckpt_live *live, struct live_mm *mm, uint64_t start, uint6
                 err = live_copy(live, mm, at, left, addr, sure);
                 at += left;
         }
+        return err;
+}
+
+long live_save(struct ckpt_live *live, struct live_mm *mm, uint64_t start, uint64_t end, int sure)
+{
+        uint64_t before = mm->nr_left;
+        long err = live_copy_left(live, mm, start, end, sure);
+
         live->figures.saved_pages += before - mm->nr_left;
         return err;
 }
@@ -202,13 +224,15 @@ long live_unprotect(struct ckpt_live *live, struct live_mm *mm, uint64_t start, 
 }
 
 /* If it can't be done now, a fault does it, or the end of the registration. */
-static long clear_swept(struct live_mm *mm)
+static long clear_swept(struct ckpt_live *live, struct live_mm *mm)
 {
         struct ckpt_extent clear = mm->clear;
         long err = 0;
 
         mm->clear = (struct ckpt_extent){0};
-        if (clear.start < clear.end)
+        if (clear.start < clear.end && mm->kind == LIVE_OBJECT)
+                live_share_unprotect(live, mm, clear.start, clear.end);
+        else if (clear.start < clear.end)
                 err = uffd_protect(mm->uffd, clear.start, clear.end - clear.start, 0);
         return err == -ESRCH ? err : 0;
 }
@@ -221,7 +245,7 @@ long live_sweep_step(struct ckpt_live *live, struct live_mm *mm, struct buffer *
         nr = mm->covered ? next_left(mm, &mm->cursor, mm->place.nr_pages, STEP) : 0;
         if (!nr) {
                 buffers_return(&live->buffers, to);
-                return clear_swept(mm);
+                return clear_swept(live, mm);
         }
         addr = placement_addr(&mm->place, mm->cursor, &left);
         if (nr > left)
@@ -230,7 +254,7 @@ long live_sweep_step(struct ckpt_live *live, struct live_mm *mm, struct buffer *
         if (addr / HUGE_PAGE != (addr + (nr - 1) * PAGE) / HUGE_PAGE)
                 nr = (HUGE_PAGE - addr % HUGE_PAGE) / PAGE;
         if (mm->clear.end != addr || addr % HUGE_PAGE == 0)
-                err = clear_swept(mm);
+                err = clear_swept(live, mm);
         if (err) {
                 buffers_return(&live->buffers, to);
                 return err;

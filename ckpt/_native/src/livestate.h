@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
  * What the parts of the live snapshot share: live.c (life and order), livemm.c (one address space:
- * copying and unprotecting), liveevents.c (what its userfaultfd tells). Not for Python.
+ * copying and unprotecting), liveshared.c (shared memory), liveevents.c (what a userfaultfd tells).
+ * Not for Python.
  *
  * All of it is under `lock`, which is held for one step of work at a time, and inherits priority:
  * the server of faults has a high one.
@@ -12,6 +13,7 @@
 #include "buffers.h"
 #include "placement.h"
 
+#include <linux/userfaultfd.h>
 #include <stdatomic.h>
 
 #define PAGE      4096ULL
@@ -19,8 +21,15 @@
 #define NR_NOTES  65536
 #define STEP      64 /* pages that are copied without a look at faults */
 
+/* A shared object is copied like an address space, with offsets for addresses and a descriptor of
+ * it for /proc/PID/mem; a view is how one address space maps such objects, by a userfaultfd of its
+ * own, and has nothing to copy itself. */
+enum live_kind { LIVE_PRIVATE, LIVE_VIEW, LIVE_OBJECT };
+
 struct live_mm {
-        int pid;
+        enum live_kind kind;
+        long index;
+        int pid; /* 0: of a view that was born as the child of another */
         int uffd;
         int mem;
         int pagemap;
@@ -38,6 +47,12 @@ struct live_mm {
         uint64_t nr_noted;                  /* more than fit: not all are known */
         uint64_t next;                      /* where the last run of notes ended */
         uint64_t run;                       /* its length in pages */
+        struct ckpt_live_segment *segments; /* of a view, in no order */
+        uint64_t nr_segments;
+        long parent; /* of a view that was born, the one above all its parents; -1. Its descriptors
+                      * are ours to close, */
+        int known;   /* but when they have been told, at the end */
+        int moved;   /* a view that is not mapped any more as it was told */
 };
 
 struct ckpt_live {
@@ -56,6 +71,9 @@ struct ckpt_live {
 /* The snapshot can't be whole any more. */
 void live_lost(struct ckpt_live *live, const struct live_mm *mm, uint64_t addr);
 
+/* With the lock: one more of what is copied or mapped; its index. */
+long live_append(struct ckpt_live *live, const struct live_mm *like);
+
 void live_note(struct live_mm *mm, uint64_t start, uint64_t end);
 
 /* livemm.c. All of these return 0 or -errno of what can't be gone on with; -ESRCH: the address
@@ -66,7 +84,11 @@ void live_note(struct live_mm *mm, uint64_t start, uint64_t end);
 long live_copy(struct ckpt_live *live, struct live_mm *mm, uint64_t first, uint64_t nr,
                uint64_t addr, int sure);
 
-/* Copy what is left of [start, end), counted in `saved_pages`. */
+/* Copy what is left of [start, end). */
+long live_copy_left(struct ckpt_live *live, struct live_mm *mm, uint64_t start, uint64_t end,
+                    int sure);
+
+/* The same, counted in `saved_pages`. */
 long live_save(struct ckpt_live *live, struct live_mm *mm, uint64_t start, uint64_t end, int sure);
 
 /* Whether anything of [start, end) is left; the address of the first. */
@@ -75,11 +97,32 @@ int live_has_left(const struct live_mm *mm, uint64_t start, uint64_t end, uint64
 /* Take the protection of a range; who waits there goes on. */
 long live_unprotect(struct ckpt_live *live, struct live_mm *mm, uint64_t start, uint64_t end);
 
+/* Whether all of a run is protected still: whatever took the place of moved or unmapped memory is
+ * not. */
+int live_is_protected(const struct live_mm *mm, uint64_t addr, uint64_t nr);
+
+/* The address space is being changed, which goes on only when its event is read. */
+int live_is_changing(const struct live_mm *mm);
+long live_listen_again(struct ckpt_live *live, struct live_mm *mm);
+
 /* One step of the sweep, which fills `to` and submits it: 1; or 0, and nothing is left. */
 long live_sweep_step(struct ckpt_live *live, struct live_mm *mm, struct buffer *to);
 
 /* A thread waits to write to `addr`. */
 long live_fault(struct ckpt_live *live, struct live_mm *mm, uint64_t addr);
+
+/* liveshared.c: what differs for objects, and for views. */
+int live_share_is_protected(struct ckpt_live *live, const struct live_mm *object, uint64_t offset,
+                            uint64_t nr);
+int live_share_is_changing(const struct ckpt_live *live);
+long live_share_listen(struct ckpt_live *live);
+void live_share_unprotect(struct ckpt_live *live, const struct live_mm *object, uint64_t start,
+                          uint64_t end);
+long live_share_handle(struct ckpt_live *live, struct live_mm *view,
+                       const struct uffd_msg *message);
+
+/* A caller of madvise(2) gives [start, end) of a view back, as soon as its event is read. */
+long live_share_save(struct ckpt_live *live, struct live_mm *view, uint64_t start, uint64_t end);
 
 /* liveevents.c: all that the userfaultfd has to tell now. */
 long live_listen(struct ckpt_live *live, struct live_mm *mm);

@@ -51,6 +51,7 @@
 #include "lazy.h"
 #include "armed.h"
 #include "live.h"
+#include "liveshared.h"
 #include "sysv.h"
 #include "ring.h"
 #include "watch.h"

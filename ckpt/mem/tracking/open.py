@@ -31,13 +31,20 @@ _WHAT = "no userfaultfd for tracking its memory"
 _SYNC = api.Feature.PAGEFAULT_FLAG_WP
 _ASYNC = _SYNC | api.Feature.WP_ASYNC | api.Feature.WP_UNPOPULATED
 _MORE = api.Feature.WP_HUGETLBFS_SHMEM
-_EVENTS = api.Feature.EVENT_REMOVE | api.Feature.EVENT_UNMAP | api.Feature.EVENT_REMAP
+EVENTS = api.Feature.EVENT_REMOVE | api.Feature.EVENT_UNMAP | api.Feature.EVENT_REMAP
+"""Of memory that is given back or moved; whoever does that waits until the event is read."""
+
+NOTHING_MORE = api.Feature(0)
+
+BIRTHS = api.Feature.EVENT_FORK
+"""A child comes with a userfaultfd of its own, and its parent waits until that is read."""
 
 
-def open_uffd(session: Session, task: SeizedTask, mode: Mode, *, events: bool = False) -> int:
-    """The descriptor, close-on-exec and non-blocking, ready for write protection in `mode`. With
-    `events` it tells of memory that is given back or moved, and whoever does that waits until the
-    event is read.
+def open_uffd(
+    session: Session, task: SeizedTask, mode: Mode, more: api.Feature = NOTHING_MORE
+) -> int:
+    """The descriptor, close-on-exec and non-blocking, ready for write protection in `mode`, and for
+    what `more` of the kernel's features tell.
 
     Raises KernelError (no room in the task's descriptor table, not permitted, not in this kernel)
     or TargetError. The session's lent descriptor must not be in use. The target's descriptor table
@@ -54,7 +61,7 @@ def open_uffd(session: Session, task: SeizedTask, mode: Mode, *, events: bool = 
         why = os.strerror(-lfd)
         raise TargetError("its userfaultfd can't be had", pid=task.pid, why=why)
     try:
-        _start(lfd, mode, task.pid, events=events)
+        _start(lfd, mode, task.pid, more)
     except BaseException:
         os.close(lfd)
         raise
@@ -114,10 +121,10 @@ def _close_there(session: Session, number: int) -> None:
     session.run(batch)
 
 
-def _start(lfd: int, mode: Mode, pid: int, *, events: bool) -> None:
+def _start(lfd: int, mode: Mode, pid: int, more: api.Feature) -> None:
     with refused_by_kernel(_WHAT):
         offered = api.features()
-        wanted = (_ASYNC if mode is Mode.ASYNC else _SYNC) | (_EVENTS if events else 0)
+        wanted = (_ASYNC if mode is Mode.ASYNC else _SYNC) | more
         if wanted & ~offered:
             lacking = ", ".join(str(f.name) for f in wanted & ~offered)
             raise KernelError(_WHAT, pid=pid, why=f"the kernel lacks {lacking}")
