@@ -28,7 +28,8 @@ def test_killed_at_operations(case: Case) -> None:
         for path in case.images.iterdir():
             path.unlink()
         end = run(argv, Faults(at=at), log)
-        assert end.code == -signal.SIGKILL, f"operation {at} of {nr}: {end}"
+        fewer = end.code == 0 and end.passed < at  # than the first time: it looked less often
+        assert end.code == -signal.SIGKILL or fewer, f"operation {at} of {nr}: {end}"
         eventually(lambda: visible.look(victim.pid, exact=True) == before, 5)
         visible.assert_same(before, visible.look(victim.pid, exact=True))
     victim.finish()

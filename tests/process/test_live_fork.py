@@ -115,7 +115,8 @@ def test_killed_at_operations(case: Case) -> None:
         for path in case.images.iterdir():
             path.unlink()
         killed = run(argv, Faults(at=at), log)
-        assert killed.code == -signal.SIGKILL, f"operation {at} of {nr}: {killed}"
+        fewer = killed.code == 0 and killed.passed < at  # than the first time: it looked less often
+        assert killed.code == -signal.SIGKILL or fewer, f"operation {at} of {nr}: {killed}"
         assert soon(lambda: untouched(victim, before)), f"{at} of {nr}"
         assert soon(lambda: not copies()), f"{at} of {nr}"
     victim.finish()
