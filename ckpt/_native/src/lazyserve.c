@@ -12,8 +12,6 @@ enum {
         NEAR_MIN = 16,  /* pages: 64 KiB */
         NEAR_MAX = 512, /* 2 MiB */
         AT_ONCE = 32,   /* 128 KiB: how long a fault may wait for what is under way */
-        ASK_MAX = 64,
-        WINDOW = 1024, /* pages asked of streams that nobody waits for yet */
         NAP_MS = 1000,
         BUSY_MS = 1,
         HELD_MS = 10,
@@ -83,7 +81,7 @@ static long bring(struct server *s, uint64_t space, const struct lazy_piece *pie
 {
         const struct ckpt_lazy_source *source = &s->job->sources[piece->source];
         const void *pages;
-        long err;
+        long got, err;
 
         *done = 0;
         if (source->kind == CKPT_LAZY_STREAM) {
@@ -91,9 +89,15 @@ static long bring(struct server *s, uint64_t space, const struct lazy_piece *pie
                 *done = err ? 0 : piece->nr_pages;
                 return err == -EAGAIN ? 0 : err;
         }
-        err = lazy_file_pages(source, &s->files[piece->source], piece->at,
-                              piece->nr_pages * LAZY_PAGE, &pages);
-        return err ? lazy_lost(s, space, piece, err) : lazy_put(s, space, piece, pages, done);
+        got = lazy_file_pages(source, &s->files[piece->source], piece->at,
+                              piece->nr_pages * LAZY_PAGE, urgent, &pages);
+        if (got == 0) {
+                s->begun = (struct asked){.space = space, .piece = *piece};
+                *done = 1;
+        }
+        if (got <= 0)
+                return got ? lazy_lost(s, space, piece, got) : 0;
+        return lazy_put(s, space, piece, pages, done);
 }
 
 /* ---- faults */
@@ -207,27 +211,45 @@ static int bring_near(struct server *s, struct lazy_piece *piece, uint64_t *spac
         return 0;
 }
 
-static int bring_first(struct server *s, struct lazy_piece *piece, uint64_t *space)
+/* What has begun is gone on with, as far as it is still missing. */
+static int bring_begun(struct server *s, struct lazy_piece *piece, uint64_t *space)
 {
-        for (; s->first < s->job->nr_first; s->first++) {
-                const struct ckpt_lazy_first *first = &s->job->first[s->first];
+        const struct lazy_piece begun = s->begun.piece;
 
+        *space = s->begun.space;
+        s->begun.piece.nr_pages = 0;
+        return begun.nr_pages &&
+               lazy_space_next(space_at(s, *space), begun.addr,
+                               begun.addr + begun.nr_pages * LAZY_PAGE, begun.nr_pages, 0, piece);
+}
+
+/* What was waited for the last time: first those pages alone, then what was brought along with
+ * each. What is only a guess, all at once. */
+static int bring_first(struct server *s, uint64_t most, struct lazy_piece *piece, uint64_t *space)
+{
+        const uint64_t nr = s->job->nr_first;
+
+        for (; s->first < 2 * nr; s->first++) {
+                const struct ckpt_lazy_first *first = &s->job->first[s->first % nr];
+                uint64_t end = first->end;
+
+                if (s->first >= s->job->nr_soon && s->first < nr)
+                        end = first->start + LAZY_PAGE;
                 *space = first->space;
                 if (first->space < s->state.nr_spaces &&
-                    lazy_space_next(space_at(s, first->space), first->start, first->end, ASK_MAX, 0,
-                                    piece))
+                    lazy_space_next(space_at(s, first->space), first->start, end, most, 0, piece))
                         return 1;
         }
         return 0;
 }
 
-static int bring_rest(struct server *s, struct lazy_piece *piece, uint64_t *space)
+static int bring_rest(struct server *s, uint64_t most, struct lazy_piece *piece, uint64_t *space)
 {
         for (uint64_t n = 0; n < s->state.nr_spaces; n++, s->sweep++) {
                 *space = s->sweep % s->state.nr_spaces;
                 if (space_at(s, *space)->nr_left &&
                     !(space_at(s, *space)->flags & CKPT_LAZY_SHARES) &&
-                    lazy_space_sweep(space_at(s, *space), AT_ONCE, piece))
+                    lazy_space_sweep(space_at(s, *space), most, piece))
                         return 1;
         }
         return 0;
@@ -238,22 +260,22 @@ static int bring_rest(struct server *s, struct lazy_piece *piece, uint64_t *spac
 static long step(struct server *s, int *nap_ms)
 {
         struct lazy_piece piece;
-        uint64_t space, done;
+        uint64_t space, done, most = lazy_room(s);
         long err;
 
         *nap_ms = NAP_MS;
-        if (s->pages_asked >= WINDOW)
-                return 0;
-        if (lazy_share_next(s, ASK_MAX, &piece, &space)) {
+        if (s->hurry && most &&
+            (bring_begun(s, &piece, &space) || lazy_share_next(s, most, &piece, &space))) {
                 *nap_ms = 0;
         } else if (ckpt_fault_held()) {
                 *nap_ms = HELD_MS;
                 if (s->first < s->job->nr_soon)
                         s->first = s->job->nr_soon;
-                if (!bring_first(s, &piece, &space))
+                if (!most || !bring_first(s, most, &piece, &space))
                         return 0;
-        } else if (!bring_near(s, &piece, &space) && !bring_first(s, &piece, &space) &&
-                   !bring_rest(s, &piece, &space)) {
+        } else if (!bring_near(s, &piece, &space) && !bring_begun(s, &piece, &space) &&
+                   (!most || (!bring_first(s, most, &piece, &space) &&
+                              !bring_rest(s, most, &piece, &space)))) {
                 return 0;
         }
         err = bring(s, space, &piece, 0, &done);

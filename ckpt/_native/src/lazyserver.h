@@ -17,6 +17,8 @@ enum { LAZY_NR_ASKED = 4096 };
 struct asked {
         uint64_t space;
         struct lazy_piece piece;
+        uint64_t since_ns;
+        int urgent;
 };
 
 enum { LAZY_NR_WAITING = 1024 };
@@ -38,14 +40,19 @@ struct server {
         struct lazy_stream **streams; /* by source; sources of one socket have the same */
         struct asked asked[LAZY_NR_ASKED];
         uint64_t nr_asked, first_asked, pages_asked;
-        time_t heard;  /* when the last answer came */
-        time_t poor;   /* since when there is no memory to be had, or 0 */
-        uint64_t near; /* space of the last fault */
+        int asks;           /* whether there are streams */
+        uint64_t nr_urgent; /* questions for which somebody waits */
+        uint64_t window;    /* pages that may be asked for beside those, see lazystream.c */
+        uint64_t trip_ns;   /* the shortest that an answer has taken, or 0 */
+        time_t heard;       /* when the last answer came */
+        time_t poor;        /* since when there is no memory to be had, or 0 */
+        uint64_t near;      /* space of the last fault */
         uint64_t sweep;
         uint64_t first;
         struct waiting waiting[LAZY_NR_WAITING];
         uint64_t nr_waiting;
-        int hurry; /* shared memory first, all of it */
+        int hurry;          /* shared memory first, all of it */
+        struct asked begun; /* what was to be brought, and is still being verified */
         struct pollfd *polls;
         uint64_t room;
 };
@@ -71,6 +78,9 @@ long lazy_patient(struct server *s, long err);
 
 /* Map files, speak on sockets: 0 or -errno. */
 long lazy_sources_open(struct server *s);
+
+/* For how many pages at once what nobody waits for yet may be brought, or 0: not now. */
+uint64_t lazy_room(const struct server *s);
 
 /* Whether no earlier source has the stream of `source`, which has one. */
 int lazy_is_first(const struct server *s, uint64_t source);

@@ -6,14 +6,60 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-enum { SILENCE_S = 60 };
+/* Answers come in the order of the questions, so what nobody waits for yet is in the way of what
+ * somebody does. How many pages are asked for ahead: as many as keep the stream busy for the length
+ * of a round trip, and a few. Each fault cuts that down, each answer lets it grow again. */
+enum {
+        SILENCE_S = 60,
+        WINDOW_MIN = 16,
+        WINDOW_FEW = 64,
+        WINDOW_MAX = 2048,
+        ASK_MAX = 32,
+        PAGE_NS = 2500, /* of a stream of 1.5 GiB/s */
+};
 
-static time_t now_s(void)
+static uint64_t now_ns(void)
 {
         struct timespec now;
 
         clock_gettime(CLOCK_MONOTONIC, &now);
-        return now.tv_sec;
+        return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static time_t now_s(void)
+{
+        return (time_t)(now_ns() / 1000000000);
+}
+
+static uint64_t window_max(const struct server *s)
+{
+        uint64_t most = WINDOW_FEW + s->trip_ns / PAGE_NS;
+
+        return most < WINDOW_MAX ? most : WINDOW_MAX;
+}
+
+uint64_t lazy_room(const struct server *s)
+{
+        uint64_t room = s->window > WINDOW_MIN ? s->window : WINDOW_MIN;
+
+        if (!s->asks)
+                return ASK_MAX;
+        if (s->nr_urgent || s->pages_asked >= room)
+                return 0;
+        return room / 2 < ASK_MAX ? room / 2 : ASK_MAX;
+}
+
+/* A question has its whole answer. */
+static void answered(struct server *s, const struct asked *question)
+{
+        uint64_t trip_ns = now_ns() - question->since_ns;
+
+        if (!s->trip_ns || trip_ns < s->trip_ns)
+                s->trip_ns = trip_ns;
+        if (question->urgent)
+                s->nr_urgent--;
+        else if (s->window < window_max(s))
+                s->window += question->piece.nr_pages;
 }
 
 int lazy_is_first(const struct server *s, uint64_t source)
@@ -46,6 +92,7 @@ long lazy_sources_open(struct server *s)
                 for (uint64_t n = 0; sources[i].kind == CKPT_LAZY_STREAM && n < i; n++)
                         if (s->streams[n] && same_socket(sources[n].lfd, sources[i].lfd))
                                 s->streams[i] = s->streams[n];
+                s->asks |= sources[i].kind == CKPT_LAZY_STREAM;
                 if (sources[i].kind == CKPT_LAZY_FILE)
                         err = lazy_file_open(&sources[i], &s->files[i]);
                 else if (!s->streams[i])
@@ -73,8 +120,12 @@ long lazy_ask(struct server *s, uint64_t space, const struct lazy_piece *piece, 
         if (!s->nr_asked)
                 s->heard = now_s();
         s->asked[(s->first_asked + s->nr_asked++) % LAZY_NR_ASKED] =
-            (struct asked){.space = space, .piece = *piece};
+            (struct asked){.space = space, .piece = *piece, .since_ns = now_ns(), .urgent = urgent};
         s->pages_asked += piece->nr_pages;
+        if (urgent) {
+                s->nr_urgent++;
+                s->window = WINDOW_MIN;
+        }
         lazy_space_ask(space_at(s, space), piece->addr, piece->addr + piece->nr_pages * LAZY_PAGE,
                        1);
         return 0;
@@ -95,6 +146,7 @@ static long take(struct server *s, const struct lazy_got *got)
         s->pages_asked -= nr;
         lazy_space_ask(to, piece.addr, piece.addr + nr * LAZY_PAGE, 0);
         if (nr == piece.nr_pages) {
+                answered(s, first);
                 s->first_asked = (s->first_asked + 1) % LAZY_NR_ASKED;
                 s->nr_asked--;
         } else {

@@ -19,10 +19,12 @@ struct lazy_file {
 /* Map source `source`; 0 or -errno. */
 long lazy_file_open(const struct ckpt_lazy_source *source, struct lazy_file *file);
 
-/* `len` bytes at `at`, verified: 0, -ERANGE beyond the end, -EUCLEAN where the sum is another,
- * -EFAULT where the file is shorter than it was. */
+/* `len` bytes at `at`, verified, which stay until the next call: 1. What is not `urgent` is
+ * verified bit by bit: 0 where there is more to do, and the same should be asked for again. -ERANGE
+ * beyond the end, -EUCLEAN where the sum is another, -EFAULT where the file is shorter than it was.
+ */
 long lazy_file_pages(const struct ckpt_lazy_source *source, struct lazy_file *file, uint64_t at,
-                     uint64_t len, const void **pages);
+                     uint64_t len, int urgent, const void **pages);
 
 /* Pages of `image` from the address `at` on, as it was at the dump. */
 struct lazy_want {

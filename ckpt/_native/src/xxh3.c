@@ -2,11 +2,19 @@
  *
  * XXH3-64 of long inputs, as github.com/Cyan4973/xxHash specifies it (doc/xxhash_spec.md).
  */
-#include "native.h"
+#include "xxh3.h"
 
 #include <string.h>
 
-enum { STRIPE = 64, NR_LANES = 8, SECRET = 192, LAST = 7, MERGE = 11 };
+enum {
+        STRIPE = 64,
+        NR_LANES = 8,
+        SECRET = 192,
+        LAST = 7,
+        MERGE = 11,
+        NR_STRIPES = (SECRET - STRIPE) / 8,
+        WHOLE = NR_STRIPES * STRIPE,
+};
 
 #define PRIME32_1 0x9E3779B1ULL
 #define PRIME32_2 0x85EBCA77ULL
@@ -74,21 +82,41 @@ static uint64_t merge(const uint64_t *lanes, uint64_t len)
         return sum ^ sum >> 32;
 }
 
+static const char *const keys = (const char *)secret;
+
+void xxh3_begin(struct xxh3 *sum)
+{
+        *sum = (struct xxh3){.lanes = {PRIME32_3, PRIME64_1, PRIME64_2, PRIME64_3, PRIME64_4,
+                                       PRIME32_2, PRIME64_5, PRIME32_1}};
+}
+
+void xxh3_more(struct xxh3 *sum, const void *data, uint64_t there, uint64_t len)
+{
+        /* The last byte is never in a whole block. */
+        uint64_t upto = there < len ? there : len - 1;
+
+        for (; upto - sum->done >= WHOLE; sum->done += WHOLE) {
+                const char *at = (const char *)data + sum->done;
+
+                for (unsigned i = 0; i < NR_STRIPES; i++)
+                        stripe(sum->lanes, at + i * STRIPE, keys + 8 * i);
+                scramble(sum->lanes);
+        }
+}
+
+uint64_t xxh3_end(struct xxh3 *sum, const void *data, uint64_t len)
+{
+        xxh3_more(sum, data, len, len);
+        for (uint64_t i = 0; i < (len - 1 - sum->done) / STRIPE; i++)
+                stripe(sum->lanes, (const char *)data + sum->done + i * STRIPE, keys + 8 * i);
+        stripe(sum->lanes, (const char *)data + len - STRIPE, keys + SECRET - STRIPE - LAST);
+        return merge(sum->lanes, len);
+}
+
 uint64_t ckpt_xxh3(const void *data, uint64_t len)
 {
-        enum { NR_STRIPES = (SECRET - STRIPE) / 8, WHOLE = NR_STRIPES * STRIPE };
-        uint64_t lanes[NR_LANES] = {PRIME32_3, PRIME64_1, PRIME64_2, PRIME64_3,
-                                    PRIME64_4, PRIME32_2, PRIME64_5, PRIME32_1};
-        uint64_t nr_blocks = (len - 1) / WHOLE;
-        const char *at = data, *key = (const char *)secret;
+        struct xxh3 sum;
 
-        for (uint64_t n = 0; n < nr_blocks; n++, at += WHOLE) {
-                for (unsigned i = 0; i < NR_STRIPES; i++)
-                        stripe(lanes, at + i * STRIPE, key + 8 * i);
-                scramble(lanes);
-        }
-        for (uint64_t i = 0; i < (len - 1 - nr_blocks * WHOLE) / STRIPE; i++)
-                stripe(lanes, at + i * STRIPE, key + 8 * i);
-        stripe(lanes, (const char *)data + len - STRIPE, key + SECRET - STRIPE - LAST);
-        return merge(lanes, len);
+        xxh3_begin(&sum);
+        return xxh3_end(&sum, data, len);
 }
