@@ -23,6 +23,7 @@ bench: install
 	$(PY) -m tests.bench.increment
 	$(PY) -m tests.bench.chain
 	$(PY) -m tests.bench.lazy
+	$(PY) -m tests.bench.lazyfaults
 	$(PY) -m tests.bench.migrate
 	$(PY) -m tests.bench.gaps
 	$(PY) -m tests.bench.live
