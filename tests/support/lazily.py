@@ -47,6 +47,12 @@ def until_all_is_in(folder: Path) -> None:
     until(lambda: not (folder / SOCKET).exists() and not named(HOLDER))
 
 
+def server_or_end(pid: int) -> bool:
+    """Once there is a server; False where the victim has needed none to come to its end."""
+    until(lambda: bool(named(SERVER)) or processes.state(pid) in ("Z", "X", ""))
+    return bool(named(SERVER))
+
+
 @contextmanager
 def pages_held(case: Case) -> Iterator[Path]:
     """Servers that are started within bring only pages that are waited for, until the file is
