@@ -30,6 +30,7 @@ def judged_by(args: Args) -> dict[str, Any]:
         "link_remap": args.link_remap,
         "ghost_limit": DEFAULT_GHOST_LIMIT if args.ghost_limit is None else args.ghost_limit,
         "ext_unix_sk": args.ext_unix_sk,
+        "risk_seccomp": args.risk_seccomp,
         "tcp_established": args.tcp_established,
         # Of a connection that goes on nothing can be restored but its end.
         "tcp_close": args.tcp_close or bool(getattr(args, "live", "")),

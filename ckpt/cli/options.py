@@ -321,6 +321,14 @@ SOCKETS = (
         negatable=True,
     ),
     Option(
+        "risk-seccomp",
+        "also dump tasks that seccomp (its strict mode, or a filter) would kill, should ckpt be "
+        "killed in the milliseconds in which it works in them",
+        criu=False,
+        verbs=JUDGED,
+        negatable=True,
+    ),
+    Option(
         "network-lock",
         "how packets of connections are held off meanwhile: nftables (default) or skip; iptables "
         "is not there",

@@ -49,6 +49,7 @@ _TASK_FILES = (
     *("coredump_filter", "loginuid", "cgroup", "timens_offsets"),
 )
 _OPTIONAL = {"timers", "loginuid", "timens_offsets", "cgroup"}
+RISK_HINT = "--risk-seccomp dumps it, if ckpt is not killed meanwhile"
 _TRACKED_HINT = "ckpt untrack PID, if ckpt tracks a tree that it belongs to, whose root is PID"
 
 
@@ -199,10 +200,16 @@ def _thread_files(proc: ProcDir, tid: int) -> tuple[bytes, bytes] | None:
 
 
 def obstacles(
-    facts: Facts, ours: Surroundings, *, tracked: bool = False, arriving: bool = False
+    facts: Facts,
+    ours: Surroundings,
+    *,
+    tracked: bool = False,
+    arriving: bool = False,
+    risk_seccomp: bool = False,
 ) -> Iterator[Refusal]:
     """Everything about the task itself that a restore could not bring back yet. `tracked`: the
-    writes of this task are tracked by ckpt. `arriving`: a lazy restore still brings memory."""
+    writes of this task are tracked by ckpt. `arriving`: a lazy restore still brings memory.
+    `risk_seccomp`: its seccomp may kill it, should we end midway."""
     pid, status = facts.pid, facts.status
     if status.kernel_thread or not facts.raw["maps"]:
         yield Refusal(pid, "the task", "it has no memory of its own (a kernel thread?)")
@@ -219,7 +226,7 @@ def obstacles(
     for timer in facts.timers:
         if why := timers.obstacle(timer, len(facts.threads)):
             yield Refusal(pid, f"POSIX timer {timer.timer_id}", why)
-    yield from _thread_obstacles(facts)
+    yield from _thread_obstacles(facts, risk_seccomp=risk_seccomp)
     for smap in facts.smaps:
         why = vma.obstacle(smap, tracked=tracked, arriving=arriving)
         if why:
@@ -240,7 +247,7 @@ def _is_32bit(auxv: bytes) -> bool:
     return any(auxv[4:8])
 
 
-def _thread_obstacles(facts: Facts) -> Iterator[Refusal]:
+def _thread_obstacles(facts: Facts, *, risk_seccomp: bool) -> Iterator[Refusal]:
     for tid in facts.threads:
         status, stat = facts.thread_status(tid), facts.thread_stat(tid)
         where = "the task" if tid == facts.pid else f"thread {tid}"
@@ -251,8 +258,7 @@ def _thread_obstacles(facts: Facts) -> Iterator[Refusal]:
                 f"it is traced by pid {status.tracer_pid}",
                 "detach that debugger first",
             )
-        if status.seccomp == seccomp.STRICT:
-            why = "it is under seccomp's strict mode, which would kill it, should ckpt end midway"
-            yield Refusal(facts.pid, where, why)
+        if status.seccomp == seccomp.STRICT and not risk_seccomp:
+            yield Refusal(facts.pid, where, seccomp.hazard((seccomp.STRICT_MODE,)), RISK_HINT)
         if why := sched.obstacle(stat.policy):
             yield Refusal(facts.pid, where, why)

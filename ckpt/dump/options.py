@@ -33,14 +33,15 @@ class DumpOptions:
     `external`: resources such as `file[MNT_ID:INODE]` or `tty[RDEV:DEV]`, form checked.
     `file_validation`: filesize or buildid. `timeout_s`: bound of the time until all is frozen; 0
     means none. `cpu_cap`: subset of fpu, ins, cpu; empty: write no cpuinfo image. `cgroups`: which
-    control groups are recorded. `prev_images_dir`, relative to `images_dir`, is the set to build
-    on, empty for none. `page_server`: where pages go, None for files beside the images.
-    `track_mode`: async, sync, or empty for what works best. `action_script`: see ckpt.actions.
-    `live` (with `leave_running`): wp, fork or auto, empty for a tree that stands until all is
-    copied; `live_catch`: calls that take memory away are caught from the first; `live_memory`:
-    bytes that it may take for buffers; `max_slowdown`: how much of the time its sweep works, in
-    per cent. `lazy_pages`: private memory is left with the tree, which stays until it was asked
-    for it (ckpt.dump.lazily).
+    control groups are recorded. `risk_seccomp`: also of tasks that their seccomp would kill,
+    should this process be killed while it works in them. `prev_images_dir`, relative to
+    `images_dir`, is the set to build on, empty for none. `page_server`: where pages go, None for
+    files beside the images. `track_mode`: async, sync, or empty for what works best.
+    `action_script`: see ckpt.actions. `live` (with `leave_running`): wp, fork or auto, empty for a
+    tree that stands until all is copied; `live_catch`: calls that take memory away are caught from
+    the first; `live_memory`: bytes that it may take for buffers; `max_slowdown`: how much of the
+    time its sweep works, in per cent. `lazy_pages`: private memory is left with the tree, which
+    stays until it was asked for it (ckpt.dump.lazily).
     """
 
     tree: int
@@ -57,6 +58,7 @@ class DumpOptions:
     ghost_limit: int = DEFAULT_GHOST_LIMIT
     link_remap: bool = False
     ext_unix_sk: frozenset[int] | None = None
+    risk_seccomp: bool = False
     tcp_established: bool = False
     tcp_close: bool = False
     unix_close: bool = False

@@ -60,7 +60,15 @@ def preflight(
                 facts = look(proc)
             known[task.pid] = facts.known
             is_tracked = task.pid in tracked
-            found.extend(obstacles(facts, ours, tracked=is_tracked, arriving=arriving))
+            found.extend(
+                obstacles(
+                    facts,
+                    ours,
+                    tracked=is_tracked,
+                    arriving=arriving,
+                    risk_seccomp=options.risk_seccomp,
+                )
+            )
             if groups is not None:
                 found.extend(group_obstacles(facts, groups))
             if not facts.raw["maps"]:

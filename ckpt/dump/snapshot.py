@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ckpt._native import check, ffi, lib
+from ckpt.dump.facts import RISK_HINT
 from ckpt.dump.shared import object_id
 from ckpt.errors import Refusal
 from ckpt.files.mapped import PATH_LINKS
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from ckpt.tracee.stopped import SeizedTask
 
 
-_FILTERED = b"\nSeccomp:\t2\n"
+_STRICT, _FILTERED = b"\nSeccomp:\t1\n", b"\nSeccomp:\t2\n"
 _CAP_SYS_ADMIN = 21
 
 
@@ -112,20 +113,27 @@ class Snapshot:
             )
         self.pending_at_ns = time.monotonic_ns()
 
-    def filter_obstacles(self) -> Iterator[Refusal]:
-        """What of its seccomp filters is in the way of an infection, or of a restore."""
+    def filter_obstacles(self, *, risk: bool) -> Iterator[Refusal]:
+        """What of its seccomp filters is in the way of an infection, or of a restore. `risk`: they
+        may kill it, should we end midway."""
         if not self.filters:
             return
         common = seccomp.common([self.filters.get(t.tid, ()) for t in self.task.threads])
         for tid, chain in self.filters.items():
             where = "the task" if tid == self.pid else f"thread {tid}"
-            why = seccomp.hazard(chain)
+            why, hint = seccomp.supervised(chain), ""
+            if not why and not risk:
+                why, hint = seccomp.hazard(chain), RISK_HINT
             status = self.facts.thread_status(tid)
-            powers = status.no_new_privs or status.capabilities.effective >> _CAP_SYS_ADMIN & 1
+            powers = (
+                chain == (seccomp.STRICT_MODE,)
+                or status.no_new_privs
+                or status.capabilities.effective >> _CAP_SYS_ADMIN & 1
+            )
             if not why and tid != self.pid and chain != common and not powers:
                 why = "it has a seccomp filter of its own, and no right to install it again"
             if why:
-                yield Refusal(self.pid, where, why)
+                yield Refusal(self.pid, where, why, hint)
 
     def rings(self) -> list[Mapping]:
         """The rings of its AIO contexts."""
@@ -182,6 +190,8 @@ def take(task: SeizedTask, facts: Facts, pages_id: int) -> Snapshot:
         taken.cpus[tid] = os.sched_getaffinity(tid)
         taken.slack[tid] = timer_slack(tid)
         taken.scheds[tid] = sched.ask(tid)
+        if _STRICT in facts.threads[tid][1]:
+            taken.filters[tid] = (seccomp.STRICT_MODE,)
         if _FILTERED in facts.threads[tid][1]:
             chain = filters.filters(tid)
             taken.filters[tid] = tuple(seccomp.Filter(program, flags) for program, flags in chain)

@@ -31,8 +31,7 @@ from ckpt.mem.vma import segment_ids, trackable
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.smaps import parse_smaps
 from ckpt.pstree.sharing import FILES, VM
-from ckpt.task import regs, thread
-from ckpt.task.seccomp import HOME, OURS
+from ckpt.task import regs, seccomp, thread
 from ckpt.units import PAGE, Range
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class FlagsChangedError(Exception):
     """What was assumed of a mapping (pid, mapping) did not hold: a defect if a user sees it."""
 
 
-_CALLS = frozenset((*HOME, *OURS))
+_CALLS = frozenset((*seccomp.HOME, *seccomp.OURS))
 _SIGPIPE = signal.SIGPIPE.to_bytes(4, "little")
 
 
@@ -77,7 +76,9 @@ def take(tree: SeizedTree, work: Work) -> None:
             work.shared.collect(proc, facts.smaps)
         files.resolve()
         refuse([*_between_tasks(work), *files.refusals])
-        refuse(refusal for s in frozen.snapshots for refusal in s.filter_obstacles())
+        risk = work.options.risk_seccomp
+        refuse(r for s in frozen.snapshots for r in s.filter_obstacles(risk=risk))
+        _warn_of_risks(work)
         refuse(refusal for s in frozen.snapshots for refusal in s.ring_obstacles())
         refuse(refusal for s in frozen.snapshots for refusal in s.take_urings(files))
         _find_pages(work, procs)
@@ -94,6 +95,12 @@ def take(tree: SeizedTree, work: Work) -> None:
             next_id += 1
         work.shared.copy(work.pages, len(tree.tasks) + 1, work.engine)
         work.stats.shpages_written = work.shared.nr_pages
+
+
+def _warn_of_risks(work: Work) -> None:
+    for taken in work.frozen.snapshots:
+        for why in {seccomp.hazard(chain) for chain in taken.filters.values()} - {""}:
+            work.report.warn(f"pid {taken.pid}: {why}")
 
 
 def _warn_of_rings(work: Work) -> None:

@@ -82,7 +82,8 @@ def _judge(work: Work) -> None:
     found: list[Refusal] = []
     for taken in work.frozen.snapshots:
         assert taken.inside is not None
-        found.extend(obstacles(taken.facts, ours, tracked=taken.pid in work.tracked))
+        tracked, risk = taken.pid in work.tracked, work.options.risk_seccomp
+        found.extend(obstacles(taken.facts, ours, tracked=tracked, risk_seccomp=risk))
         found.extend(describe.unknown_state(taken))
         found.extend(group_obstacles(taken.facts, work.groups))
     tree = _model(work.options.tree, work.frozen)

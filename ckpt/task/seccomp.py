@@ -8,7 +8,12 @@ thread.
 
 A target must survive our end at any moment (INFECT.md), and then nothing holds its filters off.
 Therefore a dump wants, of every filter, that it allows what brings a thread home, and that it
-answers to no call which we make with a signal: see `hazard`.
+answers to no call which we make with a signal: see `hazard`. Who dumps can take that risk
+(--risk-seccomp): as long as we live no filter judges anything.
+
+The strict mode is here a chain of one filter, STRICT_MODE: it allows read(2), write(2), exit(2) and
+sigreturn(2). A thread in it can't be asked from outside for what a dump needs (its handlers, its
+alternate stack, its timers), and every call that asks is one which it would die for.
 
 Not guaranteed: that a filter's speculation flag comes back (its effect, if it had any, is restored
 by ckpt.task.modes).
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
     from ckpt.images.pb.core_pb2 import thread_core_entry
 
 STRICT = 1
+SET_MODE_STRICT = 0
 FLAG_TSYNC, FLAG_LOG, FLAG_SPEC_ALLOW = 1, 2, 4
 SET_MODE_FILTER = 1
 _FPROG = struct.Struct("<QQ")
@@ -62,20 +68,31 @@ class Filter:
 
 Chain = tuple[Filter, ...]
 
+STRICT_MODE = Filter(b"", 0)
+"""Stands alone in a chain, and for no filter."""
+
 
 def hazard(chain: Chain) -> str:
     """Why a thread under these filters might not survive our end or a restore; or empty."""
+    if STRICT_MODE in chain:
+        return "it is under seccomp's strict mode, which would kill it, should ckpt end midway"
     for one in chain:
         if why := _hazard(one.program):
             return why
     return ""
 
 
+def supervised(chain: Chain) -> str:
+    """Why these filters can't be restored, whatever the risk; or empty."""
+    for one in chain:
+        for code, _, _, k in bpf.INSN.iter_unpack(one.program):
+            if code & 0x07 == 0x06 and k & bpf.ACTION == bpf.USER_NOTIF:
+                return "a supervisor answers for its seccomp filter; not restored yet"
+    return ""
+
+
 @cache
 def _hazard(program: bytes) -> str:
-    for code, _, _, k in bpf.INSN.iter_unpack(program):
-        if code & 0x07 == 0x06 and k & bpf.ACTION == bpf.USER_NOTIF:
-            return "a supervisor answers for its seccomp filter; not restored yet"
     for name in HOME:
         if bpf.actions(program, number(name)) - _ALLOWED:
             return f"its seccomp filter may forbid {name}(2), which is its only way back"
@@ -90,6 +107,8 @@ def images(chains: Iterable[Chain]) -> tuple[seccomp_entry, dict[Chain, int]]:
     entry = seccomp_entry()
     known: dict[Chain, int] = {}
     for chain in chains:
+        if STRICT_MODE in chain:
+            continue
         for length in range(1, len(chain) + 1):
             part = chain[:length]
             if part in known:
@@ -104,6 +123,9 @@ def images(chains: Iterable[Chain]) -> tuple[seccomp_entry, dict[Chain, int]]:
 
 
 def fill(entry: thread_core_entry, chain: Chain, known: Mapping[Chain, int]) -> None:
+    if STRICT_MODE in chain:
+        entry.seccomp_mode = core_pb2.strict
+        return
     entry.seccomp_mode = core_pb2.filter if chain else core_pb2.disabled
     if chain:
         entry.seccomp_filter = known[chain]
@@ -113,8 +135,8 @@ def chain_of(entry: thread_core_entry, filters: seccomp_entry) -> Chain:
     """The chain that an image gives a thread. Raises ValueError where it can't be one."""
     if not entry.seccomp_mode:
         return ()
-    if entry.seccomp_mode != core_pb2.filter:
-        raise ValueError("seccomp's strict mode can't be restored yet")
+    if entry.seccomp_mode == core_pb2.strict:
+        return (STRICT_MODE,)
     found: list[Filter] = []
     at: int | None = entry.seccomp_filter
     total = len(filters.seccomp_filters)
@@ -130,17 +152,21 @@ def chain_of(entry: thread_core_entry, filters: seccomp_entry) -> Chain:
 
 
 def common(chains: Sequence[Chain]) -> Chain:
-    """What all of these begin with."""
+    """What all of these begin with. The strict mode is each thread's own."""
     length = 0
     for some in zip(*chains, strict=False):
-        if any(one != some[0] for one in some):
+        if STRICT_MODE in some or any(one != some[0] for one in some):
             break
         length += 1
     return chains[0][:length]
 
 
 def install(batch: Batch, one: Filter, *, everybody: bool) -> None:
-    """Add the call that puts one more filter on the calling thread, or on all of its process."""
+    """Add the call that puts one more filter on the calling thread, or on all of its process; or
+    the call that begins its strict mode."""
+    if one == STRICT_MODE:
+        batch.call("seccomp", SET_MODE_STRICT, 0, 0, want=0, note="seccomp's strict mode")
+        return
     program = batch.put(one.program)
     fprog = batch.struct("<QQ", len(one.program) // bpf.INSN.size, program)
     flags = one.flags & FLAG_LOG | FLAG_SPEC_ALLOW | (FLAG_TSYNC if everybody else 0)
@@ -150,6 +176,8 @@ def install(batch: Batch, one: Filter, *, everybody: bool) -> None:
 def remote(one: Filter, at: int) -> tuple[bytes, tuple[int, ...]]:
     """Without a batch: what must stand at the address `at` of the thread, and the arguments of
     seccomp(2) then."""
+    if one == STRICT_MODE:
+        return b"", (SET_MODE_STRICT, 0, 0)
     size = len(one.program) // bpf.INSN.size
     memory = _FPROG.pack(size, at + _FPROG.size) + one.program
     return memory, (SET_MODE_FILTER, one.flags & FLAG_LOG | FLAG_SPEC_ALLOW, at)

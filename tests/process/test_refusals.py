@@ -39,6 +39,19 @@ def test_refused_before_harm(case: Case, program: Program) -> None:
     victim.finish()
 
 
+@pytest.mark.parametrize("name", ["seccomp_strict", "seccomp_kills", "seccomp_home"])
+def test_who_takes_the_risk_dumps_it(case: Case, name: str) -> None:
+    """`--risk-seccomp`: nothing but ckpt's death can harm it, which a warning says."""
+    victim = case.start(VICTIMS[name])
+    pids, before = victim.tree, visible.look(victim.pid)
+    done = case.ckpt.dump(victim.pid, case.images, "--risk-seccomp").ok()
+    assert "should ckpt end midway" in done.log or "its only way back" in done.log, str(done)
+    victim.await_gone(pids)
+    case.ckpt.restore(case.images).ok()
+    visible.assert_same(before, visible.look(victim.pid))
+    victim.finish()
+
+
 def test_traced_from_outside_names_the_tracer(case: Case) -> None:
     """A debugger that holds the target is named by its pid."""
     victim = case.start(named("task/join"))
