@@ -164,8 +164,8 @@ def _fill_kept(
         if piece.new.policy != piece.old.policy:
             plan.bind.append((piece.range, piece.new.policy))
         if piece.new.private:
-            own = list(_clip(new.pages, piece.range))
-            inherited = list(_clip(old.pages, piece.range))
+            own = list(clip(new.pages, piece.range))
+            inherited = list(clip(old.pages, piece.range))
             own_ranges = [p.range for p in own]
             for p in inherited:
                 plan.discard.extend(gaps(_over(own_ranges, p.range), p.range))
@@ -204,7 +204,8 @@ def _changed(
             yield mine.part(Range(at, mine.range.end))
 
 
-def _clip(pages: Sequence[Pages], within: Range) -> Iterator[Pages]:
+def clip(pages: Sequence[Pages], within: Range) -> Iterator[Pages]:
+    """What of the ascending `pages` is within a range."""
     first = bisect_right(pages, within.start, key=lambda p: p.range.end)
     last = bisect_left(pages, within.end, key=lambda p: p.range.start)
     for p in pages[first:last]:
@@ -223,7 +224,7 @@ def _over(ranges: Sequence[Range], what: Range) -> Sequence[Range]:
 
 def _map_rest(plan: MemoryPlan, v: Vma, kept: Sequence[Range], pages: Sequence[Pages]) -> None:
     for part in gaps(kept, v.range):
-        contents = list(_clip(pages, part)) if v.private else []
+        contents = list(clip(pages, part)) if v.private else []
         plan.load.extend(contents)
         needs_write = bool(contents) and not v.prot & PROT_WRITE
         piece = Vma(

@@ -19,10 +19,11 @@ from ckpt.images.chain import Chain
 from ckpt.images.checksums import Verification
 from ckpt.images.types import TYPES
 from ckpt.mem import aio, policy, vma
-from ckpt.mem.build import Memory, Pages, segments_fit
+from ckpt.mem.build import Memory, Pages, clip, segments_fit
 from ckpt.mem.extents import Extents
 from ckpt.mem.missing.split import Share, split
 from ckpt.mem.resolve import resolve
+from ckpt.mem.vdso import LONGEST
 from ckpt.ns.sysv_shm import Segment, segments_of
 from ckpt.pstree.model import State, Task, Tree
 from ckpt.pstree.sharing import ALONE, KINDS, VM, Ids, Sharing
@@ -377,11 +378,11 @@ def _check_covered(name: str, vmas: list[Vma], pages: tuple[Pages, ...]) -> None
 
 
 def vdso_bytes(loaded: Loaded, image: TaskImage) -> dict[int, bytes]:
-    """What the set says of the task's vdso, by address; empty where it says nothing."""
+    """What the set says of the task's vdso, by address; empty where it does not say all."""
     found = {}
     for v in image.memory.vmas:
-        if v.status & vma.Status.VDSO:
-            parts = [p for p in image.memory.pages if p.range.overlaps(v.range)]
-            if len(parts) == 1 and parts[0].range == v.range:
-                found[v.range.start] = loaded.read(parts[0])
+        if v.status & vma.Status.VDSO and len(v.range) <= LONGEST:
+            raw = b"".join(map(loaded.read, clip(image.memory.pages, v.range)))
+            if len(raw) == len(v.range):
+                found[v.range.start] = raw
     return found

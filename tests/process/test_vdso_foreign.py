@@ -96,6 +96,8 @@ def test_other_mappings_beside_it(case: Case) -> None:
 
     for path in case.images.glob("mm-*.img"):
         edited(case, path.stem, one_less)
+    planned = case.ckpt.restore(case.images, "--dry-run").ok().stdout
+    assert planned.count("its vdso is of another kernel, ") == 2
     case.ckpt.restore(case.images).ok()
     victim.finish()
 
