@@ -96,6 +96,13 @@ def message_class(ref: str) -> type[Message]:
     return found
 
 
+def import_messages() -> None:
+    """Import the modules of all images, so that this is done when somebody waits."""
+    for image_type in _TYPES:
+        for ref in filter(None, (image_type.entry, image_type.head)):
+            message_class(ref)
+
+
 _DEC = "0123456789"
 _HEX = "0123456789abcdef"
 

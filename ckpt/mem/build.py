@@ -30,7 +30,7 @@ from ckpt.mem.vma import (
     Vma,
 )
 from ckpt.record import field, record
-from ckpt.units import PAGE, Range, gaps, page_up
+from ckpt.units import PAGE, PAGE_SHIFT, Range, gaps, page_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -166,9 +166,7 @@ def _fill_kept(
         if piece.new.private:
             own = list(clip(new.pages, piece.range))
             inherited = list(clip(old.pages, piece.range))
-            own_ranges = [p.range for p in own]
-            for p in inherited:
-                plan.discard.extend(gaps(_over(own_ranges, p.range), p.range))
+            plan.discard.extend(_without(inherited, own))
             loads = list(_changed(plan, own, inherited, differing))
             plan.load.extend(loads)
             writes = bool(loads)
@@ -179,33 +177,62 @@ def _fill_kept(
             plan.protect.append((piece.range, piece.new.prot))
 
 
+def _without(pages: Sequence[Pages], others: Sequence[Pages]) -> Iterator[Range]:
+    """Where there are `pages` and none of `others`; both ascend."""
+    i, nr = 0, len(others)
+    for p in pages:
+        at, end = p.range.start, p.range.end
+        while i < nr and (there := others[i].range).start < end:
+            if there.start > at:
+                yield Range(at, there.start)
+            if there.end > end:
+                at = end
+                break
+            at = max(at, there.end)
+            i += 1
+        if at < end:
+            yield Range(at, end)
+
+
 def _changed(
     plan: MemoryPlan,
     own: Sequence[Pages],
     inherited: Sequence[Pages],
     differing: Callable[[Pages, Pages], Iterable[Range]],
 ) -> Iterator[Pages]:
-    starts = [p.range.start for p in inherited]
+    """What of `own` is not in `inherited`. Walks both at once: they may be many thousands, and
+    somebody waits. Pages from one place of one file need not be looked at."""
+    j, nr = 0, len(inherited)
     for mine in own:
-        at = mine.range.start
-        i = max(0, bisect_right(starts, at) - 1)
-        while i < len(inherited) and inherited[i].range.start < mine.range.end:
-            both = mine.range.intersection(inherited[i].range)
-            if both:
-                if both.start > at:
-                    yield mine.part(Range(at, both.start))
-                differ = list(differing(mine.part(both), inherited[i].part(both)))
-                plan.nr_compared += both.nr_pages
-                plan.nr_kept += both.nr_pages - sum(r.nr_pages for r in differ)
+        at, end = mine.range.start, mine.range.end
+        shift = mine.offset - at
+        while j < nr and (theirs := inherited[j]).range.start < end:
+            there = theirs.range
+            if there.end <= at:
+                j += 1
+                continue
+            if there.start > at:
+                yield mine.part(Range(at, there.start))
+                at = there.start
+            stop = min(end, there.end)
+            same = theirs.pages_id == mine.pages_id and theirs.offset - there.start == shift
+            nr_same = stop - at >> PAGE_SHIFT
+            plan.nr_compared += nr_same
+            if not same:
+                both = Range(at, stop)
+                differ = list(differing(mine.part(both), theirs.part(both)))
+                nr_same -= sum(r.nr_pages for r in differ)
                 yield from (mine.part(r) for r in differ)
-                at = both.end
-            i += 1
-        if at < mine.range.end:
-            yield mine.part(Range(at, mine.range.end))
+            plan.nr_kept += nr_same
+            at = stop
+            if at == end:
+                break
+        if at < end:
+            yield mine.part(Range(at, end))
 
 
 def clip(pages: Sequence[Pages], within: Range) -> Iterator[Pages]:
-    """What of the ascending `pages` is within a range."""
+    """What of the ascending `pages` lies in `within`."""
     first = bisect_right(pages, within.start, key=lambda p: p.range.end)
     last = bisect_left(pages, within.end, key=lambda p: p.range.start)
     for p in pages[first:last]:
@@ -256,9 +283,9 @@ def segments_fit(vmas: Iterable[Vma], sizes: Mapping[int, int]) -> Vma | None:
     return None
 
 
-def free_window(memories: Iterable[Memory], size: int) -> int:
-    """An address where no task has anything, for a window of `size` bytes. Raises ValueError."""
-    taken = [v.range for m in memories for v in m.vmas if v.range.end <= 1 << 47]
+def free_window(vmas: Iterable[Vma], size: int) -> int:
+    """An address where none of `vmas` is, for a window of `size` bytes. Raises ValueError."""
+    taken = [v.range for v in vmas if v.range.end <= 1 << 47]
     middle = Range(1 << 36, 0x5000_0000_0000)
     room = size + 2 * 16 * PAGE
     for gap in gaps(taken, middle):

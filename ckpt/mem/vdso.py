@@ -126,6 +126,11 @@ class KernelCode:
     mappings: tuple[tuple[int, Status], ...]
     vdso: Vdso | None
 
+    @property
+    def size(self) -> int:
+        """Of all mappings together, in bytes."""
+        return sum(size for size, _ in self.mappings)
+
 
 def this_kernel() -> KernelCode:
     """As this process has it."""

@@ -8,6 +8,8 @@ Two connections, both begun by the source. Over *control* go the frames of ckpt.
                                       <- welcome, or failed
     (data) set, pages, files, whole   -> once for each round, while the tree runs
                                       <- (data) kept
+    fill: what the tree looks like    ->    puts the round's pages into place (.filling)
+                                      <- filled
     the tree is frozen; the last set  ->
     restore                           ->    builds the tree, up to its last step
                                       <- ready, or failed: the source goes on
@@ -17,9 +19,10 @@ Two connections, both begun by the source. Over *control* go the frames of ckpt.
 
 At every moment at most one of the two can run. Before `go` the destination's tasks are held by
 ptrace and die with whoever holds them; from just before `go` on the source's would stop, and die,
-with whoever holds them. On each side the
-control connection is held by a messenger, a process of its own (ckpt.migrate.messenger), which
-knows what to do when the one that it works for is killed, so that the other side is never left
-without an answer. Only where a connection is lost between `go` and the answer the source can't
-know: then its tree stays, stopped, and the user is told.
+with whoever holds them.
+
+On each side the control connection is held by a messenger, a process of its own
+(ckpt.migrate.messenger), which knows what to do when the one that it works for is killed, so that
+the other side is never left without an answer. Only where a connection is lost between `go` and the
+answer the source can't know: then its tree stays, stopped, and the user is told.
 """

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ckpt.errors import CkptError, PeerError, RestoreError
 from ckpt.images.directory import cannot_write
+from ckpt.images.types import import_messages
 from ckpt.migrate import hello, messenger, sets, wire
 from ckpt.migrate.duties import ABORTED, COMMITTED, DestinationDuty
 from ckpt.migrate.forked import fork_outside
@@ -158,22 +159,29 @@ def _build(
 
     try:
         # While the rounds are still coming in: it takes its time.
+        from ckpt.migrate.filling import Filling
         from ckpt.restore.run import restore
 
         wire.send(control, "welcome")
-        lazy = wire.expect(control, "restore").flag("lazy")
-        result = restore(
-            RestoreOptions(
-                images_dir=folder / sets.FINAL,
-                work_dir=folder,
-                restore_detached=True,
-                cpu_cap=frozenset(),
-                **restoring,
-            ),
-            report,
-            Lazily(lambda: _holder(folder), gives_pages=False, tracks=False) if lazy else None,
-            consent=Consent(wait, writer),
-        )
+        import_messages()
+        with Filling(folder, report) as filling:
+            while (frame := wire.expect(control, "fill", "restore")).kind == "fill":
+                filling.fill(frame)
+                wire.send(control, "filled")
+            lazy = frame.flag("lazy")
+            result = restore(
+                RestoreOptions(
+                    images_dir=folder / sets.FINAL,
+                    work_dir=folder,
+                    restore_detached=True,
+                    cpu_cap=frozenset(),
+                    **restoring,
+                ),
+                report,
+                Lazily(lambda: _holder(folder), gives_pages=False, tracks=False) if lazy else None,
+                consent=Consent(wait, writer),
+                early=filling.early,
+            )
         arrived(Arrived(result.pid, result.stats.restore_us))
     except BaseException as error:
         with suppress(PeerError):

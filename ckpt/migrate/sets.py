@@ -35,6 +35,13 @@ _BY_PAGE_SERVER = ("pages", "pagemap", "pagemap-shmem", "ckpt-checksums-pages")
 _MAX_FILE = 1 << 30
 
 
+def round_name(name: str) -> str:
+    """`name`, which must be that of a round's set. Raises PeerError."""
+    if name == FINAL or not _NAME.fullmatch(name):
+        raise PeerError("speaks of a round that is none", why=repr(name[:100]))
+    return name
+
+
 def announce(stream: Stream, name: str, parent: str) -> None:
     """Of the source: a set begins, and next the pages. `parent` is the name of the set before it,
     or empty."""

@@ -33,6 +33,7 @@ from ckpt.mem.tracking.where import is_tracked
 from ckpt.migrate import hello, messenger, sets, wire
 from ckpt.migrate.duties import SourceDuty
 from ckpt.migrate.handover import Handing, Outcome
+from ckpt.migrate.outline import of_running
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.stat import parse_stat
 from ckpt.procfs.tree import look, tree
@@ -153,6 +154,8 @@ def _move(
         sender.count(stats)
         sender.send_rest(name, report)
         _still_there(control)
+        if not options.lazy:
+            _fill(control, name, options.dump.tree)
         return stats
 
     rounds: list[Round] = (
@@ -250,6 +253,17 @@ def _numbers(root: int) -> set[int]:
         except TargetError:
             continue  # it has ended
     return found - {0}
+
+
+def _fill(control: Stream, name: str, tree: int) -> None:
+    """Have the destination put the pages of a round into place, and wait until it has."""
+    outline = of_running(tree)
+    if outline is None:
+        return
+    frame = wire.encode("fill", name=name, outline=outline)
+    if len(frame) <= wire.MAX_HEAD:
+        control.send([frame])
+        wire.expect(control, "filled")
 
 
 def _still_there(control: Stream) -> None:

@@ -18,7 +18,7 @@ import socket
 import struct
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckpt._native import ffi, lib
 from ckpt.errors import KernelError, RestoreError
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ckpt.restore.plan import RestorePlan
     from ckpt.restore.vdso import Placing
 
-_CLONE_PARENT = 0x8000
+_CLONE_PARENT, _CLONE_NEWTIME = 0x8000, 0x80
 _SIG_SETMASK = 2
 _WALL = 0x40000000
 _CLONE_ARGS = struct.Struct("<11Q")
@@ -108,6 +108,12 @@ class Site:
             os.close(built.pidfd)
         self.tasks.clear()
 
+    def forget_one(self, pid: int) -> None:
+        """It has ended."""
+        built = self.tasks.pop(pid)
+        built.session.close()
+        os.close(built.pidfd)
+
     def raise_all(self, clocks_ns: tuple[int, int] | None) -> None:
         """Give birth to the whole tree, memory included. `clocks_ns`: what its clocks are ahead of
         the machine's own; they run from now on."""
@@ -116,6 +122,35 @@ class Site:
         self._start_root(clocks_ns)
         self._complete(self.plan.births.root)
 
+    def refill(self, loaded: Loaded, plan: RestorePlan) -> None:
+        """All have been born, and shall have the memory that `plan` makes of what they have."""
+        self.loaded, self.plan = loaded, plan
+        for pid in plan.memory:
+            self._memory(self.tasks[pid])
+
+    def take_up(self, clocks_ns: tuple[int, int] | None) -> None:
+        """`raise_all` for tasks that were born before (ckpt.restore.early)."""
+        if clocks_ns is not None:
+            self.clocks_since_ns = time.monotonic_ns()
+            self._enter_time(clocks_ns)
+        for pid in self.plan.memory:
+            self.born(pid)
+            self._memory(self.tasks[pid])
+
+    def _enter_time(self, clocks_ns: tuple[int, int]) -> None:
+        lfd = lib.ckpt_time_namespace(_spawn(clocks_ns))
+        if lfd < 0:
+            raise KernelError("a time namespace can't be made", why=os.strerror(-lfd))
+        try:
+            for built in self.tasks.values():
+                batch = Batch()
+                slot = batch.receive_fds(SOCK, 1)[0]
+                batch.call("setns", slot, _CLONE_NEWTIME, note="time namespace")
+                batch.call("close", slot)
+                built.session.run(batch, fds=[lfd])
+        finally:
+            os.close(lfd)
+
     # ---- the root
 
     def _start_root(self, clocks_ns: tuple[int, int] | None) -> None:
@@ -123,13 +158,9 @@ class Site:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         seed = os.open(seed_path(), os.O_RDONLY | os.O_CLOEXEC)
         try:
-            spawn = ffi.new("struct ckpt_spawn *")
+            spawn = _spawn(clocks_ns)
             spawn.pid, spawn.sock, spawn.seed = pid, theirs.fileno(), seed
             spawn.sibling = int(self.root_sibling)
-            if clocks_ns is not None:
-                spawn.timens = 1
-                spawn.monotonic[0], spawn.monotonic[1] = divmod(clocks_ns[0], 10**9)
-                spawn.boottime[0], spawn.boottime[1] = divmod(clocks_ns[1], 10**9)
             got = lib.ckpt_spawn_seed(spawn)
         finally:
             os.close(seed)
@@ -283,6 +314,15 @@ class Site:
             session.run(inherited)
         table[pid] = number
         return built
+
+
+def _spawn(clocks_ns: tuple[int, int] | None) -> Any:
+    spawn = ffi.new("struct ckpt_spawn *")
+    if clocks_ns is not None:
+        spawn.timens = 1
+        spawn.monotonic[0], spawn.monotonic[1] = divmod(clocks_ns[0], 10**9)
+        spawn.boottime[0], spawn.boottime[1] = divmod(clocks_ns[1], 10**9)
+    return spawn
 
 
 def _await_end(tid: int) -> None:

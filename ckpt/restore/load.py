@@ -106,6 +106,11 @@ class Loaded:
         self._files = [(n, number) for n, layer in layers for number in layer.names("pages")]
         self._ids = {where: ident for ident, where in enumerate(self._files)}
 
+    @property
+    def nr_files(self) -> int:
+        """How many files with pages there are in all sets of the chain."""
+        return len(self._files)
+
     def pages_lfd(self, pages_id: int) -> int:
         """The descriptor of the pages file that `Pages.pages_id` names."""
         layer, number = self._files[pages_id]
@@ -163,6 +168,10 @@ class Loaded:
         """What is in them."""
         return bytes(ffi.buffer(self._at(pages), len(pages.range)))
 
+    def let_go(self) -> None:
+        """Unmap what was read, if nobody has a view of it, else with the last view."""
+        self._mapped.clear()
+
     def _at(self, pages: Pages) -> Any:
         if pages.pages_id not in self._mapped:
             lfd = self.pages_lfd(pages.pages_id)
@@ -198,8 +207,7 @@ def load(directory: str, *, verify: bool, lazily: bool = False) -> Iterator[Load
         scope.callback(gc.unfreeze)
         gc.enable()
         yield loaded
-        # Mappings that Python still holds views of are unmapped with the last view.
-        loaded._mapped.clear()
+        loaded.let_go()
 
 
 def _tree(images: ImageSet, entries: list[Any], cores: dict[int, Any]) -> Tree:

@@ -9,70 +9,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckpt.errors import ImageError
-from ckpt.infect.blob import Layout, blob, layout_at
-from ckpt.mem.build import NOTHING, Memory, MemoryPlan, free_window, plan_memory
+from ckpt.mem.build import NOTHING, Memory, MemoryPlan, plan_memory
 from ckpt.pstree.birth import Birth, NoBirthError, Plan, plan_births
 from ckpt.pstree.model import Task, Tree
-from ckpt.pstree.sharing import CLONE_VM, KINDS, VM
-from ckpt.record import field, record, replace
+from ckpt.pstree.sharing import CLONE_VM, KINDS
+from ckpt.record import record, replace
+from ckpt.restore.started import elsewhere
 from ckpt.restore.vdso import Placing, adopt, place
-from ckpt.units import PAGE, Range, page_up
+from ckpt.restore.window import Needs, Places, Window, places_of, window_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from ckpt.mem.vdso import KernelCode
     from ckpt.restore.load import Loaded
-
-BATCHES_LEN = 1 << 20
-THREAD_SLOT = 4 * PAGE
-ROOM_LEN = page_up(BATCHES_LEN + 2 * PAGE)
-PARKING_LEN = 32 * PAGE
-_APART = 16 * PAGE
-"""Where a task's vdso waits while its address space is made."""
-
-
-@record(frozen=True)
-class Window:
-    """The parasite's window, the same in every task: code, rooms (session, stack, batches), then a
-    slot for each thread, then the parking place of the vdso. Who shares a memory with others has a
-    room and slots that are not theirs. `room_nr` and `slot_nr`: the first of each task."""
-
-    layout: Layout
-    nr_rooms: int = 1
-    room_nr: dict[int, int] = field(default_factory=dict)
-    slot_nr: dict[int, int] = field(default_factory=dict)
-
-    @property
-    def scratch(self) -> int:
-        """Where System V shared memory of any size of the set can be attached for a moment."""
-        return self.layout.window.end + _APART
-
-    def of(self, pid: int) -> Layout:
-        """The window as the task `pid` uses it (0: one that shares nothing)."""
-        start = self.layout.data + self.room_nr.get(pid, 0) * ROOM_LEN
-        return replace(self.layout, room=Range(start, start + ROOM_LEN))
-
-    def slot(self, pid: int, index: int) -> int:
-        """Address of the slot of the `index`-th further thread of a task."""
-        slots = self.layout.data + self.nr_rooms * ROOM_LEN
-        return slots + (self.slot_nr.get(pid, 0) + index) * THREAD_SLOT
-
-    @property
-    def parking(self) -> int:
-        return self.layout.window.end - PARKING_LEN
+    from ckpt.restore.started import Started
 
 
 @record(frozen=True)
 class RestorePlan:
     """`memory` is by pid of live tasks, one for those who share it, and so is `vdso`; `tree` has
-    the sessions and groups as they will be."""
+    the sessions and groups as they will be. `misfit`: why it does not go on from what was started.
+    """
 
     tree: Tree
     births: Plan
     memory: dict[int, MemoryPlan]
     window: Window
     vdso: dict[int, Placing]
+    misfit: str = ""
 
     def lines(self, loaded: Loaded) -> Iterator[str]:
         """The plan for people to read."""
@@ -115,10 +80,11 @@ def make_plan(
     shell_job: bool,
     here: KernelCode,
     stays: bool = False,
+    started: Started | None = None,
 ) -> RestorePlan:
     """The plan for a root born into the session and group `outer`, whose leader `stays` as long as
-    the root, by a kernel that maps `here` into its tasks. What is in `loaded` becomes what that
-    makes of it. Raises ImageError and RestoreError."""
+    the root, by a kernel that maps `here` into its tasks. It goes on from `started`, if it can.
+    What is in `loaded` becomes what that makes of it. Raises ImageError and RestoreError."""
     stand_ins = adopt(loaded, here)
     tree = _joined(loaded.tree, outer, stays=stays) if shell_job else loaded.tree
     try:
@@ -131,49 +97,60 @@ def make_plan(
             why=str(error),
             hint="--shell-job restores a root into the session of ckpt restore",
         ) from error
-    rooms, slots, nr_slots = _places(loaded)
-    nr_rooms = 1 + max(rooms.values(), default=0)
-    data_len = nr_rooms * ROOM_LEN + nr_slots * THREAD_SLOT + PARKING_LEN
+    places = places_of(loaded)
+    needs = Needs(_largest(loaded), here.size if stand_ins else 0)
+    misfit = ""
+    if started is not None:
+        misfit = started.misfit(loaded, tree, births.root, places.nr_slots, needs)
+    before: Mapping[int, Memory] = {}
+    if started is None or misfit:
+        window = _window(loaded, places, needs)
+    else:
+        window, before = replace(started.window, slot_nr=places.slots), started.memory
+    memory = plan_memories(loaded, births.root, before)
+    apart = window.apart(needs)
+    vdso = {p: place(loaded.tasks[p], stand_ins.get(p), here, apart) for p in memory}
+    return RestorePlan(tree, births, memory, window, vdso, misfit)
+
+
+def plan_memories(
+    loaded: Loaded, root: Birth, before: Mapping[int, Memory]
+) -> dict[int, MemoryPlan]:
+    """For every task of `root`'s tree that has a memory of its own, in the order of births.
+    `before`: what those have who are there already."""
+    memory: dict[int, MemoryPlan] = {}
+    _plan_memories(loaded, root, NOTHING, before, memory)
+    return memory
+
+
+def _largest(loaded: Loaded) -> int:
+    return max((s.size for s in loaded.segments.values()), default=0)
+
+
+def _window(loaded: Loaded, places: Places, needs: Needs) -> Window:
+    vmas = (v for image in loaded.tasks.values() for v in image.memory.vmas)
     try:
-        largest = max((s.size for s in loaded.segments.values()), default=0)
-        scratch = page_up(largest) + _APART if largest else 0
-        size = blob().code_len + data_len + scratch
-        moved = sum(len_ for len_, _ in here.mappings) + _APART if stand_ins else 0
-        at = free_window((image.memory for image in loaded.tasks.values()), size + moved)
+        return window_for(vmas, places, needs)
     except ValueError as error:
         raise ImageError(str(error), resource="mm-*.img") from error
-    memory: dict[int, MemoryPlan] = {}
-    _plan_memories(loaded, births.root, NOTHING, memory)
-    window = Window(layout_at(at, data_len), nr_rooms, rooms, slots)
-    apart = page_up(at + size) + _APART
-    vdso = {p: place(loaded.tasks[p], stand_ins.get(p), here, apart) for p in memory}
-    return RestorePlan(tree, births, memory, window, vdso)
-
-
-def _places(loaded: Loaded) -> tuple[dict[int, int], dict[int, int], int]:
-    """By task its room and its first slot, and how many slots there must be."""
-    rooms: dict[int, int] = {}
-    slots: dict[int, int] = {}
-    nr_slots = 0
-    for group in loaded.sharing.groups(VM):
-        used = 0
-        for number, pid in enumerate(group):
-            rooms[pid], slots[pid] = number, used
-            used += len(loaded.tree[pid].threads)
-        nr_slots = max(nr_slots, used)
-    return rooms, slots, nr_slots
 
 
 def _plan_memories(
-    loaded: Loaded, birth: Birth, creator: Memory, memory: dict[int, MemoryPlan]
+    loaded: Loaded,
+    birth: Birth,
+    creator: Memory,
+    before: Mapping[int, Memory],
+    memory: dict[int, MemoryPlan],
 ) -> None:
     own = creator
     if birth.pid in loaded.tasks and not birth.helper:
         own = loaded.tasks[birth.pid].memory
-        if not birth.shared & CLONE_VM:
+        if birth.pid in before:
+            memory[birth.pid] = plan_memory(own, before[birth.pid], elsewhere)
+        elif not birth.shared & CLONE_VM:
             memory[birth.pid] = plan_memory(own, creator, loaded.differing)
     for child in (*birth.early, *birth.late):
-        _plan_memories(loaded, child, own, memory)
+        _plan_memories(loaded, child, own, before, memory)
 
 
 def _joined(tree: Tree, outer: tuple[int, int], *, stays: bool) -> Tree:

@@ -57,8 +57,10 @@ if TYPE_CHECKING:
     from ckpt.ns.cgroup_restore import GroupsRestore
     from ckpt.pstree.model import Tree
     from ckpt.report import Report
+    from ckpt.restore.early import Early
     from ckpt.restore.options import Consent, Lazily, RestoreOptions
     from ckpt.restore.plan import RestorePlan
+    from ckpt.restore.started import Started
 
 
 @record
@@ -76,8 +78,10 @@ def restore(
     report: Report,
     lazily: Lazily | None = None,
     consent: Consent | None = None,
+    early: Early | None = None,
 ) -> RestoreResult:
     """Restore the set in `options.images_dir`; with `lazily` much of its memory comes later.
+    `early` may have tasks of it already.
 
     Raises ImageError, RestoreError, KernelError, TargetError, DeadlineError, ActionError; nothing
     that was made is left then.
@@ -90,7 +94,11 @@ def restore(
     with load(images, verify=options.checksums, lazily=bool(lazily)) as loaded:
         _refuse_cpu(options, loaded)
         outer = (os.getsid(0), os.getpgid(0))
-        plan = _plan(options, loaded, outer)
+        started = early.started if early else None
+        plan = _plan(options, loaded, outer, started)
+        if early is not None and plan.misfit:
+            report.info(f"its memory comes only now: {plan.misfit}")
+            early.drop()
         for memory in plan.memory.values():
             stats.pages_compared += memory.nr_compared
             stats.pages_skipped_cow += memory.nr_kept
@@ -105,10 +113,11 @@ def restore(
                 joins = [f"join {one}" for one in options.join_ns]
                 lines = [*joins, *map(str, files.plan()), *plan.lines(loaded), *cgroups.lines()]
                 return RestoreResult(root, stats, lines)
-            _refuse_taken(plan)
+            _refuse_taken(plan, early.numbers() if early else set())
             with joined(options.join_ns):
                 _carry_out(
-                    options, lazily, consent, loaded, plan, files, cgroups, stats, report, actions
+                    *(options, lazily, consent, early, loaded, plan, files, cgroups, stats),
+                    *(report, actions),
                 )
     stats.restore_us = (time.monotonic_ns() - began) // 1000
     try:
@@ -120,11 +129,14 @@ def restore(
     return RestoreResult(root, stats)
 
 
-def _plan(options: RestoreOptions, loaded: Loaded, outer: tuple[int, int]) -> RestorePlan:
+def _plan(
+    options: RestoreOptions, loaded: Loaded, outer: tuple[int, int], started: Started | None
+) -> RestorePlan:
     stays = not options.restore_detached
     here = this_kernel()
+    job = options.shell_job
     try:
-        return make_plan(loaded, outer, shell_job=options.shell_job, here=here, stays=stays)
+        return make_plan(loaded, outer, shell_job=job, here=here, stays=stays, started=started)
     except RestoreError:
         if options.checksums:
             # What looks like the vdso of another kernel may be rotten pages.
@@ -150,6 +162,7 @@ def _carry_out(
     options: RestoreOptions,
     lazily: Lazily | None,
     consent: Consent | None,
+    early: Early | None,
     loaded: Loaded,
     plan: RestorePlan,
     files: FilesRestore,
@@ -173,9 +186,10 @@ def _carry_out(
 
         report.stage("tasks")
         scope.enter_context(cgroups)
-        site = scope.enter_context(_site(options, loaded, plan, files, shared, cgroups))
+        site = scope.enter_context(_site(options, loaded, plan, files, shared, cgroups, early))
         before = time.monotonic_ns()
-        site.raise_all(clock_offsets(loaded, powers, report))
+        raise_all = site.take_up if site.tasks else site.raise_all
+        raise_all(clock_offsets(loaded, powers, report))
         stats.forking_us = (time.monotonic_ns() - before) // 1000
         join_groups(site)
         set_foregrounds(site, files, report)
@@ -232,16 +246,19 @@ def _site(
     files: FilesRestore,
     shared: SharedMemory,
     cgroups: GroupsRestore,
+    early: Early | None,
 ) -> Site:
     def lfd_of(v: Vma) -> int:
         if v.backing is Backing.SHMEM:
             return shared.lfd(v.shmid)
         return files.mapping_lfd(v.shmid, v.file_flags)
 
+    born = early.hand_over().tasks if early is not None and early.started else {}
     return Site(
         loaded,
         plan,
         lfd_of,
+        born,
         root_sibling=options.restore_sibling,
         terminal_of=files.terminal_of,
         born=cgroups.join,
@@ -305,8 +322,9 @@ def _owners(loaded: Loaded) -> dict[int, tuple[int, int]]:
     return {pid: (creds.fsuid, creds.fsgid) for pid, creds in ids.items()}
 
 
-def _refuse_taken(plan: RestorePlan) -> None:
-    wanted = plan.tree.numbers() | set(plan.births.helpers())
+def _refuse_taken(plan: RestorePlan, ours: set[int]) -> None:
+    """`ours`: the numbers of tasks of the tree that are there already."""
+    wanted = (plan.tree.numbers() | set(plan.births.helpers())) - ours
     await_reaping(wanted)
     for number, why in taken_numbers(wanted):
         raise RestoreError(

@@ -32,7 +32,7 @@ from ckpt.mem.locking import restore_lock_future
 from ckpt.mem.vma import MADV_MERGEABLE
 from ckpt.pstree.sharing import FILES
 from ckpt.restore import filters
-from ckpt.restore.plan import THREAD_SLOT
+from ckpt.restore.window import THREAD_SLOT
 from ckpt.task import creds, limits, mm, modes, sched, signals, thread, timers
 from ckpt.tracee import vm
 

@@ -88,6 +88,8 @@ HANDING = "ckpt.migrate.handover:Handing"
 SOURCE = {
     "after hello": ("ckpt.migrate.hello:say_hello after", "here"),
     "after a round": ("ckpt.migrate.sets:send_files after", "here"),
+    "asked to fill": ("ckpt.migrate.source:of_running after", "here"),
+    "filled": ("ckpt.migrate.source:_fill after", "here"),
     "frozen": ("ckpt.dump.take:_find_pages before", "here"),
     "the set is whole": (f"{HANDING}.__call__ before", "here"),
     "it is ready there": (f"{HANDING}._let_go_of before", "here"),
@@ -99,8 +101,11 @@ SOURCE = {
 }
 BUILDER = {
     "before welcome": ("ckpt.migrate.messenger:start after", "here"),
+    "fills": ("ckpt.restore.build:Site.raise_all before", "here"),
+    "has filled": ("ckpt.restore.early:Early.fill after", "here"),
+    "takes over": ("ckpt.restore.early:Early.hand_over after", "here"),
     "reading": ("ckpt.restore.plan:make_plan before", "here"),
-    "tasks are born": ("ckpt.restore.build:Site.raise_all after", "here"),
+    "tasks are born": ("ckpt.restore.build:Site.take_up after", "here"),
     "built": ("ckpt.restore.commit:take_over after", "here"),
     "told to go": ("ckpt.files.restore:FilesRestore.release before", "here"),
     "under the guard": ("ckpt.restore.guard:Guard.__enter__ after", "here"),
@@ -108,7 +113,14 @@ BUILDER = {
     "let go": ("ckpt.restore.commit:let_go after", "there"),
     "receiving": ("ckpt.migrate.sets:_receive_files before", "here"),
 }
-FEW = {"the set is whole", "none of them can run", "tasks are born", "under the guard", "decided"}
+FEW = {
+    "the set is whole",
+    "has filled",
+    "none of them can run",
+    "tasks are born",
+    "under the guard",
+    "decided",
+}
 STRESS = bool(os.environ.get("CKPT_STRESS"))
 
 
@@ -157,7 +169,8 @@ LAZY_SOURCE = {
     "the set is whole": SOURCE["the set is whole"],
     "it is ready there": SOURCE["it is ready there"],
 }
-LAZY_BUILDER = {name: BUILDER[name] for name in ("reading", "tasks are born", "built", "let go")}
+LAZY_BUILDER = {name: BUILDER[name] for name in ("reading", "built", "let go")}
+LAZY_BUILDER["tasks are born"] = ("ckpt.restore.build:Site.raise_all after", "here")
 
 
 @pytest.mark.stress

@@ -1,6 +1,7 @@
-"""`ckpt`, killed by SIGKILL where it is told to: before or after a call of one of its functions.
+"""`ckpt`, killed by SIGKILL where it is told to: before or after a call of one of its functions. Or
+stopped by SIGSTOP before it, once.
 
-    python -m tests.support.killedat MODULE:NAME before|after VERB OPTION ...
+    python -m tests.support.killedat MODULE:NAME before|after|stop VERB OPTION ...
 
 Of a method it is MODULE:CLASS.NAME. Whichever of its processes calls it first is killed, by itself.
 """
@@ -23,6 +24,10 @@ def _arm(where: str, when: str) -> None:
     real = getattr(owner, name)
 
     def call(*args: Any, **named: Any) -> Any:
+        if when == "stop":
+            setattr(owner, name, real)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return real(*args, **named)
         if when == "before":
             os.kill(os.getpid(), signal.SIGKILL)
         result = real(*args, **named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -127,6 +128,52 @@ def migrate(
     return subprocess.run(
         words, capture_output=True, text=True, check=False, timeout=timeout_s, env=_environment()
     )
+
+
+@dataclass
+class Migrating:
+    """A `ckpt migrate` that has stopped itself on its way. nsenter(1) stops with its child, and has
+    it go on when it goes on itself."""
+
+    process: subprocess.Popen[str]
+    out: str = ""
+    err: str = ""
+
+    def go_on(self) -> int:
+        """Until it has ended; its exit code."""
+        self.process.send_signal(signal.SIGCONT)
+        self.out, self.err = self.process.communicate(timeout=60)
+        return self.process.returncode
+
+
+@contextmanager
+def migrating(
+    world: World, pid: int, port: int, *options: str | Path, stopped: str
+) -> Iterator[Migrating]:
+    """`stopped`: "MODULE:NAME", before which it stops once."""
+    command = [*DRIVER, stopped, "stop", "migrate"]
+    words = world.inside(*command, pid, "--to", f"127.0.0.1:{port}", "--json", *options)
+    process = subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(),
+    )
+    try:
+
+        def has_stopped() -> bool:
+            return process.poll() is not None or processes.state(process.pid) == "T"
+
+        assert eventually(has_stopped, 60)
+        assert process.poll() is None, process.communicate()
+        yield Migrating(process)
+    finally:
+        for child in processes.children(process.pid):
+            os.kill(child, signal.SIGKILL)
+        process.send_signal(signal.SIGCONT)
+        process.communicate(timeout=60)
 
 
 def _environment() -> dict[str, str]:

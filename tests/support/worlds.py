@@ -30,13 +30,17 @@ FIRST_PID = 5000
 @dataclass
 class World:
     """Namespaces of PIDs, mounts and IPC, and with `net` of the network, without anything in it.
-    Its first process reaps. A context manager: everything in it ends."""
+    With `ahead_s` its clocks are so many seconds ahead. Its first process reaps. A context manager:
+    everything in it ends."""
 
     net: bool = False
+    ahead_s: int = 0
 
     def __enter__(self) -> World:
         flags = "-npmi" if self.net else "-pmi"
         words = ["unshare", flags, "--mount-proc", "--fork", "--kill-child"]
+        if self.ahead_s:
+            words += ["-T", f"--monotonic={self.ahead_s}", f"--boottime={self.ahead_s}"]
         self._process = subprocess.Popen(
             [*words, sys.executable, "-c", _INIT],
             stdin=subprocess.DEVNULL,
@@ -67,7 +71,7 @@ class World:
     def inside(self, *words: str | Path | int) -> list[str]:
         """The words of a command, for it to be run in here. Its process is a child of the one that
         is started."""
-        flags = ("-p", "-m", "-i", *(("-n",) if self.net else ()))
+        flags = ["-p", "-m", "-i", *(["-n"] * self.net), *(["-T"] * bool(self.ahead_s))]
         return ["nsenter", "-t", str(self.init), *flags, *map(str, words)]
 
     def numbers_from(self, first: int) -> None:

@@ -76,12 +76,23 @@ static long clone_seed(const struct ckpt_spawn *spawn)
         return ckpt_result(pid);
 }
 
+/* Of what comes from now on; the namespace is known by a descriptor. */
+static long open_time(const struct ckpt_spawn *spawn)
+{
+        char path[64];
+
+        (void)spawn;
+        snprintf(path, sizeof(path), "/proc/%ld/ns/time_for_children", (long)syscall(__NR_gettid));
+        return ckpt_result(open(path, O_RDONLY | O_CLOEXEC));
+}
+
 struct job {
         const struct ckpt_spawn *spawn;
+        long (*work)(const struct ckpt_spawn *spawn);
         long result;
 };
 
-static void *spawn_in_time(void *arg)
+static void *work_in_time(void *arg)
 {
         struct job *job = arg;
 
@@ -89,26 +100,34 @@ static void *spawn_in_time(void *arg)
         if (!job->result)
                 job->result = write_offsets(job->spawn);
         if (!job->result)
-                job->result = clone_seed(job->spawn);
+                job->result = job->work(job->spawn);
         return NULL;
 }
 
 /* Namespaces are a thread's: one that is made for this takes the new one with it when it ends. To
  * put the old one back setns(2) wants a process of one thread, which we are not. */
-long ckpt_spawn_seed(const struct ckpt_spawn *spawn)
+static long in_time(const struct ckpt_spawn *spawn, long (*work)(const struct ckpt_spawn *spawn))
 {
-        struct job job = {.spawn = spawn};
+        struct job job = {.spawn = spawn, .work = work};
         sigset_t all, before;
         pthread_t thread;
         int err;
 
-        if (!spawn->timens)
-                return clone_seed(spawn);
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
-        err = pthread_create(&thread, NULL, spawn_in_time, &job);
+        err = pthread_create(&thread, NULL, work_in_time, &job);
         if (!err)
                 pthread_join(thread, NULL);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
         return err ? -err : job.result;
+}
+
+long ckpt_spawn_seed(const struct ckpt_spawn *spawn)
+{
+        return spawn->timens ? in_time(spawn, clone_seed) : clone_seed(spawn);
+}
+
+long ckpt_time_namespace(const struct ckpt_spawn *spawn)
+{
+        return in_time(spawn, open_time);
 }

@@ -15,3 +15,7 @@ struct ckpt_spawn {
 
 /* Start a seed. Returns its pid. Nothing changes for the caller and its later children. */
 long ckpt_spawn_seed(const struct ckpt_spawn *spawn);
+
+/* A new time namespace with the offsets of `spawn`, of which nothing else counts: a descriptor for
+ * setns(2). Nobody is in it yet. */
+long ckpt_time_namespace(const struct ckpt_spawn *spawn);

@@ -1,0 +1,109 @@
+"""What there is already of a tree whose image set has not come yet: tasks that were born early.
+
+Pure. They were born from an *outline*: what could be seen of the tree while it ran. Each has the
+anonymous private memory that it had then; nothing else of it is there. A set that tells of the same
+births goes on from them (ckpt.restore.early has the mechanism).
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from ckpt.mem import policy
+from ckpt.mem.build import Memory, clip
+from ckpt.mem.vma import MAP_GROWSDOWN, Backing
+from ckpt.record import record
+from ckpt.restore.window import APART
+from ckpt.units import Range
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from ckpt.mem.build import Pages
+    from ckpt.mem.vma import Vma
+    from ckpt.pstree.birth import Birth
+    from ckpt.pstree.model import Tree
+    from ckpt.pstree.sharing import Sharing
+    from ckpt.restore.load import Loaded
+    from ckpt.restore.window import Needs, Window
+
+FileIds = tuple[tuple[int, int], ...]
+
+
+@record(frozen=True)
+class Outline:
+    """A tree as it looked while it ran. `vmas` is by live task: all of them, ascending."""
+
+    tree: Tree
+    sharing: Sharing
+    vmas: Mapping[int, tuple[Vma, ...]]
+
+
+@record(frozen=True)
+class Started:
+    """The tasks: how they were born, their window, what is in their memory. `files` are the files
+    that the pages of `memory` are numbered by."""
+
+    tree: Tree
+    births: Birth
+    window: Window
+    memory: Mapping[int, Memory]
+    files: FileIds
+
+    def misfit(self, loaded: Loaded, tree: Tree, births: Birth, nr_slots: int, needs: Needs) -> str:
+        """Why the set `loaded`, whose `tree` shall be born by `births`, can't go on from here;
+        empty where it can."""
+        if not same_births(self.tree, self.births, tree, births):
+            return "it has other tasks now"
+        if file_ids(loaded)[: len(self.files)] != self.files:
+            return "the set does not build on those before it"
+        if nr_slots > self.window.nr_slots:
+            return "it has many more threads now"
+        if loaded.chain.layers[0].exists("tty-info"):
+            return "it has terminals"
+        vmas = [v for image in loaded.tasks.values() for v in image.memory.vmas]
+        leaders = (policy.of_thread(i.own.get(pid)) for pid, i in loaded.tasks.items())
+        if any(leaders) or any(v.policy for v in vmas):
+            return "it wants memory of certain nodes"
+        return "" if in_the_clear(self.window, vmas, needs) else "it uses more addresses now"
+
+
+def same_births(one: Tree, root: Birth, other: Tree, other_root: Birth) -> bool:
+    """Whether the live tasks of both trees are the same, born in the same way."""
+    return root == other_root and all(
+        task.exit_signal == there.exit_signal and task.dead == there.dead
+        for task in one
+        if (there := other.get(task.pid)) is not None
+    )
+
+
+def in_the_clear(window: Window, vmas: Iterable[Vma], needs: Needs) -> bool:
+    """Whether no mapping is where the window is, or the room that is needed behind it."""
+    start, end = window.layout.window.start, window.apart(needs) + needs.size
+    room = Range(start - APART, end + APART)
+    return not any(v.range.overlaps(room) for v in vmas)
+
+
+def file_ids(loaded: Loaded) -> FileIds:
+    """Device and inode of every file with pages, by its number in `Pages.pages_id`."""
+    status = [os.fstat(loaded.pages_lfd(number)) for number in range(loaded.nr_files)]
+    return tuple((found.st_dev, found.st_ino) for found in status)
+
+
+def elsewhere(a: Pages, b: Pages) -> list[Range]:
+    """For ckpt.mem.build.plan_memory: pages are the same where they are from one place of one file,
+    and nothing is compared."""
+    return [] if a.pages_id == b.pages_id and a.offset == b.offset else [a.range]
+
+
+def early_memory(vmas: Sequence[Vma], pages: Sequence[Pages]) -> Memory:
+    """What of a task can be there before its files are: its anonymous private memory."""
+    kept = [v for v in vmas if _is_plain(v)]
+    contents = [p for v in kept for p in clip(pages, v.range)]
+    return Memory(tuple(kept), tuple(contents))
+
+
+def _is_plain(v: Vma) -> bool:
+    # What grows down does so between two looks, and is small.
+    return v.private and v.backing is Backing.NONE and not v.flags & MAP_GROWSDOWN
