@@ -183,11 +183,12 @@ def _unread(diag: Diag, sock: socket.socket) -> Obstacle | None:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     events = dict(poll.poll(0)).get(sock.fileno(), 0)
+    if events & select.POLLERR:
+        why = "a netlink socket that has yet to tell of lost messages (ENOBUFS) can't be restored"
+        return Obstacle(why, "dump it when it has been read")
     if diag.answering or diag.unread or events & select.POLLIN:
         why = "a netlink socket with messages that were not read yet can't be restored"
         return Obstacle(why, "dump it when it has read them")
-    if events & select.POLLERR:
-        return Obstacle("a netlink socket that has yet to tell of an error can't be restored")
     return None
 
 

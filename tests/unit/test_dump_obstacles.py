@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from ckpt.dump.describe import unknown_state
 from ckpt.dump.facts import Facts, look, obstacles, surroundings_of
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.timers import PosixTimer
@@ -46,6 +50,27 @@ def test_a_kernel_thread() -> None:
         kernel, ours = look(proc), surroundings_of(own)
     (refusal,) = obstacles(kernel, ours)
     assert refusal.pid == KTHREADD and "no memory of its own (a kernel thread?)" in refusal.why
+
+
+@pytest.mark.parametrize(
+    ("in_use", "cs", "text"),
+    [
+        (3 | 1 << 17 | 1 << 18, 0x33, "FPU components 0x60000 (AMX tiles?)"),
+        (3, 0x23, "32-bit code"),
+        (0x2E7, 0x33, ""),
+    ],
+    ids=["AMX", "32 bit", "ordinary"],
+)
+def test_registers_that_no_image_holds(in_use: int, cs: int, text: str) -> None:
+    registers = bytearray(216)
+    struct.pack_into("<Q", registers, 17 * 8, cs)
+    xstate = bytes(512) + struct.pack("<Q", in_use) + bytes(10496)
+    thread = SimpleNamespace(tid=8, regs=bytes(registers), xstate=xstate)
+    stood: Any = SimpleNamespace(pid=7, task=SimpleNamespace(threads=[thread]))
+    found = list(unknown_state(stood))
+    assert len(found) == bool(text)
+    for refusal in found:
+        assert (refusal.pid, refusal.resource) == (7, "thread 8") and text in refusal.why
 
 
 def test_a_policy_that_nobody_knows() -> None:

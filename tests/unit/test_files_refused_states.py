@@ -11,8 +11,10 @@ import pytest
 
 from ckpt.files import FileOptions, FilesDump
 from ckpt.files.descriptor import Descriptor
+from ckpt.files.dumping import DumpView
 from ckpt.files.eventfd import EventfdDump
 from ckpt.files.ghost import obstacle as ghost_obstacle
+from ckpt.files.inet import Held, InetDump
 from ckpt.files.locks import obstacle as lock_obstacle
 from ckpt.files.refused import path_obstacle
 from tests.requirements import require
@@ -65,6 +67,21 @@ def peeking():
     client.detach()
     server.setsockopt(socket.SOL_SOCKET, 42, 0)
     return server.detach()
+
+def overrun():
+    '''A member of a group of netlink that has no room for what it is sent.'''
+    group = 1 << 30
+    member, sender = (socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 2) for _ in range(2))
+    member.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    member.bind((0, group))
+    poll = select.poll()
+    poll.register(member, 0)
+    while not poll.poll(0):
+        try:
+            sender.sendto(struct.pack('=IHHII', 1016, 16, 0, 0, 0) + bytes(1000), (0, group))
+        except ConnectionRefusedError:
+            pass  # it is sent to the kernel as well, which takes none
+    return member.detach()
 
 def busy():
     poll = select.epoll()
@@ -136,6 +153,7 @@ STATES: dict[str, tuple[str, str, dict[str, Any]]] = {
         "it belongs to another network namespace",
         {},
     ),
+    "netlink, overrun": ("overrun()", "has yet to tell of lost messages (ENOBUFS)", {}),
     "tunnel": (
         "(s := socket.socket(type=socket.SOCK_DGRAM), s.setsockopt(17, 100, 2), s.detach())[2]",
         "a UDP tunnel",
@@ -193,6 +211,19 @@ def seen(link: str, size: int = 0, info: bytes = b"", mode: int = stat.S_IFREG) 
         *(7, 3, link, 0, False, 0, mode, 1, 2, 0, size),
         *(0, 0, 0, 0, 0, False, 0, 0, 0, info),
     )
+
+
+def test_tls_in_the_kernel() -> None:
+    """As a socket tells it that was given keys (TCP_ULP); many kernels are built without."""
+
+    class Encrypting:
+        def getsockopt(self, level: int, option: int, size: int) -> bytes:
+            assert (level, option) == (6, 31) and size >= 4
+            return b"tls\0"
+
+    view: Any = DumpView(FileOptions(), None)
+    found = InetDump(view)._look_tcp(Held(seen("socket:[2]"), 1, None), Encrypting())  # type: ignore[arg-type]
+    assert found is not None and "an upper protocol (TLS)" in found.why
 
 
 def test_a_removed_file_that_nobody_carries() -> None:
