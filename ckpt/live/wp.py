@@ -118,10 +118,12 @@ class WriteProtect:
         if noted is not None:
             known = (space.protected & ranges) - noted
             unsure = ranges - known
+        # Page tables that are not there at all are told of only in what is registered.
+        content = space.content(unsure)
         unprotected = space.unprotected(unsure)
-        written = self._written[pid] = space.content(unprotected)
+        self._written[pid] = content & unprotected
         self._anonymous[pid] = Extents.of(anonymous(mappings))
-        return Found(known | (unsure - unprotected) | written, unprotected)
+        return Found(known | content, unprotected)
 
     def cover(self, pid: int, content: Content, pages_lfd: int) -> Extents:
         """All that can be protected."""

@@ -93,6 +93,18 @@ def test_births_and_ends(case: Case, catch: str) -> None:
     victim.finish()
 
 
+def test_untouched_memory(case: Case) -> None:
+    """It is not in the image, and nothing of it is waited for."""
+    victim = case.start(program("live/untouched"))
+    images = case.folder / "live"
+    images.mkdir()
+    done = case.ckpt.run("dump", "-t", victim.pid, "-D", images, "--live=wp", "--json").ok()
+    assert "once more" not in done.log
+    assert 2 <= int(str(_figures(done)["pages_written"])) < 1000
+    _kill(victim)
+    _check_each(case, victim, [images])
+
+
 def test_disk_full(case: Case) -> None:
     """There is no set, and the tree runs on: nobody waits for a page that can't be written."""
     victim = case.start(program("live/accounts", "FREE"))
