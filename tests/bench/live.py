@@ -1,5 +1,6 @@
-"""`python -m tests.bench.live [--sizes MIB,...] [--pages small,huge] [--json]`: how long a target
-stands that writes a hundredth of its memory a second, and the longest gap that it sees itself:
+"""`python -m tests.bench.live [--sizes MIB,...] [--pages small,huge,shared] [--json]`: how long a
+target stands that writes a hundredth of its memory a second, and the longest gap that it sees
+itself:
 
 - untouched, for as long as a live dump takes;
 - at a fork(2) of its own, which is what programs do that save themselves;
@@ -58,7 +59,7 @@ class Row:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.live", description=__doc__)
     parser.add_argument("--sizes", default="256,1024,4096,8192", help="in MiB")
-    parser.add_argument("--pages", default="small,huge")
+    parser.add_argument("--pages", default="small,huge,shared")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -38,14 +38,17 @@ def programs() -> Path:
 
 @dataclass
 class Cluster:
-    """A running server, and how to be its client."""
+    """A running server, and how to be its client, from where it is: `inside` are the words that
+    lead there."""
 
     bin: Path
     folder: Path
     server: Victim
+    inside: tuple[str, ...] = ()
 
     def client(self, program: str, *words: str) -> list[str]:
-        return [str(self.bin / program), "-h", "127.0.0.1", "-p", str(PORT), "-U", "nobody", *words]
+        where = ("-h", "127.0.0.1", "-p", str(PORT), "-U", "nobody")
+        return [*self.inside, str(self.bin / program), *where, *words]
 
     def run(self, program: str, *words: str) -> str:
         """What a client says that succeeds."""
@@ -77,8 +80,8 @@ class Cluster:
 
 
 @contextmanager
-def running(case: Case) -> Iterator[Cluster]:
-    """A new cluster, which accepts connections."""
+def running(case: Case, **more: str) -> Iterator[Cluster]:
+    """A new cluster, which accepts connections. `more`: settings."""
     folder = case.folder / "cluster"
     folder.mkdir()
     os.chown(folder, NOBODY, NOBODY)
@@ -93,7 +96,7 @@ def running(case: Case) -> Iterator[Cluster]:
         timeout=60,
         check=True,
     )
-    settings = [f"-c{name}={value}" for name, value in SETTINGS.items()]
+    settings = [f"-c{name}={value}" for name, value in (SETTINGS | more).items()]
     server = case.start_command(
         *AS_NOBODY, str(bin_folder / "postgres"), "-D", data, "-k", str(folder), *settings
     )
