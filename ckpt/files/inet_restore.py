@@ -195,7 +195,7 @@ class InetRestore(RestoreKind):
 
     def dress(self, made: Socket, sock: socket.socket) -> None:
         """Everything of a new socket but its addresses. Raises OSError."""
-        sk_opts.apply(sock, made.message.opts)
+        sk_opts.apply(self.view.report, sock, made.message.opts, str(made))
         inetopts.apply_ip(sock, made.message)
         inetopts.apply(sock, made.options)
         multicast.apply(sock, made.memberships)

@@ -1,9 +1,9 @@
 """Socket options that all families have: from a socket into a sk_opts_entry, and back.
 
-`ask` only asks, `message` encodes later. Buffer sizes are exact: SO_SNDBUFFORCE takes half of what
-SO_SNDBUF tells; SO_BUF_LOCK says which of them the target had chosen itself, the others go on
-growing by themselves. SO_REUSEADDR is given back by the caller, since a restore needs it set
-meanwhile.
+`ask` only asks, `write` encodes later. Buffer sizes are exact where CAP_NET_ADMIN allows it:
+SO_SNDBUFFORCE takes half of what SO_SNDBUF tells; SO_BUF_LOCK says which of them the target had
+chosen itself, the others go on growing by themselves. SO_REUSEADDR is given back by the caller,
+since a restore needs it set meanwhile.
 
 Source: socket(7); net/core/sock.c; sk-opts of CRIU for what the fields mean.
 """
@@ -24,10 +24,18 @@ from ckpt.files.anonymous import address, made
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_SO_NO_CHECK, _SO_PASSSEC, _SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 11, 34, 32, 33
+    from ckpt.report import Report
+
+SEND, RECEIVE = (socket.SO_SNDBUF, 32), (socket.SO_RCVBUF, 33)
+"""A size, and the option that sets it beyond the limits of the system."""
+
+_SO_NO_CHECK, _SO_PASSSEC = 11, 34
 _SO_ATTACH_FILTER, _SO_BUF_LOCK = 26, 72
 _MOST_FILTER = 4096
 _LARGEST_BUFFER = 1 << 31
+_LONGEST_LINGER = 1 << 31
+_UNSIGNED = 0xFFFF_FFFF
+"""Python's numbers are signed, those of the image are not: a mark may have any bit."""
 _FILTER = struct.Struct("=HBBI")
 _PROGRAM = struct.Struct("=H6xQ")
 _TIMES = {"snd": socket.SO_SNDTIMEO, "rcv": socket.SO_RCVTIMEO}
@@ -80,7 +88,7 @@ def ask(sock: socket.socket) -> SkOpts:
     senders = sock.family in _TELLS_SENDERS
     on, seconds = struct.unpack("ii", get(socket.SOL_SOCKET, socket.SO_LINGER, 8))
     values = {
-        field: get(socket.SOL_SOCKET, name)
+        field: get(socket.SOL_SOCKET, name) & _UNSIGNED
         for field, name in (*_BOOLS.items(), *_NUMBERS.items())
         if senders or field not in _OF_SENDERS
     }
@@ -145,6 +153,8 @@ def check(message: Any, where: str) -> None:
         raise ImageError("has a buffer larger than any", resource=where)
     if len(message.so_filter) > _MOST_FILTER or message.so_buf_lock > 3:
         raise ImageError("has a filter or lock that no socket has", resource=where)
+    if message.so_linger >= _LONGEST_LINGER:
+        raise ImageError("lingers longer than any socket can", resource=where)
     for key in _TIMES:
         seconds, micros = (getattr(message, f"so_{key}_tmo_{unit}") for unit in ("sec", "usec"))
         if micros >= 10**6 or seconds >= 1 << 62:
@@ -153,17 +163,18 @@ def check(message: Any, where: str) -> None:
         raise ImageError("is bound to a device that can't have this name", resource=where)
 
 
-def apply(sock: socket.socket, message: Any) -> None:
+def apply(report: Report, sock: socket.socket, message: Any, where: str) -> None:
     """Everything but SO_REUSEADDR, on a new socket, before it is bound. Raises OSError."""
     put = sock.setsockopt
-    apply_buffers(sock, message)
+    apply_buffers(report, sock, message, where)
     for key, name in _TIMES.items():
         pair = [getattr(message, f"so_{key}_tmo_{unit}") for unit in ("sec", "usec")]
         if any(pair):
             put(socket.SOL_SOCKET, name, struct.pack("qq", *pair))
     for field, name in (*_BOOLS.items(), *_NUMBERS.items()):
-        if message.HasField(field) and int(getattr(message, field)) != sock.getsockopt(1, name):
-            put(socket.SOL_SOCKET, name, int(getattr(message, field)))
+        wanted = int(getattr(message, field))
+        if message.HasField(field) and wanted != sock.getsockopt(1, name) & _UNSIGNED:
+            put(socket.SOL_SOCKET, name, struct.pack("=I", wanted))
     if message.HasField("so_linger"):
         put(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, message.so_linger))
     if message.so_bound_dev:
@@ -172,13 +183,29 @@ def apply(sock: socket.socket, message: Any) -> None:
         _attach(sock, message.so_filter)
 
 
-def apply_buffers(sock: socket.socket, message: Any) -> None:
-    """Sizes of buffers, and who chose them."""
-    put = sock.setsockopt
-    put(socket.SOL_SOCKET, _SO_SNDBUFFORCE, message.so_sndbuf // 2)
-    put(socket.SOL_SOCKET, _SO_RCVBUFFORCE, message.so_rcvbuf // 2)
+def apply_buffers(report: Report, sock: socket.socket, message: Any, where: str) -> None:
+    """Sizes of buffers, and who chose them. Raises OSError."""
+    set_buffer(report, sock, SEND, message.so_sndbuf, where)
+    set_buffer(report, sock, RECEIVE, message.so_rcvbuf, where)
     if message.HasField("so_buf_lock"):
-        put(socket.SOL_SOCKET, _SO_BUF_LOCK, message.so_buf_lock)
+        sock.setsockopt(socket.SOL_SOCKET, _SO_BUF_LOCK, message.so_buf_lock)
+
+
+def set_buffer(
+    report: Report, sock: socket.socket, options: tuple[int, int], wanted: int, where: str
+) -> None:
+    """`options`: SEND or RECEIVE. Without CAP_NET_ADMIN there may be less; that is only warned of.
+    Raises OSError."""
+    option, force = options
+    if sock.getsockopt(socket.SOL_SOCKET, option) == wanted:
+        return
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, force, wanted // 2)
+    except PermissionError:
+        sock.setsockopt(socket.SOL_SOCKET, option, wanted // 2)
+    got = sock.getsockopt(socket.SOL_SOCKET, option)
+    if got != wanted:
+        report.warn(f"{where}: a buffer has {got} bytes, before the dump {wanted}")
 
 
 def _attach(sock: socket.socket, code: Any) -> None:

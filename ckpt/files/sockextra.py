@@ -126,7 +126,7 @@ def read(
 
 def dress(view: RestoreView, sock: socket.socket, one: Extra, own: Any) -> None:
     """Everything of a new socket but its addresses. Raises OSError."""
-    sk_opts.apply(sock, one.message.opts)
+    sk_opts.apply(view.report, sock, one.message.opts, one.where)
     for option in own.options if own is not None else ():
         sock.setsockopt(option.level, option.name, option.value)
     fcntl.fcntl(sock, fcntl.F_SETFL, one.flags & SETTABLE)

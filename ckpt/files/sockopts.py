@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from ckpt._native import ffi
 from ckpt.errors import ImageError, RestoreError
+from ckpt.files import sk_opts
 from ckpt.files.anonymous import address, made
+from ckpt.files.sk_opts import RECEIVE, SEND, set_buffer
 from ckpt.files.sockqueue import borrowed
 
 if TYPE_CHECKING:
     from ckpt.files.restoring import RestoreView
 
 _SOL = socket.SOL_SOCKET
-_SNDBUFFORCE, _RCVBUFFORCE, _BUF_LOCK, _NO_CHECK = 32, 33, 72, 11
+_BUF_LOCK, _NO_CHECK = 72, 11
 _PASSSEC, _GET_FILTER = 34, 26
 _TIMEVAL = struct.Struct("=qq")
 _LINGER = struct.Struct("=ii")
@@ -97,20 +99,14 @@ def check(opts: Any, where: str) -> None:
     """Raises ImageError for what no socket can have, or what is not restored."""
     if opts.so_filter:
         raise ImageError("has a packet filter, which is not restored yet", resource=where)
-    for usec in (opts.so_snd_tmo_usec, opts.so_rcv_tmo_usec):
-        if usec >= 1_000_000:
-            raise ImageError(f"has a timeout of {usec} microseconds", resource=where)
-    if max(opts.so_snd_tmo_sec, opts.so_rcv_tmo_sec) >= 1 << 62:
-        raise ImageError("has a timeout that can't be", resource=where)
-    if max(opts.so_sndbuf, opts.so_rcvbuf) >= 1 << 31:
-        raise ImageError("has a buffer that can't be", resource=where)
+    sk_opts.check(opts, where)
 
 
 def apply(view: RestoreView, lfd: int, opts: Any, where: str) -> None:
     """Set all options of a checked entry. Raises RestoreError."""
     with borrowed(lfd) as sock:
-        _buffer(view, sock, (socket.SO_SNDBUF, _SNDBUFFORCE), opts.so_sndbuf, where)
-        _buffer(view, sock, (socket.SO_RCVBUF, _RCVBUFFORCE), opts.so_rcvbuf, where)
+        set_buffer(view.report, sock, SEND, opts.so_sndbuf, where)
+        set_buffer(view.report, sock, RECEIVE, opts.so_rcvbuf, where)
         for field, option in (*FLAGS.items(), *NUMBERS.items()):
             if opts.HasField(field):
                 wanted = int(getattr(opts, field))
@@ -131,7 +127,7 @@ def apply(view: RestoreView, lfd: int, opts: Any, where: str) -> None:
 
 def make_room(sock: socket.socket, nr_bytes: int) -> None:
     """Let a socket send at least so much without being read."""
-    for option in (_SNDBUFFORCE, socket.SO_SNDBUF):
+    for option in reversed(SEND):
         try:
             sock.setsockopt(_SOL, option, nr_bytes)
         except PermissionError:
@@ -145,21 +141,6 @@ def _set(where: str, what: str, sock: socket.socket, option: int, value: int | b
     except OSError as error:
         why = os.strerror(error.errno or 0)
         raise RestoreError(f"its option {what} can't be set", resource=where, why=why) from error
-
-
-def _buffer(
-    view: RestoreView, sock: socket.socket, options: tuple[int, int], wanted: int, where: str
-) -> None:
-    option, force = options
-    if sock.getsockopt(_SOL, option) == wanted:
-        return
-    try:
-        sock.setsockopt(_SOL, force, wanted // 2)
-    except PermissionError:
-        sock.setsockopt(_SOL, option, wanted // 2)
-    got = sock.getsockopt(_SOL, option)
-    if got != wanted:
-        view.report.warn(f"{where}: a buffer has {got} bytes, before the dump {wanted}")
 
 
 def _read(sock: socket.socket, option: int) -> int | None:

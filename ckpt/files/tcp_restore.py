@@ -84,15 +84,15 @@ class TcpRestore:
                 netlock.remove(table_name(run_id))
             self._lock.close()
         for w in self._built():
+            what = f"connection from {w.src} to {w.dst}"
             with sk_opts.borrowed(w.lfd, *w.sort) as sock:
                 try:
                     tcprepair.go_on(sock, w.state, w.message, w.payload)
-                    sk_opts.apply_buffers(sock, w.opts)
+                    sk_opts.apply_buffers(self._view.report, sock, w.opts, what)
                     reuse = int(w.opts.reuseaddr)
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
                 except OSError as error:
                     why = os.strerror(error.errno or 0)
-                    what = f"connection from {w.src} to {w.dst}"
                     raise RestoreError("can't go on", resource=what, why=why) from error
 
     def close(self) -> None:

@@ -220,6 +220,7 @@ HOSTILE: dict[str, tuple[Images, str]] = {
     "a backlog": ({"files": [inet(backlog=2**31)]}, "backlog"),
     "a buffer": ({"files": [inet({"so_rcvbuf": 2**31})]}, "buffer"),
     "a limit": ({"files": [inet({"so_snd_tmo_usec": 10**6})]}, "time limit"),
+    "a long wait": ({"files": [inet({"so_linger": 2**31})]}, "lingers longer"),
     "a device's name": ({"files": [inet({"so_bound_dev": "a" * 16})]}, "device"),
     "a long filter": ({"files": [inet({"so_filter": [0] * 4097})]}, "filter"),
     "flags of a socket": ({"files": [inet(flags=os.O_CREAT)]}, "open flags"),

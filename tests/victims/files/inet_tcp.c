@@ -63,7 +63,7 @@ int main(void)
         CALL(setsockopt(fresh, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)));
         set(fresh, SOL_SOCKET, SO_RCVBUF, 50000);
         set(fresh, SOL_SOCKET, SO_KEEPALIVE, 1);
-        set(fresh, SOL_SOCKET, SO_MARK, 99);
+        set(fresh, SOL_SOCKET, SO_MARK, -99); /* the highest bit is set */
         set(fresh, SOL_SOCKET, SO_OOBINLINE, 1);
         set(fresh, IPPROTO_TCP, TCP_KEEPIDLE, 33);
         set(fresh, IPPROTO_TCP, TCP_KEEPINTVL, 34);
@@ -138,7 +138,7 @@ int main(void)
         CALL(getsockopt(fresh, SOL_SOCKET, SO_GET_FILTER, read_code, &size));
         CHECK(size == 4 && memcmp(read_code, code, sizeof(code)) == 0);
         CHECK(get(fresh, SOL_SOCKET, SO_RCVBUF) == 100000);
-        CHECK(get(fresh, SOL_SOCKET, SO_KEEPALIVE) == 1 && get(fresh, SOL_SOCKET, SO_MARK) == 99);
+        CHECK(get(fresh, SOL_SOCKET, SO_KEEPALIVE) == 1 && get(fresh, SOL_SOCKET, SO_MARK) == -99);
         CHECK(get(fresh, SOL_SOCKET, SO_OOBINLINE) == 1);
         CHECK(get(fresh, IPPROTO_TCP, TCP_KEEPIDLE) == 33);
         CHECK(get(fresh, IPPROTO_TCP, TCP_KEEPINTVL) == 34);
