@@ -131,12 +131,13 @@ def compute_return(
     return Return(home, site.frame.addr, controller), frame, xstate
 
 
-def check_unmoved(thread: Stopped) -> None:
-    """Raise TargetError when the thread is not where it was stopped."""
+def check_unmoved(thread: Stopped, *left: bytes) -> None:
+    """Raise TargetError when the thread is neither where it was stopped nor as we `left` it."""
     now = way.REGS.unpack(ops.get_regs(thread.tid))
-    then = way.REGS.unpack(thread.regs)
-    if now[way.RSP] != then[way.RSP] or now[: way.ORIG_RAX] != then[: way.ORIG_RAX]:
-        raise TargetError("it is not any more where it was stopped", pid=thread.tid)
+    for then in map(way.REGS.unpack, (thread.regs, *left)):
+        if now[way.RSP] == then[way.RSP] and now[: way.ORIG_RAX] == then[: way.ORIG_RAX]:
+            return
+    raise TargetError("it is not any more where it was stopped", pid=thread.tid)
 
 
 def enter(thread: Stopped, site: Site) -> None:

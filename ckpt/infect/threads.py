@@ -128,7 +128,7 @@ def _visit(
     order = [(thread, part) for thread in threads for part in some]
     rows, writes = bytearray(), bytearray()
     for thread, part in order:
-        rows += _describe(visits, thread, part, writes, again=part is not some[0])
+        rows += _describe(visits, thread, part, writes)
     raw = ffi.from_buffer("struct ckpt_visit[]", rows)
     ends = iter(_run(visits, order, raw, ffi.from_buffer(writes)))
     for thread, parts in zip(threads, zip(*[ends] * len(some), strict=True), strict=True):
@@ -160,15 +160,9 @@ def _run(
 
 
 def _describe(
-    visits: _Visits,
-    thread: Stopped,
-    calls: Sequence[_Numbered],
-    writes: bytearray,
-    *,
-    again: bool,
+    visits: _Visits, thread: Stopped, calls: Sequence[_Numbered], writes: bytearray
 ) -> bytes:
-    """A struct ckpt_visit; what is to be written for it is added to `writes`. `again`: it has been
-    given its registers back before."""
+    """A struct ckpt_visit; what is to be written for it is added to `writes`."""
     site = visits.site
     back, frame, xstate = entry.compute_return(
         visits.memory, site, visits.task, thread, visits.controller
@@ -181,7 +175,7 @@ def _describe(
     writes += xstate
     return _VISIT.pack(
         *(thread.tid, lib.CKPT_VISIT_BEFORE, 0, len(xstate), at, thread.sigmask),
-        resumed if again else thread.regs,
+        thread.regs,
         way.entered(thread.regs, site.addr + site.piece.enter),
         resumed,
     )
@@ -202,7 +196,7 @@ def _late(visits: _Visits, thread: Stopped, visit: ffi.CData) -> bool:
             visits.vacant = False
             ffi.buffer(visit.after)[:] = _parked(visits, thread)
         else:
-            entry.check_unmoved(thread)
+            entry.check_unmoved(thread, bytes(ffi.buffer(visit.resumed)))
             raise KernelError("can't be asked", pid=thread.tid, why=os.strerror(-visit.result))
     except CkptError as error:
         # An ended thread is in nobody's way.

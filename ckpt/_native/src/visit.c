@@ -39,7 +39,13 @@ static long put(const struct ckpt_visit_site *site, uint64_t addr, const void *f
         return (size_t)done == len ? 0 : -EFAULT;
 }
 
-/* The way home comes before the piece that leads there. */
+static int stands_as(const uint8_t *now, const uint8_t *then)
+{
+        return !memcmp(now, then, UPTO) && reg(now, RSP) == reg(then, RSP);
+}
+
+/* The way home comes before the piece that leads there. Who has been visited before stands as it
+ * was left then. */
 static long prepare(const struct ckpt_visit_site *site, const struct ckpt_visit *visit,
                     const char *writes)
 {
@@ -50,7 +56,7 @@ static long prepare(const struct ckpt_visit_site *site, const struct ckpt_visit 
 
         if (err)
                 return err;
-        if (memcmp(now, visit->stopped, UPTO) || reg(now, RSP) != reg(visit->stopped, RSP))
+        if (!stands_as(now, visit->stopped) && !stands_as(now, visit->resumed))
                 return -ESTALE;
         if (visit->xstate_len) {
                 err = put(site, site->xstate, frame + site->frame_len, visit->xstate_len);

@@ -1,6 +1,7 @@
 // cycles: 2
-/* Rings of io_uring: new, used past their ends, with completions that nobody took, shared with a
- * child, mapped in two places, without its descriptor mapped; they go on from where they were. */
+/* Rings of io_uring, beside a thread that waits for a signal: new, used past their ends, with
+ * completions that nobody took, shared with a child, mapped in two places, without its descriptor
+ * mapped; they go on from where they were. */
 #include "victim.h"
 #include <linux/io_uring.h>
 
@@ -97,6 +98,19 @@ static void take_left(struct ring *r, int completions)
 
 static struct ring shared;
 
+static void *body(void *waits)
+{
+        sigset_t awaited;
+        int got;
+
+        sigemptyset(&awaited);
+        sigaddset(&awaited, SIGUSR1);
+        *(volatile pid_t *)waits = tid_of_caller();
+        ZERO(sigwait(&awaited, &got));
+        CHECK(got == SIGUSR1);
+        return NULL;
+}
+
 static void kid(void)
 {
         tell(told[1]);
@@ -107,6 +121,9 @@ static void kid(void)
 int main(void)
 {
         struct ring fresh, used, full, large, bare;
+        pthread_t waiting;
+        sigset_t awaited;
+        pid_t waits = 0;
         char *second;
 
         file = made_file("file", 64, 4);
@@ -125,10 +142,19 @@ int main(void)
         CALL(munmap(bare.rings, 4096));
         CALL(munmap(bare.sqes, 4096));
         CALL(pipe(told));
+        sigemptyset(&awaited);
+        sigaddset(&awaited, SIGUSR1);
+        ZERO(pthread_sigmask(SIG_BLOCK, &awaited, NULL));
+        waiting = started_thread(body, &waits);
+        while (!*(volatile pid_t *)&waits)
+                sched_yield();
+        until_blocked(waits);
         pid_t pid = child(kid);
         hear(told[0]);
 
         ready_and_wait();
+        ZERO(pthread_kill(waiting, SIGUSR1));
+        ZERO(pthread_join(waiting, NULL));
         join_child(pid); /* whose copies of the counters are its own */
         use(&fresh, 30);
         use(&used, 300);
