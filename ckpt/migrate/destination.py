@@ -77,9 +77,10 @@ def _data(stream: Stream, frame: wire.Frame, folder: Path, report: Report) -> No
 
 def _receive(stream: Stream, folder: Path, report: Report) -> None:
     wire.send(stream, "welcome")
-    if sets.receive_sets(stream, folder, report):
-        from ckpt.migrate.later import bring_the_rest
+    # Not when it is wanted: then the tree stands.
+    from ckpt.migrate.later import bring_the_rest
 
+    if sets.receive_sets(stream, folder, report):
         bring_the_rest(stream, folder, report)
 
 
