@@ -6,11 +6,12 @@ master outside; /dev/tty; controlling terminals.
 - A *slave* whose master is outside belongs to somebody else, mostly to the shell that started the
   tree; only with `--shell-job`. Its settings are taken, as an editor needs them; what was typed
   and not read stays in the old terminal. Not where the leader of its session is in the tree: who
-  restores could not give the tree his own terminal then.
+  restores could not give the tree his own terminal then, but another one (--external).
 - A slave that was *hung up* (its master closed, its session ended) has nothing but its number.
 - */dev/tty* stands for the controlling terminal of who opened it, whichever it has now.
 - `--external tty[RDEV:DEV]` (both hexadecimal) takes any terminal; a restore is given it by
-  --inherit-fd under that name.
+  --inherit-fd under that name. A leader in the tree that it controls is controlled by the given one
+  then, which must be free for that.
 
 Everything but the queues is asked of duplicates. Refused: consoles, serial lines, pseudo terminals
 of another devpts, a master in packet mode that has not read the last change of state.
@@ -39,10 +40,10 @@ from ckpt.files.ptmx import PTS
 from ckpt.files.regular import RegularDump
 from ckpt.files.ttyimage import CTTY, DEV_TTY, EXT_TTY, PTMX, PTS_MAJORS, PTY, Info
 from ckpt.files.ttyqueue import Pair, Queues, may_hold, take_and_put_back
-from ckpt.procfs.tty import pts_index
+from ckpt.procfs.tty import pts_index, tty_nr
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from ckpt.files.descriptor import Descriptor
     from ckpt.files.dumping import DumpView
@@ -56,7 +57,8 @@ _CTTY_IDS = (1006 << 1, *range(1010 << 1, 1024 << 1, 2))
 _INDEX = re.compile(rb"^tty-index:\s*([0-9]+)$", re.MULTILINE)
 _LEADER_REFUSED = (
     "its leader is in the tree and has a controlling terminal whose other end is outside",
-    "dump a tree that holds what made the terminal, or the job without its shell",
+    "dump a tree that holds what made the terminal, or the job without its shell; or give it "
+    "another terminal at restore (--external 'tty[RDEV:DEV]')",
 )
 
 
@@ -115,6 +117,7 @@ class TtyDump(DumpKind):
     ) -> Iterator[Refusal]:
         """Before the freeze: which masters there are is seen, who opened /dev/tty is assumed."""
         own = [d for d in descriptors if not self._external(d)]
+        given = {tty_nr(d.rdev) for d in descriptors if self._external(d)}
         masters = {_seen_index(d) for d in own if d.rdev == PTMX}
         if None in masters:
             return
@@ -122,12 +125,14 @@ class TtyDump(DumpKind):
             if os.major(d.rdev) in PTS_MAJORS and not d.deleted:
                 index: int | None = _pts_number(d.rdev)
             elif d.rdev == DEV_TTY and stats[d.pid].tty_nr:
+                if _leader(stats, stats[d.pid].tty_nr, given):
+                    continue
                 index = pts_index(stats[d.pid].tty_nr)
             else:
                 continue
             if index not in masters:
                 yield from self._outside(d)
-        yield from _leaders(stats, masters)
+        yield from _leaders(stats, masters, given)
 
     def _outside(self, d: Descriptor) -> Iterator[Refusal]:
         if not self.view.options.shell_job:
@@ -157,13 +162,25 @@ class TtyDump(DumpKind):
                 self._masters[index] = held
         for held in self._held:
             if self._external(held.d):
-                info = Info(EXT_TTY, self._settings(held.d))
-                self._add(held, info, _EXTERNAL_ID)
+                self._settle_external(held, stats)
             elif held.d.rdev != PTMX:
                 yield from self._settle_slave(held, stats)
-        yield from _leaders(stats, self._masters)
+        yield from _leaders(stats, self._masters, self._given())
         for index in self._masters:
             yield from self._settle_master(index)
+
+    def _given(self) -> set[int]:
+        """External terminals, as stat names them."""
+        return {tty_nr(held.d.rdev) for held in self._held if self._external(held.d)}
+
+    def _settle_external(self, held: _Held, stats: Mapping[int, Stat]) -> None:
+        d = held.d
+        sid = _leader(stats, tty_nr(d.rdev), {tty_nr(d.rdev)})
+        pgrp = max(0, stats[sid].tpgid) if sid else 0
+        known = {(i.rdev, i.dev): i.id for i in self._infos if i.type == EXT_TTY}
+        number = known.get((d.rdev, d.dev), _FIRST_OWN_ID + 2 * held.file_id)
+        info = Info(EXT_TTY, self._settings(d), sid=sid, pgrp=pgrp)
+        self._add(held, info, number if known else _EXTERNAL_ID)
 
     def _external(self, d: Descriptor) -> bool:
         return external_name(d) in self.view.options.external
@@ -177,6 +194,9 @@ class TtyDump(DumpKind):
             if error.errno != errno.EIO:
                 raise
             yield from self._settle_hung_up(held)
+            return
+        if d.rdev == DEV_TTY and (sid := _leader(stats, device, self._given())):
+            self._add_session(held, sid)
             return
         index = pts_index(device)
         if index is None:
@@ -202,9 +222,13 @@ class TtyDump(DumpKind):
             if not sid:
                 why = "a /dev/tty of a terminal that is no controlling terminal any more"
                 yield Refusal(d.pid, str(d), why, "close it before the dump")
+        self._add_session(held, sid)
+
+    def _add_session(self, held: _Held, sid: int) -> None:
+        """/dev/tty of a session."""
         known = {info.id for info in self._infos if info.type == CTTY and info.sid != sid}
         number = next((i for i in _CTTY_IDS if i not in known), _FIRST_OWN_ID + 2 * held.file_id)
-        self._add(held, Info(CTTY, self._settings(d), sid=sid), number)
+        self._add(held, Info(CTTY, self._settings(held.d), sid=sid), number)
 
     def _settle_hung_up(self, held: _Held) -> Iterator[Refusal]:
         d = held.d
@@ -320,9 +344,22 @@ def _pty_id(index: int, *, master: bool) -> int:
     return (number << 1) + master
 
 
-def _leaders(stats: Mapping[int, Stat], masters: Iterable[int | None]) -> Iterator[Refusal]:
+def _leader(stats: Mapping[int, Stat], number: int, given: Container[int]) -> int:
+    """Who in the tree leads the session of the terminal `number`, if that is `given`; or 0."""
+    number &= 0xFFFF_FFFF
+    if not number or number not in given:
+        return 0
+    leaders = (p for p, s in stats.items() if s.session == p and s.tty_nr & 0xFFFF_FFFF == number)
+    return next(leaders, 0)
+
+
+def _leaders(
+    stats: Mapping[int, Stat], masters: Iterable[int | None], given: Container[int]
+) -> Iterator[Refusal]:
     """Leaders of sessions whose controlling terminal nobody could give them again."""
     known = set(masters)
     for pid, seen in stats.items():
-        if seen.tty_nr and seen.session == pid and pts_index(seen.tty_nr) not in known:
+        if not seen.tty_nr or seen.session != pid or _leader(stats, seen.tty_nr, given):
+            continue
+        if pts_index(seen.tty_nr) not in known:
             yield Refusal(pid, f"session {pid}", *_LEADER_REFUSED)

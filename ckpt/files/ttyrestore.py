@@ -62,6 +62,8 @@ class TtyRestore(RestoreKind):
         self._peers: dict[int, int] = {}
         self._set: set[int] = set()
         self._shared: set[int] = set()
+        self._given: dict[int, Info] = {}
+        self._lent: dict[int, int] = {}
 
     def take(self, file_id: int, message: Any) -> None:
         where = f"terminal {file_id:#x} of files.img"
@@ -80,6 +82,8 @@ class TtyRestore(RestoreKind):
                         resource=f"terminal {file_id:#x} of files.img",
                     )
                 self._masters[info.number] = file_id
+            if info.type == EXT_TTY and info.sid in self.view.tables:
+                self._given[info.sid] = info
         for file_id in wanted:
             info = self._info(file_id)
             if info.hung_up:
@@ -99,7 +103,7 @@ class TtyRestore(RestoreKind):
 
     def _is_inside(self, info: Info) -> bool:
         if info.type == CTTY:
-            return self._index_of_session(info.sid) is not None
+            return info.sid in self._given or self._index_of_session(info.sid) is not None
         return info.slave and info.number in self._masters
 
     def _check_outside(self, info: Info, where: str) -> None:
@@ -126,11 +130,17 @@ class TtyRestore(RestoreKind):
 
     def terminal_of(self, sid: int) -> int | None:
         """Our descriptor of the terminal of a session, after `open_all`; None if it has none."""
+        if sid in self._given:
+            if sid not in self._lent:
+                self._lent[sid] = self._source(self._given[sid])
+            return self._lent[sid]
         index = self._index_of_session(sid)
         return None if index is None else self._peers[index]
 
     def foreground_of(self, sid: int) -> int:
         """The group in the foreground of a session's terminal; 0 if there is none."""
+        if sid in self._given:
+            return self._given[sid].pgrp
         index = self._index_of_session(sid)
         return 0 if index is None else self._info(self._masters[index]).pgrp
 
@@ -180,7 +190,8 @@ class TtyRestore(RestoreKind):
     def close(self) -> None:
         opened, self._open = self._open or {}, None
         peers, self._peers = self._peers, {}
-        for lfd in (*opened.values(), *peers.values()):
+        lent, self._lent = self._lent, {}
+        for lfd in (*opened.values(), *peers.values(), *lent.values()):
             os.close(lfd)
 
     # ---- terminals of the tree

@@ -5,6 +5,8 @@ Source: proc_pid_stat(5), new_encode_dev() in linux/kdev_t.h, Documentation/admi
 
 from __future__ import annotations
 
+import os
+
 _PTS_MAJORS = range(136, 144)
 
 
@@ -14,6 +16,12 @@ def device(tty_nr: int) -> tuple[int, int] | None:
     if number == 0:
         return None
     return (number >> 8) & 0xFFF, (number & 0xFF) | ((number >> 12) & 0xFFF00)
+
+
+def tty_nr(rdev: int) -> int:
+    """The number under which a terminal with this st_rdev stands there, as unsigned."""
+    major, minor = os.major(rdev), os.minor(rdev)
+    return (minor & 0xFF) | (major << 8) | ((minor & ~0xFF) << 12)
 
 
 def pts_index(tty_nr: int) -> int | None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING
 
+from ckpt.errors import KernelError, RestoreError
 from ckpt.infect.batch import SOCK, Batch
 
 if TYPE_CHECKING:
@@ -27,8 +28,17 @@ _TIOCSPGRP, _TIOCSCTTY, _TIOCNOTTY = 0x5410, 0x540E, 0x5422
 
 
 def take_terminal(built: Built, lfd: int) -> None:
-    """Step 1. `lfd`: our descriptor of the terminal, which nobody controls yet."""
-    _ioctl(built, lfd, _TIOCSCTTY, "controlling terminal")
+    """Step 1. `lfd`: our descriptor of the terminal, which nobody controls yet. Raises RestoreError
+    where somebody does, as can be with one that was given by --inherit-fd."""
+    try:
+        _ioctl(built, lfd, _TIOCSCTTY, "controlling terminal")
+    except KernelError as error:
+        raise RestoreError(
+            "its session can't have the terminal that it is given",
+            pid=built.pid,
+            why=str(error),
+            hint="give it one that controls no session yet, as openpty(3) makes it",
+        ) from error
 
 
 def set_foregrounds(site: Site, files: FilesRestore, report: Report) -> None:

@@ -134,6 +134,49 @@ def test_job_of_a_shell(case: Case) -> None:
     os.close(master)
 
 
+def on_terminal(case: Case) -> tuple[Victim, int, int]:
+    """A leader of a session on a new terminal: it, our master, our slave."""
+    master, slave = pty.openpty()
+    binary = str(program("outside/terminal_leader").build(case.built))
+    leader = case.start_command(binary, stdin=slave, output=slave)
+    leader.wait_ready()
+    return leader, master, slave
+
+
+def end_on(master: int, leader: Victim) -> None:
+    os.write(master, b"word\n")
+    leader.go()
+    said = b""
+    while SUCCESS.encode() not in said:
+        said += os.read(master, 4096)
+        assert b"FAIL" not in said, said
+    processes.wait_end(leader.pid)
+
+
+def test_a_leader_gets_the_terminal_that_is_given(case: Case) -> None:
+    """`--external tty[]`: session, foreground and /dev/tty are those of the new terminal, unless
+    that is another session's."""
+    leader, master, slave = on_terminal(case)
+    node = os.fstat(slave)
+    name = f"tty[{node.st_rdev:x}:{node.st_dev:x}]"
+    case.ckpt.dump(leader.pid, case.images, "--shell-job").failed(3, "session", "--external")
+    tree = leader.tree
+    case.ckpt.dump(leader.pid, case.images, "--external", name).ok()
+    leader.await_gone(tree)
+    other, others_master, others_slave = on_terminal(case)
+    case.ckpt.restore(case.images).failed(6, name, "--inherit-fd")
+    given = ("--inherit-fd", f"fd[{others_slave}]:{name}")
+    taken = case.ckpt.restore(case.images, *given, pass_fds=(others_slave,))
+    taken.failed(6, "can't have the terminal", "controls no session yet")
+    end_on(others_master, other)
+    new_master, new_slave = pty.openpty()
+    given = ("--inherit-fd", f"fd[{new_slave}]:{name}")
+    case.ckpt.restore(case.images, *given, pass_fds=(new_slave,)).ok()
+    end_on(new_master, leader)
+    for lfd in (master, slave, others_master, others_slave, new_master, new_slave):
+        os.close(lfd)
+
+
 def test_owner_that_is_the_group_of_a_job(case: Case) -> None:
     """The job joins the group of the `ckpt restore` that waits for it, and so does the owner of its
     descriptors."""
