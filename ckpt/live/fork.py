@@ -133,6 +133,7 @@ class Fork:
             swept_pages=self._nr_pages,
             saved_pages=0,
             peak_bytes=self._peak_bytes,
+            shared_pages=0,
             table_bytes=0,
             sweep_us=(self._ended_ns - self._begun_ns) // 1000,
         )

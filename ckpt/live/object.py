@@ -92,6 +92,7 @@ def mark_bytes(objects: Mapping[int, SharedObject], pids: Iterable[int]) -> dict
             m = smap.mapping
             if shareable(m) and m.ino in costs:
                 data = objects[m.ino].data & Extents.of([(m.pgoff, m.pgoff + m.end - m.start)])
-                untouched = data.nr_pages - smap.size("Rss") // PAGE
-                costs[m.ino] += max(0, untouched) * _MARK_BYTES
+                # A huge page has no entries yet, and is taken apart.
+                entries = (smap.size("Rss") - smap.size("ShmemPmdMapped")) // PAGE
+                costs[m.ino] += max(0, data.nr_pages - entries) * _MARK_BYTES
     return costs

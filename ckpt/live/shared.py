@@ -44,7 +44,7 @@ _TRIES = 4
 class Shared:
     """All of one snapshot. `room`: bytes of page tables that may be made. `table_bytes`: that are,
     at most; they stay with the tasks. `inherited`: tasks that have a view as children of others, as
-    far as they were met in the frozen window."""
+    far as they were met in the frozen window. `nr_pages` were taken over."""
 
     def __init__(self, server: Server, room: int, report: Report) -> None:
         self._server = server
@@ -59,11 +59,16 @@ class Shared:
         self._stands = False
         self.inherited: set[int] = set()
         self.table_bytes = 0
+        self.nr_pages = 0
 
     def add(self, view: View) -> None:
         """Serve its faults from now on; it is ours to close."""
+        try:
+            view.index = self._server.add_view(view)
+        except BaseException:
+            view.close()
+            raise
         self._views[view.pid] = view
-        view.index = self._server.add_view(view)
 
     def begin(self, root: int, arm: Callable[[int], None]) -> None:
         """When there is a view of every task. `arm` makes one of a task of the tree at `root` that
@@ -142,6 +147,7 @@ class Shared:
             except ProcessLookupError:
                 continue
         self._server.leave_out(one.index, rest)
+        self.nr_pages += one.data.nr_pages - rest.nr_pages
         return rest
 
     def verify(self) -> None:

@@ -121,5 +121,5 @@ def _view(session: Session, task: SeizedTask) -> View | None:
             return None
     try:
         return View.of(task.pid, open_uffd(session, task, Mode.SYNC, FEATURES))
-    except CkptError:
+    except (CkptError, OSError):
         return None  # it is copied while the tree stands

@@ -183,6 +183,7 @@ class WriteProtect:
     def figures(self) -> Figures:
         """Before `close`."""
         assert self._server is not None
+        assert self._shared is not None
         counted = self._server.figures()
         return Figures(
             engine=self.name,
@@ -192,7 +193,8 @@ class WriteProtect:
             swept_pages=counted.swept_pages,
             saved_pages=counted.saved_pages,
             peak_bytes=counted.peak_bytes,
-            table_bytes=0 if self._shared is None else self._shared.table_bytes,
+            shared_pages=self._shared.nr_pages,
+            table_bytes=self._shared.table_bytes,
             sweep_us=(self._ended_ns - self._begun_ns) // 1000,
         )
 

@@ -8,7 +8,6 @@ sound, and the restored server shuts down in order. So does the first, which nev
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -44,7 +43,7 @@ def told(log: Path) -> int:
     return sum(len(path.read_text().splitlines()) for path in log.iterdir())
 
 
-def dump(case: Case, cluster: Cluster, folder: Path, mode: str) -> dict[str, int]:
+def dump(case: Case, cluster: Cluster, folder: Path, mode: str) -> None:
     """Into `folder`: the images, and beside them whatever files the server writes to."""
     folder.mkdir()
     script = folder / "copy"
@@ -55,10 +54,10 @@ def dump(case: Case, cluster: Cluster, folder: Path, mode: str) -> dict[str, int
     script.chmod(0o755)
     images = folder / "images"
     images.mkdir()
-    words = ("-t", cluster.server.pid, "-D", images, "--json")
-    done = case.ckpt.run("dump", *words, f"--live={mode}", f"--action-script={script}").ok()
-    figures = json.loads(done.stdout)
-    return {"shpages": figures["shpages_written"], **figures["live"]}
+    script_option = f"--action-script={script}"
+    case.ckpt.run(
+        "dump", "-t", cluster.server.pid, "-D", images, f"--live={mode}", script_option
+    ).ok()
 
 
 @contextmanager
@@ -107,11 +106,8 @@ def test_each_instant_is_whole(case: Case) -> None:
             for number, mode in enumerate(MODES):
                 work_on(cluster, bench)
                 before, folder = told(log), case.folder / f"instant{number}"
-                figures = dump(case, cluster, folder, mode)
+                dump(case, cluster, folder, mode)
                 after = committed(cluster)
-                if mode == "wp":
-                    later = ("fault_pages", "swept_pages", "saved_pages")
-                    assert sum(figures[name] for name in later) > figures["shpages"]
                 with beside(case, cluster, folder) as restored:
                     check(restored, before, after + NR_CLIENTS)
             work_on(cluster, bench)
