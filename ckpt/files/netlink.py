@@ -20,10 +20,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ckpt.errors import ImageError, Refusal
+from ckpt.errors import ImageError
 from ckpt.files import netlock, netmessage, sk_opts, sockdiag, sockextra
-from ckpt.files.descriptor import proto_name
-from ckpt.files.kind import DumpKind, FdType, Obstacle, RestoreKind
+from ckpt.files.kind import FdType, Obstacle, RestoreKind
+from ckpt.files.sockextra import FamilyDump
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -102,40 +102,22 @@ def look() -> dict[int, Diag]:
     return found
 
 
-class NetlinkDump(DumpKind):
+class NetlinkDump(FamilyDump[Diag]):
     type = FdType.NETLINKSK
+    family = socket.AF_NETLINK
+    protocol = b"NETLINK"
 
     def __init__(self, view: DumpView) -> None:
         super().__init__(view)
-        self._seen: dict[int, Diag] | None = None
-        self._wanted: list[tuple[Descriptor, int]] = []
         self._held: list[Held] = []
 
-    def claims(self, d: Descriptor) -> bool:
-        return proto_name(d) == b"NETLINK"
+    def look(self) -> dict[int, Diag]:
+        return look()
 
-    def obstacle(self, d: Descriptor) -> Obstacle | None:
-        if self._seen is None:
-            self._seen = look()
-        seen = self._seen.get(d.ino)
-        return _judged(seen) if seen else None
+    def judged(self, diag: Diag | None) -> Obstacle | None:
+        return _judged(diag) if diag else None
 
-    def hold(self, d: Descriptor, file_id: int) -> None:
-        self._wanted.append((d, file_id))
-
-    def settle(self) -> Iterable[Refusal]:
-        told = look() if self._wanted else {}
-        for d, file_id in self._wanted:
-            lfd = self.view.duplicate(d)
-            with sk_opts.borrowed(lfd, socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
-                try:
-                    obstacle = self._look(d, file_id, sock, told.get(d.ino))
-                except OSError as error:
-                    obstacle = Obstacle(sk_opts.unreadable(error))
-            if obstacle:
-                yield Refusal(d.pid, str(d), obstacle.why, obstacle.hint)
-
-    def _look(
+    def ask(
         self, d: Descriptor, file_id: int, sock: socket.socket, diag: Diag | None
     ) -> Obstacle | None:
         found = sockextra.foreign(sock)

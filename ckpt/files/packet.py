@@ -17,10 +17,10 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ckpt.errors import ImageError, Refusal
+from ckpt.errors import ImageError
 from ckpt.files import netmessage, sk_opts, sockdiag, sockextra
-from ckpt.files.descriptor import proto_name
-from ckpt.files.kind import DumpKind, FdType, Obstacle, RestoreKind
+from ckpt.files.kind import FdType, Obstacle, RestoreKind
+from ckpt.files.sockextra import FamilyDump
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -102,47 +102,34 @@ def look() -> dict[int, Diag]:
     return found
 
 
-class PacketDump(DumpKind):
+class PacketDump(FamilyDump[Diag]):
     type = FdType.PACKETSK
+    family = socket.AF_PACKET
+    protocol = b"PACKET"
 
     def __init__(self, view: DumpView) -> None:
         super().__init__(view)
-        self._seen: dict[int, Diag] | None = None
-        self._wanted: list[tuple[Descriptor, int]] = []
         self._held: list[Held] = []
 
-    def claims(self, d: Descriptor) -> bool:
-        return proto_name(d) == b"PACKET"
+    def look(self) -> dict[int, Diag]:
+        return look()
 
-    def obstacle(self, d: Descriptor) -> Obstacle | None:
-        if self._seen is None:
-            self._seen = look()
-        return _judged(self._seen.get(d.ino))
+    def judged(self, diag: Diag | None) -> Obstacle | None:
+        return _judged(diag)
 
-    def hold(self, d: Descriptor, file_id: int) -> None:
-        self._wanted.append((d, file_id))
-
-    def settle(self) -> Iterable[Refusal]:
-        told = look() if self._wanted else {}
-        for d, file_id in self._wanted:
-            lfd, diag = self.view.duplicate(d), told.get(d.ino)
-            obstacle = _judged(diag)
-            if diag is not None and obstacle is None:
-                with sk_opts.borrowed(lfd, socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
-                    try:
-                        self._look(d, file_id, sock, diag)
-                    except OSError as error:
-                        obstacle = Obstacle(sk_opts.unreadable(error))
-            if obstacle:
-                yield Refusal(d.pid, str(d), obstacle.why, obstacle.hint)
-
-    def _look(self, d: Descriptor, file_id: int, sock: socket.socket, diag: Diag) -> None:
+    def ask(
+        self, d: Descriptor, file_id: int, sock: socket.socket, diag: Diag | None
+    ) -> Obstacle | None:
+        obstacle = _judged(diag)
+        if diag is None or obstacle is not None:
+            return obstacle
         if diag.unread:
             self.view.report.warn(f"pid {d.pid}: {d}: packets that were not read yet are lost")
         index = diag.info["ifindex"]
         device = socket.if_indextoname(index) if index else ""
         options = sockextra.ask(sock, OPTIONS)
         self._held.append(Held(d, file_id, diag, device, sk_opts.ask(sock), options))
+        return None
 
     def entries(self) -> Iterator[Any]:
         for held in self._held:

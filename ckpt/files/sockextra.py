@@ -15,17 +15,19 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+from abc import abstractmethod
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NamedTuple, TypeVar
 
-from ckpt.errors import ImageError, RestoreError
+from ckpt.errors import ImageError, Refusal, RestoreError
 from ckpt.files import sk_opts
-from ckpt.files.kind import Obstacle
+from ckpt.files.descriptor import proto_name
+from ckpt.files.kind import DumpKind, Obstacle
 from ckpt.files.openflags import SETTABLE, checked
 from ckpt.images.types import message_class
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ckpt.files.descriptor import Descriptor
     from ckpt.files.dumping import DumpView
@@ -40,6 +42,7 @@ _LONGEST = 256
 _NOBODY = (1 << 32) - 1
 
 Options = dict["Key", bytes]
+Diag = TypeVar("Diag")
 
 
 class Extra(NamedTuple):
@@ -49,6 +52,57 @@ class Extra(NamedTuple):
     flags: int
     signum: int
     where: str
+
+
+class FamilyDump(DumpKind, Generic[Diag]):
+    """The life of both on a dump. What sock_diag(7) tells of all sockets of the family is asked
+    twice: while the target runs, and when it stands."""
+
+    family: ClassVar[int]
+    protocol: ClassVar[bytes]
+    """The name of the protocol in sockfs."""
+
+    def __init__(self, view: DumpView) -> None:
+        super().__init__(view)
+        self._seen: dict[int, Diag] | None = None
+        self._wanted: list[tuple[Descriptor, int]] = []
+
+    @abstractmethod
+    def look(self) -> dict[int, Diag]:
+        """Of each socket of the family in our network namespace, by inode. Raises KernelError."""
+
+    @abstractmethod
+    def judged(self, diag: Diag | None) -> Obstacle | None:
+        """What stands in the way of a running task's socket; None: nothing was told of it."""
+
+    @abstractmethod
+    def ask(
+        self, d: Descriptor, file_id: int, sock: socket.socket, diag: Diag | None
+    ) -> Obstacle | None:
+        """Remember everything of a socket, whose owner stands, or say why not. Raises OSError."""
+
+    def claims(self, d: Descriptor) -> bool:
+        return proto_name(d) == self.protocol
+
+    def obstacle(self, d: Descriptor) -> Obstacle | None:
+        if self._seen is None:
+            self._seen = self.look()
+        return self.judged(self._seen.get(d.ino))
+
+    def hold(self, d: Descriptor, file_id: int) -> None:
+        self._wanted.append((d, file_id))
+
+    def settle(self) -> Iterator[Refusal]:
+        told = self.look() if self._wanted else {}
+        for d, file_id in self._wanted:
+            lfd = self.view.duplicate(d)
+            with sk_opts.borrowed(lfd, self.family, socket.SOCK_RAW, 0) as sock:
+                try:
+                    obstacle = self.ask(d, file_id, sock, told.get(d.ino))
+                except OSError as error:
+                    obstacle = Obstacle(sk_opts.unreadable(error))
+            if obstacle:
+                yield Refusal(d.pid, str(d), obstacle.why, obstacle.hint)
 
 
 @cache
