@@ -103,7 +103,7 @@ def nr_points(work: Callable[[], None]) -> int:
         os.close(reader)
 
 
-def eventually(what: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+def eventually(what: Callable[[], bool], timeout_s: float = 60.0) -> bool:
     """Whether `what` comes true in time. The kernel tells nobody when a stub has gone home, so this
     looks again and again."""
     until = time.monotonic() + timeout_s

@@ -7,12 +7,16 @@ import os
 import signal
 from pathlib import Path
 
-from tests.fault.injection import End, Faults, eventually, run
+from tests.fault.injection import KILLED, End, Faults, eventually, nr_operations, run
 from tests.support import processes
 from tests.support.case import Case
 from tests.support.imageset import fingerprint
 from tests.support.programs import program
 from tests.support.victim import SUCCESS, Victim
+
+BIRTH = "ckpt_spawn_seed"
+"""The operation with which a restore begins to have something to lose."""
+STRESS = bool(os.environ.get("CKPT_STRESS"))
 
 
 class Family:
@@ -83,6 +87,34 @@ class Family:
         assert self.victim.out == f"{SUCCESS}\n", f"{when}: {self.victim.out}"
         self.clear()
         os.close(self.victim.held.pop())
+
+    def all_is_in(self, when: str) -> None:
+        """For those whose memory comes later: wait until nobody brings any."""
+
+    def kill_at_operations(self, few: int, last: int) -> None:
+        """Kill restores at `few` operations, or all with STRESS, and at the `last` ones: nothing is
+        left, or all is there. The earlier ones end the first way, the later ones the other."""
+        nr = nr_operations([*self.argv, "-v4"], self.log, BIRTH)
+        self.all_is_in("without faults")
+        self.learn()
+        self.finish("without faults")
+        assert nr > 200, nr
+        step = 1 if STRESS else nr // few
+        gone = whole = 0
+        for at in sorted({*range(1, nr, step), *range(nr - last, nr + 1)}):
+            end = self.restore(Faults(at=at, begin=BIRTH))
+            when = f"killed at operation {at} of {nr}"
+            assert end.code == KILLED, f"{when}: {end}"
+            self.all_is_in(when)
+            if self.settle(when):
+                whole += 1
+                self.untouched(when)
+                self.finish(when)
+            else:
+                gone += 1
+                assert not whole, f"{when}: gone, though an earlier end was past the commit"
+                self.assert_none_left(when)
+        assert gone and whole
 
     def whole_restore(self, when: str) -> None:
         end = self.restore(Faults())

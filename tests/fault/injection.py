@@ -263,7 +263,7 @@ def nr_operations(argv: list[str], log: Path, begin: str = "", code: int = 0) ->
     return end.passed
 
 
-def eventually(what: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+def eventually(what: Callable[[], bool], timeout_s: float = 60.0) -> bool:
     """Whether `what` comes true in time; the end of somebody else's child tells nobody."""
     poll = select.poll()
     for _ in range(int(timeout_s / 0.002)):

@@ -73,7 +73,7 @@ class Steady:
                 not self.alive()
                 or all(now > then for now, then in zip(self.counts(), before, strict=True))
             ),
-            timeout_s=20,
+            timeout_s=60,
         )
         return done and self.alive()
 
