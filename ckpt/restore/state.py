@@ -288,9 +288,17 @@ def restore_leader(built: Built, image: TaskImage, powers: Powers, report: Repor
     modes.restore_process(batch, image.core.tc, own)
     signals.drain(batch)
     signals.restore_pending(batch, image.core.tc.signals_s, built.pid)
+    root_only = image.mm.dumpable == mm.ROOT_ONLY
+    if root_only:
+        mm.provoke_root_only(batch)
     _thread_state(batch, image, built.pid, powers)
-    batch.call("prctl", mm.PR_SET_DUMPABLE, image.mm.dumpable == 1, 0, 0, 0)
-    built.session.run(batch)
+    if not root_only or not mm.has_root_only():
+        batch.call("prctl", mm.PR_SET_DUMPABLE, image.mm.dumpable == 1, 0, 0, 0)
+    told = batch.call("prctl", mm.PR_GET_DUMPABLE, 0, 0, 0, 0)
+    if built.session.run(batch).of(told) != mm.ROOT_ONLY and root_only:
+        report.warn(
+            f"pid {built.pid}: root could have its core (fs.suid_dumpable=2); here nobody will"
+        )
 
 
 def start_timers(built: Built, image: TaskImage) -> None:

@@ -4,12 +4,15 @@ auxiliary vector, the executable.
 Dumped from /proc/PID/stat and auxv, and brk(2) asked from inside. Restored with
 PR_SET_MM_MAP, which needs no CAP_SYS_RESOURCE, after the old executable is unmapped (EBUSY before).
 
-Source: prctl(2) PR_SET_MM_MAP, kernel/sys.c (prctl_set_mm_map).
+Source: prctl(2) PR_SET_MM_MAP, kernel/sys.c (prctl_set_mm_map), PR_SET_DUMPABLE(2const),
+kernel/cred.c (commit_creds).
 """
 
 from __future__ import annotations
 
+import os
 import struct
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckpt.infect.batch import Arg, Batch, Data, Load
@@ -22,6 +25,10 @@ PR_SET_MM, PR_SET_MM_MAP = 35, 14
 PR_SET_DUMPABLE, PR_GET_DUMPABLE = 4, 3
 PR_SET_THP_DISABLE, PR_GET_THP_DISABLE = 41, 42
 _MAP = struct.Struct("<12QIi")
+ROOT_ONLY = 2
+"""Dumpable, but for root: what a change of credentials leaves where fs.suid_dumpable is 2."""
+
+_SUID_DUMPABLE = Path("/proc/sys/fs/suid_dumpable")
 AUXV_MAX = 64
 """Words of saved_auxv that the kernel keeps at most (AT_VECTOR_SIZE and some)."""
 
@@ -54,3 +61,21 @@ def restore(batch: Batch, entry: mm_entry, exe_fd: Load | int) -> None:
     exe = exe_fd.at if isinstance(exe_fd, Load) else batch.put(struct.pack("<i", exe_fd))
     batch.copy(place + 100, exe, 4)
     batch.call("prctl", PR_SET_MM, PR_SET_MM_MAP, place, _MAP.size, 0, note="bounds of the memory")
+
+
+def has_root_only() -> bool:
+    """Whether this machine gives that value to anybody."""
+    try:
+        return int(_SUID_DUMPABLE.read_bytes()) == ROOT_ONLY
+    except OSError:
+        return False
+
+
+def provoke_root_only(batch: Batch) -> None:
+    """Add what makes the calling process dumpable for root alone, where that can be, else not at
+    all. prctl(2) does not take the value: it comes of a change of credentials, here to and fro."""
+    batch.call("prctl", PR_SET_DUMPABLE, 0, 0, 0, 0)
+    if has_root_only():
+        own = os.geteuid()
+        for fsuid in (own + 1, own):
+            batch.call("setfsuid", fsuid, any_result=True)

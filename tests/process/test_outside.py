@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import pty
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
+import pytest
+
+from tests.requirements import require
 from tests.support import processes, visible
 from tests.support.case import Case
 from tests.support.ckptcmd import CKPT
-from tests.support.programs import program
+from tests.support.programs import capabilities, program
 from tests.support.victim import SUCCESS, Victim
 from tests.support.waiting import wait_until
 
@@ -312,3 +316,27 @@ def test_pipe_to_a_process_that_left_the_tree(case: Case) -> None:
     said = case.ckpt.dump(victim.pid, case.images, "--leave-running").ok().log
     assert "outside the tree" in said, said
     victim.finish()
+
+
+@pytest.mark.stress
+def test_dumpable_for_root_alone(case: Case) -> None:
+    """fs.suid_dumpable is the whole machine's: not where other tests run. Where a restore finds
+    another value there, nobody can have the core, which a warning says."""
+    require({"cap_setuid", "cap_sys_admin"} <= capabilities(), "no leave to set fs.suid_dumpable")
+    setting = Path("/proc/sys/fs/suid_dumpable")
+    before = setting.read_text()
+    for here, dumpable in (("2", 2), ("0", 0)):
+        try:
+            setting.write_text("2")
+            victim = case.start(program("outside/root_only"))
+            case.ckpt.dump(victim.pid, case.images).ok()
+            victim.await_gone([victim.pid])
+            setting.write_text(here)
+            restored = case.ckpt.restore(case.images).ok()
+        finally:
+            setting.write_text(before)
+        assert ("suid_dumpable" in restored.log) is (dumpable == 0)
+        victim.go()
+        victim.verdict()
+        assert f"dumpable {dumpable}" in victim.out
+        shutil.rmtree(case.images)
