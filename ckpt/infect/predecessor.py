@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from ckpt.procfs.maps import Mapping
     from ckpt.tracee.stopped import SeizedTask
 
-_STACK = 1 << 16
+STACK = 1 << 16
+"""Bytes above a thread's rsp in which frames of signals are looked for."""
 _WINDOW = struct.Struct("<QQ")
 _USER_CS = 0x33
 _OUT_S, _PAUSE_S = 3.0, 0.002
@@ -130,12 +131,13 @@ def _points_into(memory: Memory, tid: int, ranges: Sequence[Range]) -> bool:
     regs = way.REGS.unpack(ops.get_regs(tid))
     if any(regs[way.RIP] in r for r in ranges):
         return True
-    stack = memory.read(regs[way.RSP] & ~7, _STACK)
-    return any(_frame_into(stack, r) for r in ranges)
+    stack = memory.read(regs[way.RSP] & ~7, STACK)
+    return any(frame_into(stack, r) for r in ranges)
 
 
-def _frame_into(stack: bytes, into: Range) -> bool:
-    """Whether a word of `stack` points into a range and stands where a signal frame has rip."""
+def frame_into(stack: bytes, into: Range) -> bool:
+    """Whether a word of `stack`, whose first is aligned, points into a range and stands where a
+    signal frame has rip."""
     for high in range(into.start >> 16, (into.end >> 16) + 1):
         wanted = high.to_bytes(6, "little")
         at = stack.find(wanted)

@@ -13,8 +13,12 @@ its kernel has mapped. On yet another kernel that one stays in turn, and leads o
 
 /proc/PID/auxv names the kernel's vdso; what the program itself has on its stack is left alone.
 
-Not guaranteed: a signal handler that has interrupted a function of the old vdso in its very first
-bytes returns to other code. A thread that stands inside is found, and refused.
+A thread that stands inside of the old one is found, and refused, and so is one in the handler of a
+signal that has interrupted a function there in the bytes that become the jump.
+
+Not guaranteed: that such a handler is found where it has used more of its stack than is looked at,
+or where its stack comes late. One that has interrupted a function further on returns into the old
+code, which then calls the kernel; but time(2) and coarse clocks may give 0 that once.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ from typing import TYPE_CHECKING
 
 from ckpt.errors import RestoreError
 from ckpt.infect.batch import number
+from ckpt.infect.predecessor import STACK, frame_into
+from ckpt.mem.build import clip
 from ckpt.mem.vdso import Function, KernelCode, Vdso
 from ckpt.mem.vma import (
     MAP_ANONYMOUS,
@@ -37,7 +43,7 @@ from ckpt.procfs.auxv import AT_SYSINFO_EHDR
 from ckpt.pstree.sharing import VM
 from ckpt.record import record, replace
 from ckpt.restore.load import vdso_bytes
-from ckpt.units import Range
+from ckpt.units import Range, page_down, page_up
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +89,7 @@ def adopt(loaded: Loaded, here: KernelCode) -> dict[int, StandIn]:
             found[pid] = stand_in
             memories[pid] = _as_memory(image.memory)
         if first in found:
-            _check_threads(image, found[first])
+            _check_threads(loaded, image, found[first])
             loaded.tasks[pid] = replace(image, memory=memories[first])
     return found
 
@@ -147,17 +153,37 @@ def _own(v: Vma) -> Vma:
     )
 
 
-def _check_threads(image: TaskImage, stand_in: StandIn) -> None:
-    entries = {stand_in.range.start + offset for offset, _, _ in stand_in.entries}
+def _check_threads(loaded: Loaded, image: TaskImage, stand_in: StandIn) -> None:
+    start = stand_in.range.start
+    entries = {start + offset for offset, _, _ in stand_in.entries}
     for tid, core in image.threads.items():
-        at = core.thread_info.gpregs.ip
-        if at in stand_in.range and at not in entries:
-            raise RestoreError(
-                "its vdso is of another kernel, and it stands in the middle of that",
-                pid=image.task.pid,
-                resource=f"thread {tid}",
-                hint="dump it again, or restore it on the kernel that it was dumped on",
-            )
+        registers = core.thread_info.gpregs
+        if registers.ip in stand_in.range and registers.ip not in entries:
+            raise _in_the_middle(image.task.pid, tid, "it stands")
+        stack = _stack(loaded, image, registers.sp & ~7)
+        if any(frame_into(stack, Range(entry + 1, entry + _JUMP_LEN)) for entry in entries):
+            raise _in_the_middle(image.task.pid, tid, "a signal has interrupted it")
+
+
+def _stack(loaded: Loaded, image: TaskImage, start: int) -> bytes:
+    """What the set has of it; zeros elsewhere."""
+    found = bytearray(STACK)
+    for pages in clip(image.memory.pages, Range(page_down(start), page_up(start + STACK))):
+        raw = loaded.read(pages)
+        first = max(0, start - pages.range.start)
+        at = pages.range.start + first - start
+        part = raw[first : first + STACK - at]
+        found[at : at + len(part)] = part
+    return bytes(found)
+
+
+def _in_the_middle(pid: int, tid: int, what: str) -> RestoreError:
+    return RestoreError(
+        f"its vdso is of another kernel, and {what} in the middle of that",
+        pid=pid,
+        resource=f"thread {tid}",
+        hint="dump it again, or restore it on the kernel that it was dumped on",
+    )
 
 
 def _jump(target: int) -> bytes:

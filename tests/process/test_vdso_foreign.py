@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import struct
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from ckpt.images import framing
+from ckpt.infect.place import Memory
+from ckpt.mem.vdso import Vdso
 from ckpt.mem.vma import Status
+from ckpt.procfs.reader import ProcDir
+from ckpt.procfs.stat import parse_stat
 from tests.support import processes
 from tests.support.case import Case
 from tests.support.foreignvdso import other_layout, replaced, vdso_of, with_traps
@@ -81,21 +87,20 @@ def edited(case: Case, image: str, change: Callable[[Any], None]) -> None:
     path.write_bytes(framing.encode(image, [record.message]))
 
 
-def dumped(case: Case) -> Victim:
-    victim = case.start(program("vdso/clocks", "libc"))
-    dump(case, victim, "--no-checksums")
-    return victim
-
-
-def test_other_mappings_beside_it(case: Case) -> None:
-    """Of a kernel that maps less of its data into a task."""
-    victim = dumped(case)
+def dumped(case: Case, victim: Victim) -> None:
+    """With fewer mappings of the kernel's data than here."""
 
     def one_less(mm: Any) -> None:
         del mm.vmas[next(i for i, v in enumerate(mm.vmas) if v.status & Status.VVAR)]
 
+    dump(case, victim, "--no-checksums")
     for path in case.images.glob("mm-*.img"):
         edited(case, path.stem, one_less)
+
+
+def test_other_mappings_beside_it(case: Case) -> None:
+    victim = case.start(program("vdso/clocks", "libc"))
+    dumped(case, victim)
     planned = case.ckpt.restore(case.images, "--dry-run").ok().stdout
     assert planned.count("its vdso is of another kernel, ") == 2
     case.ckpt.restore(case.images).ok()
@@ -103,19 +108,34 @@ def test_other_mappings_beside_it(case: Case) -> None:
 
 
 def test_a_thread_in_the_middle_of_it(case: Case) -> None:
-    victim = dumped(case)
-    vdso = 0
-
-    def traps(mm: Any) -> None:
-        nonlocal vdso
-        vdso = next(v.start for v in mm.vmas if v.status & Status.VDSO)
-        del mm.vmas[next(i for i, v in enumerate(mm.vmas) if v.status & Status.VVAR)]
+    victim = case.start(program("vdso/clocks", "libc"))
+    at = vdso_of(victim.pid).start + 0x900
+    dumped(case, victim)
 
     def stands_in_it(core: Any) -> None:
-        core.thread_info.gpregs.ip = vdso + 0x900
+        core.thread_info.gpregs.ip = at
 
-    edited(case, f"mm-{victim.pid}", traps)
     edited(case, f"core-{victim.pid}", stands_in_it)
-    said = ("another kernel", "in the middle", f"thread {victim.pid}", "dump it again")
+    said = ("another kernel, and it stands in the middle", f"thread {victim.pid}", "dump it again")
     case.ckpt.restore(case.images).failed(6, *said)
     assert not processes.state(victim.pid)
+
+
+def test_a_signal_in_the_middle_of_it(case: Case) -> None:
+    """What looks like a frame of a signal, where nobody misses what was there: in PATH."""
+    victim = case.start(program("vdso/clocks", "libc"))
+    mapped = vdso_of(victim.pid)
+    with closing(Memory(victim.pid)) as memory:
+        vdso = Vdso(memory.read(mapped.start, mapped.end - mapped.start))
+        inside = mapped.start + vdso.functions[0].offset + 4
+        path = environment(victim.pid) + len("PATH=")
+        memory.write(path + -path % 8, struct.pack("<3Q", inside, 0, 0x33))
+    dumped(case, victim)
+    said = ("another kernel, and a signal has interrupted it", f"thread {victim.pid}")
+    case.ckpt.restore(case.images).failed(6, *said)
+
+
+def environment(pid: int) -> int:
+    """Where that of a process begins, which here is PATH."""
+    with ProcDir(pid) as proc:
+        return parse_stat(proc.read("stat")).env_start
