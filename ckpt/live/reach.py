@@ -16,6 +16,7 @@ of an object where the wall clock was set back since.
 from __future__ import annotations
 
 import os
+import select
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -27,11 +28,13 @@ from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir, pids
 from ckpt.procfs.smaps import parse_smaps
 from ckpt.procfs.stat import parse_stat
+from ckpt.procfs.status import parse_status
 from ckpt.record import record
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
+_LOOKS, _WAIT_MS = 5, 20
 _PATHS = (b"/dev/zero (deleted)", b"/memfd:")
 
 
@@ -65,17 +68,39 @@ def reaching(objects: Objects, armed: Collection[int]) -> dict[int, set[int]]:
 
 
 def _reached(pid: int, objects: Objects, armed: Collection[int]) -> set[int]:
+    found: set[int] = set()
     try:
-        with ProcDir(pid) as proc:
-            try:
-                reached = set(_held(proc, objects.memfds)) if _may_hold(pid, objects) else set()
-                if pid not in armed:
-                    reached.update(_mapped(proc, objects.born))
-            except (KernelError, PermissionError):
-                return set(_maybe(proc, objects))
+        for _ in range(_LOOKS):
+            with ProcDir(pid) as proc:
+                try:
+                    return _seen(proc, objects, armed)
+                except (KernelError, PermissionError):
+                    found = set(_maybe(proc, objects))
+            if not found:
+                break
+            _wait(pid)
     except (TargetError, ProcessLookupError, FileNotFoundError):
         return set()  # it has ended
-    return reached
+    return found
+
+
+def _seen(proc: ProcDir, objects: Objects, armed: Collection[int]) -> set[int]:
+    seen = set(_held(proc, objects.memfds)) if _may_hold(proc.pid, objects) else set()
+    if proc.pid not in armed:
+        seen.update(_mapped(proc, objects.born))
+    return seen
+
+
+def _wait(pid: int) -> None:
+    """For its end, or a little: what can't be looked at may be about to become another program, and
+    mappings that changed while they were read may have come to rest."""
+    pidfd = os.pidfd_open(pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll(_WAIT_MS)
+    finally:
+        os.close(pidfd)
 
 
 def _may_hold(pid: int, objects: Objects) -> bool:
@@ -84,6 +109,8 @@ def _may_hold(pid: int, objects: Objects) -> bool:
 
 
 def _maybe(proc: ProcDir, objects: Objects) -> Iterator[int]:
+    if parse_status(proc.read("status")).kernel_thread:
+        return
     started = parse_stat(proc.read("stat")).starttime
     for ino, born in objects.born.items():
         if not started < objects.root <= born:
