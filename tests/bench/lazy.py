@@ -1,6 +1,6 @@
 """How soon a restored process runs, and how soon it has all of its memory: lazily, and not.
 
-`python -m tests.bench.lazy [--sizes MIB,...] [--repeats N] [--json]`
+`python -m tests.bench.lazy [--sizes MIB,...] [--repeats N] [--calm] [--json]`
 
 A process of so much random memory waits; its first instruction after the restore tells us. That is
 measured from the start of the program, and from when it begins to read the images (its log says
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import select
 import shutil
 import statistics
@@ -26,6 +25,7 @@ from pathlib import Path
 ROOT = str(Path(__file__).resolve().parent.parent.parent)
 sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
 
+from tests.bench import calm  # noqa: E402
 from tests.support import processes  # noqa: E402
 from tests.support.ckptcmd import CKPT  # noqa: E402
 from tests.support.lazily import HOLDER, SOCKET, named  # noqa: E402
@@ -39,10 +39,13 @@ def main() -> int:
     parser.add_argument("--sizes", default="64,1024,4096", help="in MiB")
     parser.add_argument("--repeats", type=int, default=3, help="medians are of so many (3)")
     parser.add_argument("--json", action="store_true", help="print figures as JSON")
+    calm.add_option(parser)
     args = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("dump and restore need root")
     become_subreaper()
+    if args.calm:
+        calm.become_calm()
     found = []
     for size in args.sizes.split(","):
         found += measured(int(size), args.repeats)
@@ -60,9 +63,11 @@ def measured(size_mib: int, repeats: int) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     try:
         victim = start_program(program("bench/first", str(size_mib)), work, work / "victim")
+        calm.victim(victim.pid)
         images = work / "images"
         images.mkdir()
-        subprocess.run([CKPT, "dump", "-t", str(victim.pid), "-D", images], check=True)
+        dump = calm.below(CKPT, "dump", "-t", victim.pid, "-D", images)
+        subprocess.run(dump, check=True)
         victim.await_gone([victim.pid])
         victim.go()
         for way in ("full", "lazy", "lazy again"):
@@ -80,27 +85,39 @@ def measured(size_mib: int, repeats: int) -> list[dict[str, object]]:
 def one(victim: Victim, images: Path, *, lazy: bool) -> tuple[float, float, float]:
     """Seconds to the first instruction, the same from the start of the plan, and to the end of the
     transfer."""
-    log = images.parent / "log"
-    log.unlink(missing_ok=True)
     if not lazy:
         (images / "ckpt-working-set.img").unlink(missing_ok=True)
     victim.expect_ready()
     began = time.monotonic()
-    argv = [CKPT, "restore", "-D", images, "-d", "-v3", "-o", log, *(["--lazy"] if lazy else [])]
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
-    poll = select.poll()
-    poll.register(victim.held[0], select.POLLIN)
-    assert poll.poll(60_000)
-    first = time.monotonic() - began
+    argv = calm.below(CKPT, "restore", "-D", images, "-d", "-v3", *(["--lazy"] if lazy else []))
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    planned, first = _seen(process, victim)
     assert process.wait() == 0
     while lazy and ((images / SOCKET).exists() or named(HOLDER)):
         select.select([], [], [], 0.001)
     all_in = time.monotonic() - began
     victim.verdict(timeout_s=300)
     os.truncate(victim.folder / "out", 0)  # as it was at the dump
-    read = re.search(r"^\(0*(\d+\.\d+)\) Stage: read", log.read_text(), re.MULTILINE)
-    assert read
-    return first, first - float(read[1]), all_in
+    return first - began, first - planned, all_in
+
+
+def _seen(process: subprocess.Popen[bytes], victim: Victim) -> tuple[float, float]:
+    """When its log said that it reads the images, and when the victim ran."""
+    assert process.stderr is not None
+    log, poll = process.stderr.fileno(), select.poll()
+    for lfd in (log, victim.held[0]):
+        poll.register(lfd, select.POLLIN)
+    said, planned = b"", 0.0
+    while True:
+        ready = dict(poll.poll(60_000))
+        assert ready
+        now = time.monotonic()
+        if victim.held[0] in ready:
+            assert planned
+            return planned, now
+        said += os.read(log, 4096)
+        if not planned and b"Stage: read" in said:
+            planned = now
 
 
 if __name__ == "__main__":

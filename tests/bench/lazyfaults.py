@@ -1,6 +1,6 @@
 """What a page costs that is missing, and how fast all of them come: over TCP, and from files.
 
-`python -m tests.bench.lazyfaults [--mib MIB] [--json]`
+`python -m tests.bench.lazyfaults [--mib MIB] [--calm] [--json]`
 
 A process of that much random memory is restored lazily, then reads one page of every 128 KiB in no
 order and takes the time of each; what took 5 us or more was waited for. Over TCP it moves from one
@@ -10,9 +10,9 @@ loopback device.
 - "alone": nothing is brought but what is waited for, a page at a time: the faults themselves. The
   bare round trip, of as many bytes between two programs that do nothing else, is measured just
   before and after.
-- "meanwhile": everything else comes at full speed beside the faults. "all in" is from the
-  first instruction to the end.
-- "first" and "again": it reads in a small part of its memory, a moment after it runs, and nothing
+- "meanwhile": everything else comes at full speed beside the faults. "all in" is from when the
+  restore has ended to when all is there. "quiet": it reads in a small part of its memory only.
+- "first" and "again": it reads in that small part a moment after it runs, and nothing
   is brought but what is waited for, and what the restore before has left a record of.
 """
 
@@ -39,6 +39,7 @@ from typing import Any
 ROOT = str(Path(__file__).resolve().parent.parent.parent)
 sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
 
+from tests.bench import calm  # noqa: E402
 from tests.support import processes  # noqa: E402
 from tests.support.ckptcmd import CKPT  # noqa: E402
 from tests.support.procfd import become_subreaper  # noqa: E402
@@ -56,10 +57,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.lazyfaults", description=__doc__)
     parser.add_argument("--mib", type=int, default=1024, help="size of the process (1024)")
     parser.add_argument("--json", action="store_true", help="print figures as JSON")
+    calm.add_option(parser)
     args = parser.parse_args()
     if os.geteuid() != 0:
         parser.error("dump and restore need root")
     become_subreaper()
+    if args.calm:
+        calm.become_calm()
     # The worlds have a /dev/shm of their own.
     with _folder(None) as work:
         rows = [*over_tcp(args.mib, work)]
@@ -107,7 +111,7 @@ def round_trips(work: Path) -> list[int]:
     if not binary.exists():
         source = Path(__file__).with_name("roundtrip.c")
         subprocess.run(["gcc", "-O2", "-o", binary, source], check=True)
-    words = [str(binary), str(NR_ROUND_TRIPS)]
+    words = calm.below(binary, NR_ROUND_TRIPS)
     return _numbers(subprocess.run(words, capture_output=True, check=True).stdout)
 
 
@@ -146,7 +150,7 @@ def _run(
 ) -> Run:
     os.mkfifo(victim.folder / "end")
     victim.expect_ready()
-    subprocess.run(restore, stdin=subprocess.DEVNULL, check=True)
+    subprocess.run(calm.below(*restore), stdin=subprocess.DEVNULL, check=True)
     began = time.monotonic()
     if moment_s:
         select.select([], [], [], moment_s)
@@ -166,7 +170,7 @@ def _run(
 def _lazy_pages(words: Sequence[str | Path | int]) -> subprocess.Popen[str]:
     reader, writer = os.pipe()
     process = subprocess.Popen(
-        [*map(str, words), "--json", "--status-fd", str(writer)],
+        calm.below(*words, "--json", "--status-fd", writer),
         stdout=subprocess.PIPE,
         pass_fds=(writer,),
         text=True,
@@ -193,6 +197,8 @@ def over_tcp(mib: int, work: Path) -> Iterator[dict[str, Any]]:
         "ratio": round(fault_us / bare_us, 2),
     }
     yield {"way": "TCP meanwhile", **_together(mib, one_move(mib, work))}
+    quiet = one_move(mib, work, wanted_mib=min(mib, WANTED_MIB))
+    yield {"way": "TCP quiet", **_together(mib, quiet)}
 
 
 def _together(mib: int, run: Run) -> dict[str, Any]:
@@ -206,7 +212,7 @@ def _together(mib: int, run: Run) -> dict[str, Any]:
     }
 
 
-def one_move(mib: int, work: Path, hold: Path | None = None) -> Run:
+def one_move(mib: int, work: Path, hold: Path | None = None, wanted_mib: int | None = None) -> Run:
     """From one world to another."""
     folder = Path(tempfile.mkdtemp(dir=work))
     folder.chmod(0o755)
@@ -215,12 +221,13 @@ def one_move(mib: int, work: Path, hold: Path | None = None) -> Run:
     with World() as here, World() as there:
         binary = program("bench/faults").build(work / "built")
         here.numbers_from(FIRST_PID)
-        words = here.inside("setsid", "-w", binary, mib, mib)
+        words = here.inside("setsid", "-w", binary, mib, wanted_mib or mib)
         victim = start(words, folder / "victim")
         victim.wait_ready()
+        calm.victim(here.processes(binary)[0])
         dump = here.inside(CKPT, "dump", "-t", FIRST_PID, "-D", folder / "images")
         source = subprocess.Popen(
-            [*dump, "--lazy-pages", "--json"], stdout=subprocess.PIPE, text=True
+            calm.below(*dump, "--lazy-pages", "--json"), stdout=subprocess.PIPE, text=True
         )
         assert source.stdout is not None
         port = json.loads(source.stdout.readline())["port"]
@@ -252,6 +259,9 @@ def from_files(mib: int, work: Path) -> Iterator[dict[str, Any]]:
         victim.go()
         yield {"way": "files meanwhile", **_together(mib, one_restore(victim, images))}
     with dumped(mib, min(mib, WANTED_MIB), work) as (victim, images):
+        victim.go()
+        yield {"way": "files quiet", **_together(mib, one_restore(victim, images))}
+    with dumped(mib, min(mib, WANTED_MIB), work) as (victim, images):
         for way in ("first", "again"):
             with held(work) as path:
                 run = one_restore(victim, images, path, MOMENT_S)
@@ -271,7 +281,8 @@ def dumped(mib: int, wanted_mib: int, work: Path) -> Iterator[tuple[Victim, Path
     images.mkdir()
     kind = program("bench/faults", str(mib), str(wanted_mib))
     victim = start_program(kind, work / "built", folder / "victim")
-    subprocess.run([CKPT, "dump", "-t", str(victim.pid), "-D", images], check=True)
+    calm.victim(victim.pid)
+    subprocess.run(calm.below(CKPT, "dump", "-t", victim.pid, "-D", images), check=True)
     victim.await_gone([victim.pid])
     try:
         yield victim, images
