@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from ckpt.images.reader import ImageSet
 
-NR_MAX = 1 << 16
-"""So many faults are recorded at most."""
+NR_MAX = 1 << 14
+"""So many faults are recorded at most: each costs the next restore some time before its start."""
 
 Fetched = tuple[int, int, int]
 """pid, start and end as at the dump."""
@@ -30,20 +30,24 @@ def read_working_set(images: ImageSet) -> list[Fetched]:
     if not images.exists(WORKING_SET):
         return []
     try:
-        entries = images.read(WORKING_SET)[:NR_MAX]
+        entries = images.read(WORKING_SET)
     except ImageError:
         return []
-    fetched = [(e.pid, e.vaddr, e.vaddr + e.nr_pages * PAGE) for e in entries]
+    rows = [row for e in entries for row in zip(e.pid, e.vaddr, e.nr_pages, strict=False)]
+    fetched = [(pid, at, at + nr_pages * PAGE) for pid, at, nr_pages in rows[:NR_MAX]]
     return [one for one in fetched if one[1] < one[2] <= TASK_SIZE and not one[1] % PAGE]
 
 
 def write_working_set(dir_lfd: int, fetched: Iterable[Fetched], where: str) -> None:
     """Write the record, in place of an older one. Raises ImageError."""
     entry: Any = message_class(TYPES[WORKING_SET].entry)
-    messages = [
-        entry(pid=pid, vaddr=start, nr_pages=(end - start) // PAGE) for pid, start, end in fetched
-    ]
-    data = framing.encode(WORKING_SET, messages)
+    rows = list(fetched)
+    message = entry(
+        pid=[pid for pid, _, _ in rows],
+        vaddr=[start for _, start, _ in rows],
+        nr_pages=[(end - start) // PAGE for _, start, end in rows],
+    )
+    data = framing.encode(WORKING_SET, [message])
     files_of.replace(dir_lfd, file_name(WORKING_SET), data, where, sync=False)
 
 

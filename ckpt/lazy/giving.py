@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from ckpt.mem.missing.contents import RUN, Contents, Source
+from ckpt.mem.missing.contents import FETCHED, RUN, Contents, Source
 from ckpt.mem.tracking.protocol import Message, ProtocolError
 
 
@@ -35,7 +35,9 @@ class Giving:
     def end(self, message: Message) -> Contents:
         """All of it, which is the caller's from here on."""
         contents = self._begun()
-        contents.first = [(p, s, e) for p, s, e in message.rows("first", int, int, int)]
+        if len(message.blobs) != 1 or len(message.blobs[0]) % FETCHED.size:
+            raise ProtocolError("no list of pages")
+        contents.first = list(FETCHED.iter_unpack(message.blobs[0]))
         contents.base = message.get("base", str)
         self._contents = None
         return contents

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ckpt.mem.missing.contents import Contents, Source
 
 _JOURNAL_LEN = 1 << 20
+_FIRST = struct.Struct("=3Q")
 _SPACE = struct.Struct("=iiIIQ")
 
 
@@ -116,10 +117,9 @@ class Job:
         wanted = [(index, *one) for index, task in enumerate(tasks) for one in task.soon]
         self.job.nr_soon = len(wanted)
         wanted += [(spaces[pid], start, end) for pid, start, end in first if pid in spaces]
-        rows = self._made("struct ckpt_lazy_first[]", max(1, len(wanted)))
-        for row, (space, start, end) in zip(rows, wanted, strict=False):
-            row.space, row.start, row.end = space, start, end
-        self.job.first, self.job.nr_first = rows, len(wanted)
+        packed = self._copy(b"".join(_FIRST.pack(*one) for one in wanted))
+        self.job.first = ffi.cast("struct ckpt_lazy_first *", packed)
+        self.job.nr_first = len(wanted)
 
     def start(self) -> int:
         """A new server's pid. The process must have one thread."""

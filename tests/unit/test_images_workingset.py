@@ -41,9 +41,17 @@ def test_what_was_written_is_read_in_its_order(tmp_path: Path) -> None:
 def test_what_can_not_be_is_passed_over(tmp_path: Path, fields: dict[str, int]) -> None:
     write_set(tmp_path)
     entry: Any = message_class("ckpt_working_set.ckpt_working_set_entry")
-    good = entry(pid=7, vaddr=PAGE, nr_pages=1)
-    data = framing.encode(WORKING_SET, [entry(pid=7, **fields), good])
+    lists = {key: [value, {"vaddr": PAGE, "nr_pages": 1}[key]] for key, value in fields.items()}
+    data = framing.encode(WORKING_SET, [entry(pid=[7, 7], **lists)])
     (tmp_path / file_name(WORKING_SET)).write_bytes(data)
+    assert read(tmp_path) == [(7, PAGE, 2 * PAGE)]
+
+
+def test_lists_of_other_lengths(tmp_path: Path) -> None:
+    write_set(tmp_path)
+    entry: Any = message_class("ckpt_working_set.ckpt_working_set_entry")
+    odd = entry(pid=[7, 8], vaddr=[PAGE, 2 * PAGE, 3 * PAGE], nr_pages=[1])
+    (tmp_path / file_name(WORKING_SET)).write_bytes(framing.encode(WORKING_SET, [odd, entry()]))
     assert read(tmp_path) == [(7, PAGE, 2 * PAGE)]
 
 

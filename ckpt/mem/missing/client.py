@@ -34,7 +34,7 @@ SHARE = struct.Struct("=4Q")
 """start, end, number of the object, place there."""
 
 SOCKET = "lazy-pages.socket"
-VERSION = 3
+VERSION = 4
 ANSWER_S = 60.0
 _NR_DUE_MAX = 64
 _NAP_S = 0.01
@@ -162,8 +162,7 @@ class Holder:
             self._post({"op": "runs", "pid": pid}, [runs])
         for shmid, runs in contents.objects.items():
             self._post({"op": "object-runs", "shmid": shmid}, [runs])
-        first = [list(one) for one in contents.first]
-        self._post({"op": "end", "first": first, "base": contents.base})
+        self._post({"op": "end", "base": contents.base}, [contents.packed_first()])
 
     def wait(self) -> dict[str, object] | None:
         """Until every page is there: figures; None where the pages must be given anew. Raises

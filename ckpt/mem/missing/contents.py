@@ -24,6 +24,10 @@ RUN = struct.Struct("=4Q")
 """start, end, number of the source, place there: struct ckpt_lazy_run."""
 
 
+FETCHED = struct.Struct("=3Q")
+"""One of `Contents.first`."""
+
+
 @record(frozen=True)
 class Source:
     """One struct ckpt_lazy_source. `sums`, `trusted`: as there, empty if there are none."""
@@ -50,6 +54,10 @@ class Contents:
     first: list[tuple[int, int, int]] = field(default_factory=list)
     folders: list[int] = field(default_factory=list)
     base: str = ""
+
+    def packed_first(self) -> bytes:
+        """`first`, as it is told to the holder."""
+        return b"".join(FETCHED.pack(*one) for one in self.first)
 
 
 class Remote(NamedTuple):
