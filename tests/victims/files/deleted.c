@@ -6,34 +6,9 @@
 // args: fifo
 // args: executable
 /* Something that has lost its name, in every way that a program can hold it. */
-#include "victim.h"
+#include "nameless.h"
 
 #define FAR (1L << 30)
-
-static struct stat before;
-static int fd = -1;
-
-static void remember(void)
-{
-        CALL(fstat(fd, &before));
-        CHECK(before.st_nlink == 0);
-}
-
-/* Owner, mode, size and time of change are what they were; there is no name still. */
-static void check_as_before(void)
-{
-        struct stat now;
-
-        CALL(fstat(fd, &now));
-        CHECK(now.st_nlink == 0);
-        CHECK(now.st_mode == before.st_mode && now.st_size == before.st_size);
-        CHECK(now.st_uid == before.st_uid && now.st_gid == before.st_gid);
-        CHECK(access(in_folder("gone"), F_OK) < 0 && errno == ENOENT);
-        if (S_ISFIFO(now.st_mode))
-                return; /* data was put into it again, which shows */
-        CHECK(now.st_mtim.tv_sec == before.st_mtim.tv_sec);
-        CHECK(now.st_mtim.tv_nsec / 1000 == before.st_mtim.tv_nsec / 1000);
-}
 
 /* One inode behind two descriptions here, and one in a child that keeps them both. */
 static void same_inode(int other)

@@ -4,30 +4,7 @@
 // differs: */fd/*/what -- there was no name, or it can't be had: taken by now, or its folder is
 // gone
 /* Files that never had a name, or that can't have it again for a moment. */
-#include "victim.h"
-
-static struct stat before;
-static int fd = -1;
-
-static void remember(void)
-{
-        CALL(fstat(fd, &before));
-        CHECK(before.st_nlink == 0);
-}
-
-/* Owner, mode, size and time of change are what they were; there is no name still. */
-static void check_as_before(void)
-{
-        struct stat now;
-
-        CALL(fstat(fd, &now));
-        CHECK(now.st_nlink == 0);
-        CHECK(now.st_mode == before.st_mode && now.st_size == before.st_size);
-        CHECK(now.st_uid == before.st_uid && now.st_gid == before.st_gid);
-        CHECK(now.st_mtim.tv_sec == before.st_mtim.tv_sec);
-        CHECK(now.st_mtim.tv_nsec / 1000 == before.st_mtim.tv_nsec / 1000);
-        CHECK(access(in_folder("gone"), F_OK) < 0 && errno == ENOENT);
-}
+#include "nameless.h"
 
 static void temporary(void)
 {
