@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import signal
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ckpt.errors import PeerError
+from ckpt.migrate import folders
 from ckpt.migrate.messenger import Duty, Post
 from ckpt.migrate.wire import Frame, receive
 from ckpt.restore.guard import LET_GO
@@ -70,7 +70,7 @@ class SourceDuty(Duty):
     def principal_gone(self, post: Post) -> None:
         if not self._over:
             self._end(post)
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        folders.remove(self._scratch)
 
     def _end(self, post: Post) -> None:
         if self._go:
@@ -148,7 +148,7 @@ class DestinationDuty(Duty):
         elif self._doubtful or (self._go and not self._told):
             self._mark(ABORTED)
         else:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            folders.remove(self._folder)
 
     def _read_verdict(self, post: Post) -> None:
         """Waits for the guard's end at most, which is at hand."""
@@ -176,11 +176,11 @@ class DestinationDuty(Duty):
                     (self._folder / COMMITTED).unlink()
                     self._folder.rmdir()
             return
-        for entry in os.scandir(self._folder):
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry.path, ignore_errors=True)
+        for entry in self._folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                folders.remove(entry)
         if self._thanked:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            folders.remove(self._folder)
 
 
 def _readable(lfd: int) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import select
-import shutil
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -22,7 +21,7 @@ from ckpt.lazy.serve import LazyPagesOptions, serve
 from ckpt.lazy.start import numbers_of, start_holder
 from ckpt.mem.missing.client import Holder
 from ckpt.mem.missing.contents import Remote
-from ckpt.migrate import sets
+from ckpt.migrate import folders, sets
 from ckpt.migrate.duties import COMMITTED
 
 if TYPE_CHECKING:
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
     from ckpt.images.pageserver.stream import Stream
     from ckpt.report import Report
-
-_REMOVALS = 10
 
 
 def bring_the_rest(stream: Stream, folder: Path, report: Report) -> None:
@@ -55,18 +52,9 @@ def bring_the_rest(stream: Stream, folder: Path, report: Report) -> None:
             serve(options, report, watching.start, connect)
     except (CkptError, OSError):
         if not (folder / COMMITTED).exists():
-            shutil.rmtree(folder, ignore_errors=True)
+            folders.remove(folder)
         raise
-    _remove(folder)
-
-
-def _remove(folder: Path) -> None:
-    """The restore may still be writing its figures there, one file, which keeps a folder from being
-    removed; afterwards it finds none to write to."""
-    for _ in range(_REMOVALS):
-        shutil.rmtree(folder, ignore_errors=True)
-        if not folder.exists():
-            return
+    folders.remove(folder)
 
 
 def _watch(sock: socket.socket, folder: Path) -> None:
@@ -83,5 +71,5 @@ def _watch(sock: socket.socket, folder: Path) -> None:
             with holder:
                 if holder.status().get("state") != "waiting":
                     return
-        shutil.rmtree(folder, ignore_errors=True)
+        folders.remove(folder)
         os._exit(PeerError.exit_code)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import gettempdir
@@ -30,7 +29,7 @@ from ckpt.images.pageserver.connect import ServerAddress, connected
 from ckpt.images.pageserver.relay import Relay
 from ckpt.images.pageserver.stream import Stream
 from ckpt.mem.tracking.where import is_tracked
-from ckpt.migrate import hello, messenger, sets, wire
+from ckpt.migrate import folders, hello, messenger, sets, wire
 from ckpt.migrate.duties import SourceDuty
 from ckpt.migrate.handover import Handing, Outcome
 from ckpt.migrate.outline import of_running
@@ -129,7 +128,7 @@ def migrate(options: MigrateOptions, report: Report) -> MigrateResult:
         scope.callback(_over, control)
         # Only now: the messenger removes it, whatever becomes of us.
         scratch.mkdir(mode=0o700)
-        scope.callback(shutil.rmtree, scratch, ignore_errors=True)
+        scope.callback(folders.remove, scratch)
         data = scope.enter_context(Relay(_data(options, ident)))
         stream = Stream(data.sock, control.peer)
         sender = _Sender(stream, options, scratch)
