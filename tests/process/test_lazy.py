@@ -86,6 +86,17 @@ def test_memory_that_changes_while_it_comes(case: Case, seed: int) -> None:
     until_all_is_in(case.images)
 
 
+@pytest.mark.parametrize("_", range(40 if LONG else 1))
+def test_children_that_are_born_while_memory_moves(case: Case, _: int) -> None:
+    """The kernel tells the two in an order that may not be the one in which they happened."""
+    victim = dumped(case, program("lazy/moving", "2000" if LONG else "200"))
+    with pages_held(case) as hold:
+        case.ckpt.restore(case.images, "--lazy").ok()
+        victim.finish(timeout_s=100)
+        hold.unlink()
+    until_all_is_in(case.images)
+
+
 @pytest.mark.parametrize("lazy_pages_first", [True, False])
 def test_two_commands(case: Case, lazy_pages_first: bool) -> None:
     victim = dumped(case, machine(9, 100))

@@ -18,9 +18,11 @@ enum { CKPT_LAZY_FILE = 1, CKPT_LAZY_STREAM = 2 };
 enum {
         CKPT_LAZY_TRACKED = 1,
         CKPT_LAZY_BORN = 2,
-        CKPT_LAZY_OBJECT = 4,  /* shared memory, not an address space; see lazyshare.h */
-        CKPT_LAZY_SHARES = 8,  /* the mappings of shared memory in an address space */
-        CKPT_LAZY_DOUBTED = 16 /* of such mappings: they may be elsewhere */
+        CKPT_LAZY_OBJECT = 4,   /* shared memory, not an address space; see lazyshare.h */
+        CKPT_LAZY_SHARES = 8,   /* the mappings of shared memory in an address space */
+        CKPT_LAZY_DOUBTED = 16, /* of such mappings: they may be elsewhere */
+        CKPT_LAZY_YOUNG = 32,   /* a child of space number `object`, see lazyorder.h */
+        CKPT_LAZY_CHANGE = 64   /* no space, but a change of space number `object` */
 };
 
 /* Where pages come from: a file of `size` bytes, or a stream socket, of which `image` is asked.

@@ -3,6 +3,11 @@
 
 #include "uffd.h"
 
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
 #define PAGE    4096ULL
 #define LOWEST  (1ULL << 16)
 #define HIGHEST ((1ULL << 47) - PAGE)
@@ -77,6 +82,32 @@ long lazy_unprotect(int uffd, uint64_t addr)
         if (err == -ENOENT || err == -EINVAL)
                 wake(uffd, addr, PAGE);
         return err && err != -EAGAIN && err != -ENOENT && err != -EINVAL && err != -ESRCH ? err : 0;
+}
+
+unsigned long lazy_nr_faults(int uffd)
+{
+        char path[64], text[1024];
+        const char *found;
+        ssize_t got;
+        int lfd;
+
+        snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", uffd);
+        lfd = open(path, O_RDONLY | O_CLOEXEC);
+        if (lfd < 0)
+                return 0;
+        got = read(lfd, text, sizeof(text) - 1);
+        close(lfd);
+        if (got <= 0)
+                return 0;
+        text[got] = 0;
+        found = strstr(text, "pending:");
+        return found ? strtoul(found + strlen("pending:"), NULL, 10) : 0;
+}
+
+int lazy_quiet(int uffd)
+{
+        /* The kernel looks at that before it finds that the range is empty. */
+        return uffd_protect(uffd, LOWEST, 0, 0) != -EAGAIN;
 }
 
 void lazy_wake(int uffd, uint64_t addr)

@@ -24,6 +24,14 @@ long lazy_fill(int uffd, uint64_t addr, const void *pages, uint64_t nr, int prot
 /* Take the write protection of a page, for a fault of that kind. */
 long lazy_unprotect(int uffd, uint64_t addr);
 
+/* How many faults of `uffd` nobody has read yet, which are read before any event; 0 where that
+ * can't be told. */
+unsigned long lazy_nr_faults(int uffd);
+
+/* Whether no change of mappings is under way whose event has not been read, or acted on by its
+ * caller. */
+int lazy_quiet(int uffd);
+
 /* Wake who waits for the page at `addr`: it faults again. */
 void lazy_wake(int uffd, uint64_t addr);
 

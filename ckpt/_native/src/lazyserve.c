@@ -16,6 +16,7 @@ enum {
         BUSY_MS = 1,
         HELD_MS = 10,
         POOR_S = 60,
+        NR_FAULTS = 16,
 };
 
 static time_t now_s(void)
@@ -180,15 +181,39 @@ static long serve_fault(struct server *s, uint64_t space, const struct uffd_msg 
         return err;
 }
 
+/* A page of a young child that is missing for all that is known comes at once. What may be a hole,
+ * or may have been moved, waits, and so does every event. */
+static long serve_young(struct server *s, uint64_t space)
+{
+        struct lazy_space *of = space_at(s, space);
+        struct uffd_msg fault;
+        long got;
+
+        if (!lazy_nr_faults(of->uffd)) {
+                of->mute = 1;
+                return 0;
+        }
+        got = lazy_state_read(&s->state, space, &fault);
+        if (got < 0)
+                return lazy_lost(s, space, &(struct lazy_piece){0}, got);
+        of = space_at(s, space);
+        if (!got || !lazy_space_has(of, fault.arg.pagefault.address & ~(LAZY_PAGE - 1)))
+                return 0;
+        return serve_fault(s, space, &fault);
+}
+
 static long serve_space(struct server *s, uint64_t space)
 {
-        struct uffd_msg *faults;
-        long nr = lazy_state_read(&s->state, space, 0, &faults), err = 0;
+        struct uffd_msg fault;
+        long got = 1, err = 0;
 
-        if (nr < 0)
-                return lazy_lost(s, space, &(struct lazy_piece){0}, nr);
-        for (long i = 0; !err && i < nr; i++)
-                err = serve_fault(s, space, &faults[i]);
+        for (int n = 0; !err && got > 0 && n < NR_FAULTS; n++) {
+                got = lazy_state_read(&s->state, space, &fault);
+                if (got < 0)
+                        return lazy_lost(s, space, &(struct lazy_piece){0}, got);
+                if (got > 0)
+                        err = serve_fault(s, space, &fault);
+        }
         return err;
 }
 
@@ -248,7 +273,7 @@ static int bring_rest(struct server *s, uint64_t most, struct lazy_piece *piece,
         for (uint64_t n = 0; n < s->state.nr_spaces; n++, s->sweep++) {
                 *space = s->sweep % s->state.nr_spaces;
                 if (space_at(s, *space)->nr_left &&
-                    !(space_at(s, *space)->flags & CKPT_LAZY_SHARES) &&
+                    !(space_at(s, *space)->flags & (CKPT_LAZY_SHARES | CKPT_LAZY_YOUNG)) &&
                     lazy_space_sweep(space_at(s, *space), most, piece))
                         return 1;
         }
@@ -300,7 +325,7 @@ static long prepare_polls(struct server *s, uint64_t *nr)
         for (uint64_t i = 0; i < s->state.nr_spaces; i++) {
                 const struct lazy_space *space = space_at(s, i);
                 /* Of a hurry it is known that there are events, which must wait. */
-                int quiet = space->flags & CKPT_LAZY_OBJECT ||
+                int quiet = space->flags & CKPT_LAZY_OBJECT || space->mute ||
                             (s->hurry && space->flags & CKPT_LAZY_SHARES);
 
                 s->polls[i] = (struct pollfd){.fd = quiet ? -1 : space->uffd, .events = POLLIN};
@@ -325,6 +350,8 @@ static long serve_ready(struct server *s, uint64_t nr_spaces)
                 if (space_at(s, i)->flags & CKPT_LAZY_SHARES) {
                         if (ready || s->hurry)
                                 err = lazy_share_serve(s, i);
+                } else if (ready && space_at(s, i)->flags & CKPT_LAZY_YOUNG) {
+                        err = serve_young(s, i);
                 } else if (ready) {
                         err = serve_space(s, i);
                 }
@@ -344,7 +371,8 @@ static void let_go(struct server *s)
                 const struct lazy_space *space = space_at(s, i);
 
                 if (space->uffd >= 0 && !space->nr_left &&
-                    !(space->flags & (CKPT_LAZY_OBJECT | CKPT_LAZY_SHARES)) &&
+                    !(space->flags & (CKPT_LAZY_OBJECT | CKPT_LAZY_SHARES | CKPT_LAZY_YOUNG)) &&
+                    !lazy_state_restless(&s->state, i) &&
                     (alone || space->flags & CKPT_LAZY_BORN || !(space->flags & CKPT_LAZY_TRACKED)))
                         lazy_state_close(&s->state, i);
         }
@@ -383,6 +411,8 @@ static long loop(struct server *s)
                         err = lazy_share_settle(s);
                 if (err)
                         return err;
+                if (lazy_settle_down(s) && nap_ms > BUSY_MS)
+                        nap_ms = BUSY_MS;
                 let_go(s);
                 s->told->nr_left = lazy_state_left(&s->state);
                 s->told->nr_spaces = s->state.nr_spaces;

@@ -45,6 +45,7 @@ struct server {
         uint64_t window;    /* pages that may be asked for beside those, see lazystream.c */
         uint64_t trip_ns;   /* the shortest that an answer has taken, or 0 */
         time_t heard;       /* when the last answer came */
+        time_t restless;    /* since when somebody waits to be seen quiet, or 0 */
         time_t poor;        /* since when there is no memory to be had, or 0 */
         uint64_t near;      /* space of the last fault */
         uint64_t sweep;
@@ -75,6 +76,10 @@ long lazy_fetch(struct server *s, uint64_t space, uint64_t addr, uint64_t *done)
 
 /* `err`, or 0 where that is -ENOMEM and may pass. */
 long lazy_patient(struct server *s, long err);
+
+/* Look who is quiet (lazyorder.h): whether somebody still is not. Nothing of what was begun ten
+ * seconds ago can be untold yet. */
+int lazy_settle_down(struct server *s);
 
 /* Map files, speak on sockets: 0 or -errno. */
 long lazy_sources_open(struct server *s);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "lazyset.h"
 
+#include "lazyorder.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -103,7 +105,7 @@ long lazy_space_make(struct lazy_space *s, const struct ckpt_lazy_run *runs, uin
         return 0;
 }
 
-void lazy_space_free(struct lazy_space *s)
+static void free_runs(struct lazy_space *s)
 {
         free(s->runs);
         free(s->first);
@@ -112,6 +114,12 @@ void lazy_space_free(struct lazy_space *s)
         s->runs = NULL;
         s->first = s->missing = s->asked = NULL;
         s->nr_runs = s->nr_pages = s->nr_left = 0;
+}
+
+void lazy_space_free(struct lazy_space *s)
+{
+        free_runs(s);
+        lazy_changes_forget(s);
 }
 
 long lazy_space_missing(const struct lazy_space *s, struct lazy_runs *to)
@@ -136,6 +144,25 @@ long lazy_space_missing(const struct lazy_space *s, struct lazy_runs *to)
                                 return err;
                         at = stop;
                 }
+        }
+        return 0;
+}
+
+long lazy_space_missing_in(const struct lazy_space *s, uint64_t start, uint64_t end, uint64_t shift,
+                           struct lazy_runs *to)
+{
+        struct lazy_piece piece;
+
+        while (lazy_space_next(s, start, end, ~0ULL, 1, &piece)) {
+                uint64_t stop = piece.addr + piece.nr_pages * LAZY_PAGE;
+                long err = lazy_runs_add(to, (struct ckpt_lazy_run){.start = piece.addr + shift,
+                                                                    .end = stop + shift,
+                                                                    .source = piece.source,
+                                                                    .at = piece.at});
+
+                if (err)
+                        return err;
+                start = stop;
         }
         return 0;
 }
@@ -219,7 +246,55 @@ long lazy_space_move(struct lazy_space *s, uint64_t from, uint64_t to, uint64_t 
         free(after.at);
         if (err)
                 return err;
-        lazy_space_free(s);
+        free_runs(s);
+        *s = new;
+        return 0;
+}
+
+/* Add to `to` the parts of `run` that none of the first `nr` runs there has. */
+static long add_rest(struct lazy_runs *to, uint64_t nr, struct ckpt_lazy_run run)
+{
+        for (uint64_t i = 0; i < nr; i++) {
+                const struct ckpt_lazy_run there = to->at[i];
+                struct ckpt_lazy_run first = run;
+
+                if (there.end <= run.start || run.end <= there.start)
+                        continue;
+                if (run.start < there.start) {
+                        long err;
+
+                        first.end = there.start;
+                        err = add_rest(to, nr, first);
+                        if (err)
+                                return err;
+                }
+                if (run.end <= there.end)
+                        return 0;
+                run.at += there.end - run.start;
+                run.start = there.end;
+        }
+        return lazy_runs_add(to, run);
+}
+
+long lazy_space_add(struct lazy_space *s, const struct lazy_runs *more)
+{
+        struct lazy_runs runs = {0};
+        struct lazy_space new = *s;
+        long err;
+
+        if (!more->nr)
+                return 0;
+        err = lazy_space_missing(s, &runs);
+        for (uint64_t i = 0; !err && i < more->nr; i++)
+                err = add_rest(&runs, runs.nr, more->at[i]);
+        if (!err && runs.nr)
+                qsort(runs.at, runs.nr, sizeof(*runs.at), by_start);
+        if (!err)
+                err = lazy_space_make(&new, runs.at, runs.nr);
+        free(runs.at);
+        if (err)
+                return err;
+        free_runs(s);
         *s = new;
         return 0;
 }

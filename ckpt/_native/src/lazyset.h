@@ -23,7 +23,10 @@ struct lazy_space {
         int pidfd;
         uint32_t flags;
         uint32_t object;
-        uint64_t base; /* of an object: where the server has mapped it */
+        uint64_t parent;              /* of a young child */
+        int mute;                     /* of a young child: its events must wait */
+        struct lazy_changes *changes; /* of a restless one, see lazyorder.h */
+        uint64_t base;                /* of an object: where the server has mapped it */
         struct ckpt_lazy_run *runs;
         uint64_t *first; /* of each run the number of its first page */
         uint64_t nr_runs;
@@ -54,6 +57,14 @@ void lazy_space_free(struct lazy_space *space);
 
 /* Add to `to` what is missing. */
 long lazy_space_missing(const struct lazy_space *space, struct lazy_runs *to);
+
+/* Add to `to` what is missing of [start, end), as if it were `shift` bytes further on. */
+long lazy_space_missing_in(const struct lazy_space *space, uint64_t start, uint64_t end,
+                           uint64_t shift, struct lazy_runs *to);
+
+/* What `more` has is missing as well, but where something is missing already. Of what overlaps in
+ * `more` the first counts. */
+long lazy_space_add(struct lazy_space *space, const struct lazy_runs *more);
 
 /* Nothing of [start, end) is missing any more; how many pages were. */
 uint64_t lazy_space_drop(struct lazy_space *space, uint64_t start, uint64_t end);

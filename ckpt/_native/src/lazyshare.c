@@ -4,9 +4,6 @@
 #include "lazyfill.h"
 
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
@@ -153,44 +150,21 @@ static long serve_fault(struct server *s, uint64_t space, uint64_t addr)
         return 0;
 }
 
-/* How many faults of `uffd` nobody has read yet; 0 where that can't be told. */
-static unsigned long nr_faults(int uffd)
-{
-        char path[64], text[1024];
-        const char *found;
-        ssize_t got;
-        int lfd;
-
-        snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", uffd);
-        lfd = open(path, O_RDONLY | O_CLOEXEC);
-        if (lfd < 0)
-                return 0;
-        got = read(lfd, text, sizeof(text) - 1);
-        close(lfd);
-        if (got <= 0)
-                return 0;
-        text[got] = 0;
-        found = strstr(text, "pending:");
-        return found ? strtoul(found + strlen("pending:"), NULL, 10) : 0;
-}
-
 long lazy_share_serve(struct server *s, uint64_t space)
 {
-        struct uffd_msg *faults;
-        long nr, err = 0;
+        struct uffd_msg fault;
+        long got;
 
         if (space_at(s, space)->uffd < 0 || !lazy_share_left(s))
                 return 0;
-        if (!nr_faults(space_at(s, space)->uffd)) {
+        if (!lazy_nr_faults(space_at(s, space)->uffd)) {
                 s->hurry = 1;
                 return 0;
         }
-        nr = lazy_state_read(&s->state, space, 1, &faults);
-        if (nr < 0)
-                return lazy_lost(s, space, &(struct lazy_piece){.source = ~0ULL}, nr);
-        for (long i = 0; !err && i < nr; i++)
-                err = serve_fault(s, space, faults[i].arg.pagefault.address & ~(LAZY_PAGE - 1));
-        return err;
+        got = lazy_state_read(&s->state, space, &fault);
+        if (got < 0)
+                return lazy_lost(s, space, &(struct lazy_piece){.source = ~0ULL}, got);
+        return got ? serve_fault(s, space, fault.arg.pagefault.address & ~(LAZY_PAGE - 1)) : 0;
 }
 
 /* ---- the end */

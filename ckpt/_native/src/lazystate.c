@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "lazystate.h"
 
+#include "lazylayout.h"
+#include "lazyorder.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-enum { NR_AT_ONCE = 16, OPENED = 0xf0, CLOSED = 0xf1 };
+enum { OPENED = 0xf0, CLOSED, QUIET, UNDONE, DONE };
+enum { ROOM = 64 };
 
 static uint64_t room_of(const struct lazy_state *s)
 {
@@ -18,7 +22,7 @@ static struct uffd_msg *journal(const struct lazy_state *s)
         return s->journals[s->job->told->turn & 1];
 }
 
-static long add_space(struct lazy_state *s, struct lazy_space space)
+long lazy_state_add(struct lazy_state *s, struct lazy_space space)
 {
         if (s->nr_spaces == s->room) {
                 uint64_t room = s->room ? 2 * s->room : 16;
@@ -30,49 +34,113 @@ static long add_space(struct lazy_state *s, struct lazy_space space)
                 s->room = room;
         }
         s->spaces[s->nr_spaces++] = space;
+        s->nr_young += (space.flags & CKPT_LAZY_YOUNG) != 0;
         return 0;
 }
 
 /* Space number `parent` has forked; its child's userfaultfd is `uffd`. */
 static long born(struct lazy_state *s, uint64_t parent, int uffd)
 {
-        struct lazy_space child = {.uffd = uffd, .pidfd = -1};
+        struct lazy_space child = {.uffd = uffd, .pidfd = -1, .parent = parent};
+        const struct lazy_space *of = &s->spaces[parent];
         struct lazy_runs runs = {0};
-        long err = lazy_space_missing(&s->spaces[parent], &runs);
+        long err = lazy_space_missing(of, &runs);
 
-        child.flags = s->spaces[parent].flags | CKPT_LAZY_BORN;
+        child.flags = of->flags | CKPT_LAZY_BORN;
+        child.flags |= of->flags & CKPT_LAZY_SHARES ? 0 : CKPT_LAZY_YOUNG;
         if (!err)
                 err = lazy_space_make(&child, runs.at, runs.nr);
         free(runs.at);
-        return err ? err : add_space(s, child);
+        return err ? err : lazy_state_add(s, child);
+}
+
+static int is_young_child(const struct lazy_state *s, uint64_t child, uint64_t parent)
+{
+        const struct lazy_space *of = &s->spaces[child];
+
+        return of->uffd >= 0 && of->flags & CKPT_LAZY_YOUNG && of->parent == parent;
+}
+
+static long move(struct lazy_space *of, const struct uffd_msg *message)
+{
+        return lazy_space_move(of, message->arg.remap.from, message->arg.remap.to,
+                               message->arg.remap.len);
+}
+
+static long moved(struct lazy_state *s, uint64_t space, const struct uffd_msg *message)
+{
+        struct lazy_space *of = &s->spaces[space];
+        long err = 0;
+
+        s->last = *message;
+        if (space < s->job->nr_moved)
+                s->job->moved[space] = 1;
+        if (of->flags & CKPT_LAZY_SHARES)
+                of->flags |= CKPT_LAZY_DOUBTED;
+        else
+                err = lazy_change_note(of, message->arg.remap.from, message->arg.remap.to,
+                                       message->arg.remap.len);
+        return err ? err : move(of, message);
+}
+
+static long unmapped(struct lazy_state *s, uint64_t space, const struct uffd_msg *message)
+{
+        struct lazy_space *of = &s->spaces[space];
+        uint64_t start = message->arg.remove.start, end = message->arg.remove.end, gone;
+        long err = of->flags & CKPT_LAZY_SHARES
+                       ? 0
+                       : lazy_change_note(of, start, LAZY_NOWHERE, end - start);
+
+        if (err)
+                return err;
+        gone = lazy_space_drop(of, start, end);
+        s->job->told->nr_gone += of->flags & CKPT_LAZY_SHARES ? 0 : gone;
+        return 0;
 }
 
 /* 0, or -errno where there is no memory for it. */
 static long apply(struct lazy_state *s, uint64_t space, const struct uffd_msg *message)
 {
         struct lazy_space *of = &s->spaces[space];
-        uint64_t gone = 0;
 
         switch (message->event) {
         case UFFD_EVENT_FORK:
                 return born(s, space, (int)message->arg.fork.ufd);
         case UFFD_EVENT_REMAP:
-                of->flags |= of->flags & CKPT_LAZY_SHARES ? CKPT_LAZY_DOUBTED : 0;
-                if (space < s->job->nr_moved)
-                        s->job->moved[space] = 1;
-                return lazy_space_move(of, message->arg.remap.from, message->arg.remap.to,
-                                       message->arg.remap.len);
+                return moved(s, space, message);
+        case UFFD_EVENT_UNMAP:
+                return unmapped(s, space, message);
         case UFFD_EVENT_REMOVE:
                 if (of->flags & CKPT_LAZY_SHARES)
                         return lazy_state_shared(s) ? -ENOTRECOVERABLE : 0;
-                /* fall through */
-        case UFFD_EVENT_UNMAP:
-                gone = lazy_space_drop(of, message->arg.remove.start, message->arg.remove.end);
-                s->job->told->nr_gone += of->flags & CKPT_LAZY_SHARES ? 0 : gone;
+                s->job->told->nr_gone +=
+                    lazy_space_drop(of, message->arg.remove.start, message->arg.remove.end);
                 return 0;
         default:
                 return 0;
         }
+}
+
+int lazy_state_restless(const struct lazy_state *s, uint64_t space)
+{
+        if (s->spaces[space].uffd < 0)
+                return 0;
+        if (s->spaces[space].changes)
+                return 1;
+        for (uint64_t i = s->nr_spaces; s->nr_young && i-- > 0;)
+                if (is_young_child(s, i, space))
+                        return 1;
+        return 0;
+}
+
+static void be_quiet(struct lazy_state *s, uint64_t space)
+{
+        lazy_changes_forget(&s->spaces[space]);
+        for (uint64_t i = 0; i < s->nr_spaces; i++)
+                if (is_young_child(s, i, space)) {
+                        s->spaces[i].flags &= ~(uint32_t)CKPT_LAZY_YOUNG;
+                        s->nr_young--;
+                }
 }
 
 static long space_of(const struct lazy_state *s, int uffd)
@@ -83,6 +151,29 @@ static long space_of(const struct lazy_state *s, int uffd)
         return -1;
 }
 
+/* A note of ours, of which `about` is the space of the messages before it. */
+static long take_note(struct lazy_state *s, const struct uffd_msg *note, uint64_t about)
+{
+        long other = space_of(s, (int)note->arg.reserved.reserved1);
+
+        switch (note->event) {
+        case CLOSED:
+                lazy_space_free(&s->spaces[about]);
+                s->spaces[about].uffd = -1;
+                return 0;
+        case QUIET:
+                be_quiet(s, about);
+                return 0;
+        case UNDONE:
+                return lazy_change_undo(&s->spaces[s->nr_spaces - 1], &s->spaces[about],
+                                        note->arg.reserved.reserved2);
+        case DONE:
+                return other < 0 ? -EILSEQ : move(&s->spaces[other], &s->last);
+        default:
+                return 0;
+        }
+}
+
 static long replay(struct lazy_state *s)
 {
         const struct uffd_msg *from = journal(s);
@@ -90,61 +181,15 @@ static long replay(struct lazy_state *s)
 
         for (s->at = 0; !err && s->at < room_of(s) && from[s->at].event; s->at++) {
                 const struct uffd_msg *message = &from[s->at];
+                uint8_t event = message->event;
 
-                if (message->event == OPENED || message->event == CLOSED)
+                if (event == OPENED || event == CLOSED || event == QUIET)
                         space = space_of(s, (int)message->arg.reserved.reserved1);
                 if (space < 0)
                         continue;
-                if (message->event == CLOSED) {
-                        lazy_space_free(&s->spaces[space]);
-                        s->spaces[space].uffd = -1;
-                } else {
-                        err = apply(s, (uint64_t)space, message);
-                }
+                err = event >= OPENED ? take_note(s, message, (uint64_t)space)
+                                      : apply(s, (uint64_t)space, message);
         }
-        return err;
-}
-
-static long load_space(struct lazy_state *s, const char **at, const char *end)
-{
-        struct ckpt_lazy_space head;
-        struct lazy_space space = {0};
-        long err;
-
-        if ((size_t)(end - *at) < sizeof(head))
-                return -EILSEQ;
-        memcpy(&head, *at, sizeof(head));
-        *at += sizeof(head);
-        if ((size_t)(end - *at) / sizeof(struct ckpt_lazy_run) < head.nr_runs)
-                return -EILSEQ;
-        space.uffd = head.uffd;
-        space.pidfd = head.pidfd;
-        space.flags = head.flags;
-        space.object = head.object;
-        err = lazy_space_make(&space, (const struct ckpt_lazy_run *)*at, head.nr_runs);
-        *at += head.nr_runs * sizeof(struct ckpt_lazy_run);
-        return err ? err : add_space(s, space);
-}
-
-static long load_layout(struct lazy_state *s, int layout)
-{
-        struct stat status;
-        const char *at, *end;
-        void *map;
-        long err = 0;
-
-        if (fstat(layout, &status) < 0)
-                return -errno;
-        if (!status.st_size)
-                return 0;
-        map = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_SHARED, layout, 0);
-        if (map == MAP_FAILED)
-                return -errno;
-        at = map;
-        end = at + status.st_size;
-        while (!err && at < end)
-                err = load_space(s, &at, end);
-        munmap(map, (size_t)status.st_size);
         return err;
 }
 
@@ -161,23 +206,8 @@ long lazy_state_load(struct lazy_state *s, const struct ckpt_lazy_job *job)
                 /* What read(2) has taken must find its place. */
                 mlock(s->journals[i], job->journal_len);
         }
-        err = load_layout(s, job->layouts[job->told->turn & 1]);
+        err = lazy_layout_load(s, job->layouts[job->told->turn & 1]);
         return err ? err : replay(s);
-}
-
-static long write_all(int to, const void *from, size_t len)
-{
-        while (len) {
-                ssize_t done = write(to, from, len);
-
-                if (done < 0 && errno != EINTR)
-                        return -errno;
-                if (done > 0) {
-                        from = (const char *)from + done;
-                        len -= (size_t)done;
-                }
-        }
-        return 0;
 }
 
 long lazy_state_renew(struct lazy_state *s)
@@ -188,23 +218,7 @@ long lazy_state_renew(struct lazy_state *s)
 
         if (ftruncate(to, 0) < 0 || lseek(to, 0, SEEK_SET) < 0)
                 return -errno;
-        for (uint64_t i = 0; !err && i < s->nr_spaces; i++) {
-                const struct lazy_space *space = &s->spaces[i];
-                struct lazy_runs runs = {0};
-                struct ckpt_lazy_space head = {
-                    .uffd = space->flags & CKPT_LAZY_OBJECT ? -1 : space->uffd,
-                    .pidfd = space->pidfd,
-                    .flags = space->flags,
-                    .object = space->object};
-
-                err = lazy_space_missing(space, &runs);
-                head.nr_runs = runs.nr;
-                if (!err)
-                        err = write_all(to, &head, sizeof(head));
-                if (!err)
-                        err = write_all(to, runs.at, runs.nr * sizeof(*runs.at));
-                free(runs.at);
-        }
+        err = lazy_layout_write(s, to);
         if (err)
                 return err;
         memset(s->journals[turn], 0, s->job->journal_len);
@@ -213,11 +227,15 @@ long lazy_state_renew(struct lazy_state *s)
         return 0;
 }
 
-static void note(struct lazy_state *s, uint8_t event, int uffd)
+static void note(struct lazy_state *s, uint8_t event, int uffd, uint64_t value)
 {
-        struct uffd_msg *at = &journal(s)[s->at++];
+        struct uffd_msg *at = &journal(s)[s->at];
 
+        if (s->at == room_of(s))
+                return;
+        s->at++;
         at->arg.reserved.reserved1 = (uint64_t)uffd;
+        at->arg.reserved.reserved2 = value;
         __atomic_store_n(&at->event, event, __ATOMIC_SEQ_CST);
 }
 
@@ -232,40 +250,97 @@ static void rewind_to(struct lazy_state *s, uint64_t at)
         }
 }
 
-long lazy_state_read(struct lazy_state *s, uint64_t space, int one, struct uffd_msg **messages)
+/* The last space is a child of space number `parent`: what was told before it was born, but was
+ * done after, is undone in it. */
+static long order_birth(struct lazy_state *s, uint64_t parent)
 {
-        static struct uffd_msg faults[NR_AT_ONCE];
-        long nr_faults = 0, nr, err = 0;
+        struct lazy_space *child = &s->spaces[s->nr_spaces - 1];
+        const struct lazy_changes *all = s->spaces[parent].changes;
+        uint8_t *before;
+        long err = 0;
+
+        if (!all)
+                return 0;
+        before = calloc(all->nr, 1);
+        if (!before)
+                return -ENOMEM;
+        for (uint64_t nr = all->nr; !err && nr-- > 0;) {
+                before[nr] = (uint8_t)lazy_born_before(child, all, nr, before);
+                if (!before[nr])
+                        continue;
+                err = lazy_change_undo(child, &s->spaces[parent], nr);
+                note(s, UNDONE, child->uffd, nr);
+        }
+        free(before);
+        return err;
+}
+
+/* Space number `parent` has moved what `change` tells: so have those of its children that were born
+ * after that. */
+static long order_move(struct lazy_state *s, uint64_t parent, const struct lazy_change *change)
+{
+        long err = 0;
+
+        for (uint64_t i = 0; !err && s->nr_young && i < s->nr_spaces; i++) {
+                if (!is_young_child(s, i, parent) || !lazy_born_after(&s->spaces[i], change))
+                        continue;
+                err = move(&s->spaces[i], &s->last);
+                note(s, DONE, s->spaces[i].uffd, 0);
+        }
+        return err;
+}
+
+static uint64_t nr_changes(const struct lazy_space *space)
+{
+        return space->changes ? space->changes->nr : 0;
+}
+
+/* Act on an event that was just read. */
+static long happened(struct lazy_state *s, uint64_t space, const struct uffd_msg *message)
+{
+        uint64_t known = nr_changes(&s->spaces[space]);
+        long err = apply(s, space, message);
+
+        if (err || s->spaces[space].flags & CKPT_LAZY_SHARES)
+                return err;
+        if (message->event == UFFD_EVENT_FORK)
+                return order_birth(s, space);
+        if (message->event == UFFD_EVENT_REMAP && nr_changes(&s->spaces[space]) > known)
+                return order_move(s, space, &s->spaces[space].changes->at[known]);
+        return 0;
+}
+
+long lazy_state_read(struct lazy_state *s, uint64_t space, struct uffd_msg *fault)
+{
         uint64_t began;
         ssize_t got;
 
-        *messages = faults;
-        if (room_of(s) - s->at < 2 * NR_AT_ONCE) {
-                err = lazy_state_renew(s);
+        if (room_of(s) - s->at < ROOM) {
+                long err = lazy_state_renew(s);
+
                 if (err)
                         return err;
         }
         began = s->at;
-        note(s, OPENED, s->spaces[space].uffd);
-        got = read(s->spaces[space].uffd, &journal(s)[s->at],
-                   (one ? 1 : NR_AT_ONCE) * sizeof(**messages));
+        note(s, OPENED, s->spaces[space].uffd, 0);
+        got = read(s->spaces[space].uffd, &journal(s)[s->at], sizeof(*fault));
         if (got < 0) {
-                err = errno == EAGAIN || errno == EINTR ? 0 : -errno;
+                long err = errno == EAGAIN || errno == EINTR ? 0 : -errno;
+
                 rewind_to(s, began);
                 return err;
         }
-        nr = got / (ssize_t)sizeof(**messages);
-        for (long i = 0; !err && i < nr; i++) {
-                const struct uffd_msg *message = &journal(s)[s->at++];
+        *fault = journal(s)[s->at++];
+        if (fault->event != UFFD_EVENT_PAGEFAULT)
+                return happened(s, space, fault);
+        rewind_to(s, began);
+        return 1;
+}
 
-                if (message->event == UFFD_EVENT_PAGEFAULT)
-                        faults[nr_faults++] = *message;
-                else
-                        err = apply(s, space, message);
-        }
-        if (nr_faults == nr)
-                rewind_to(s, began);
-        return err ? err : nr_faults;
+void lazy_state_quiet(struct lazy_state *s, uint64_t space)
+{
+        note(s, QUIET, s->spaces[space].uffd, 0); /* without it, a successor waits once more */
+        be_quiet(s, space);
 }
 
 void lazy_state_close(struct lazy_state *s, uint64_t space)
@@ -274,7 +349,7 @@ void lazy_state_close(struct lazy_state *s, uint64_t space)
 
         if (room_of(s) - s->at < 2 && lazy_state_renew(s))
                 return;
-        note(s, CLOSED, uffd);
+        note(s, CLOSED, uffd, 0);
         lazy_space_free(&s->spaces[space]);
         s->spaces[space].uffd = -1;
         close(uffd);

@@ -7,9 +7,7 @@
  * userfaultfd it was read from; what follows was put there by read(2). All behind the last one is
  * zero, so that a server that is killed inside of read(2) has still told its successor.
  *
- * Not guaranteed: events come in the order in which they were queued, which is not that in which
- * they happened where two threads of the target race with one another: a child that one thread
- * forks while another one moves memory may find zeros where that was or is.
+ * Events come in the order in which they were queued; what is made of that is in lazyorder.h.
  */
 #ifndef CKPT_LAZYSTATE_H
 #define CKPT_LAZYSTATE_H
@@ -23,6 +21,8 @@ struct lazy_state {
         struct lazy_space *spaces;
         uint64_t nr_spaces;
         uint64_t room;
+        uint64_t nr_young;
+        struct uffd_msg last; /* that moved memory */
         struct uffd_msg *journals[2];
         uint64_t at; /* the first free message of the journal */
 };
@@ -30,13 +30,19 @@ struct lazy_state {
 /* Read layout and journal; 0 or -errno. */
 long lazy_state_load(struct lazy_state *state, const struct ckpt_lazy_job *job);
 
-/* Read what the userfaultfd of space number `space` has to say, and act on what is no fault; with
- * `one` a single message. The faults: *messages and how many, which stay valid until the next call;
- * -errno. -ENOTRECOVERABLE: memory was given back of which nobody can tell whose it is. */
-long lazy_state_read(struct lazy_state *state, uint64_t space, int one, struct uffd_msg **messages);
+/* Add a space, which is taken over; 0 or -ENOMEM. */
+long lazy_state_add(struct lazy_state *state, struct lazy_space space);
 
-/* The messages of the last lazy_state_read have been dealt with. */
-void lazy_state_done(struct lazy_state *state);
+/* Read one message of the userfaultfd of space number `space`. 1: a fault, in *fault; 0: none, or
+ * an event, which was acted on; -errno. -ENOTRECOVERABLE: memory was given back of which nobody can
+ * tell whose it is. */
+long lazy_state_read(struct lazy_state *state, uint64_t space, struct uffd_msg *fault);
+
+/* Whether space number `space` waits to be seen quiet: it has young children, or has changed. */
+int lazy_state_restless(const struct lazy_state *state, uint64_t space);
+
+/* It was seen quiet. */
+void lazy_state_quiet(struct lazy_state *state, uint64_t space);
 
 /* Nothing is left to do for space number `space`: its userfaultfd is closed. */
 void lazy_state_close(struct lazy_state *state, uint64_t space);
