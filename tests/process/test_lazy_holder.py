@@ -45,7 +45,7 @@ def test_odd_clients(case: Case) -> None:
         sock.sendall(b"\x05")
     refuses(case, op="hello", version=99)
     refuses(case, op="no such thing")
-    refuses(case, op="end", first=[], base="")  # of nothing that has begun
+    refuses(case, op="end", base="")  # of nothing that has begun
     refuses(case, op="task", pid=1, tracked=False)
     for part in ({"op": "runs", "pid": 1}, {"op": "source", "kind": 1}, {"op": "folder"}):
         with connected(case) as sock:

@@ -44,9 +44,9 @@ class Source:
 @record
 class Contents:
     """`runs`: packed and ascending, by pid; `objects`: the same of shared memory, by its number, in
-    places there. `first`: what to fetch first, (pid, start, end) as at
-    the dump. `base`: the set's own name, empty if it has none. `folders`: descriptors of the sets'
-    folders, the newest first, which keep others from changing them."""
+    places there. `first`: what to fetch first, (pid, start, end) as at the dump. `base`: the set's
+    own name, empty if it has none. `folders`: descriptors of the sets' folders, the newest first,
+    which keep others from changing them."""
 
     sources: list[Source] = field(default_factory=list)
     runs: dict[int, bytes] = field(default_factory=dict)
