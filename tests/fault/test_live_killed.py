@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.case import Case
 from tests.support.live import NOTHING, check_beside, traces
+from tests.support.processes import children
 from tests.support.programs import program
 from tests.support.victim import Victim
 
@@ -44,7 +45,7 @@ def _kill_during(
 
 
 def _check(case: Case, victim: Victim, images: Path) -> None:
-    assert traces(victim.pid) == NOTHING
+    assert all(traces(pid) == NOTHING for pid in (victim.pid, *children(victim.pid)))
     if (images / "inventory.img").exists():
         check_beside(case, victim, images)
     else:
@@ -62,10 +63,20 @@ def test_killed_at_a_stage(case: Case, stage: str) -> None:
     victim.finish()
 
 
+def test_killed_with_shared_memory(case: Case) -> None:
+    """It is protected in several processes, whose children are, too."""
+    victim = case.start(program("live/bank", "BEAR"))
+    images = case.folder / "killed"
+    _kill_during(case, victim, images, "Stage: live", delay_s=0, catch="auto")
+    _check(case, victim, images)
+    victim.finish()
+
+
 @pytest.mark.stress
 @pytest.mark.timeout(3600)
-def test_killed_at_random(case: Case) -> None:
-    victim = case.start(program("live/accounts", "FREE"))
+@pytest.mark.parametrize(("name", "how"), [("live/accounts", "FREE"), ("live/bank", "BEAR")])
+def test_killed_at_random(case: Case, name: str, how: str) -> None:
+    victim = case.start(program(name, how))
     for number in range(NR_KILLS):
         images = case.folder / f"killed{number}"
         stage, catch = random.choice((*STAGES, *MORE_STAGES)), random.choice(("auto", "always"))
