@@ -122,20 +122,27 @@ class Site:
         self._start_root(clocks_ns)
         self._complete(self.plan.births.root)
 
-    def refill(self, loaded: Loaded, plan: RestorePlan) -> None:
-        """All have been born, and shall have the memory that `plan` makes of what they have."""
+    def go_on(self, loaded: Loaded, plan: RestorePlan) -> None:
+        """The tasks that there are belong to `plan`, and become what that says; who is not there is
+        born."""
         self.loaded, self.plan = loaded, plan
-        for pid in plan.memory:
-            self._memory(self.tasks[pid])
+        self._go_on(plan.births.root)
 
     def take_up(self, clocks_ns: tuple[int, int] | None) -> None:
-        """`raise_all` for tasks that were born before (ckpt.restore.early)."""
+        """`raise_all` where some were born before, the root among them (ckpt.restore.early)."""
         if clocks_ns is not None:
             self.clocks_since_ns = time.monotonic_ns()
             self._enter_time(clocks_ns)
-        for pid in self.plan.memory:
-            self.born(pid)
-            self._memory(self.tasks[pid])
+        self._go_on(self.plan.births.root)
+
+    def _go_on(self, birth: Birth) -> None:
+        self._fill(birth)
+        for child in (*birth.early, *birth.late):
+            if child.pid in self.tasks:
+                self._go_on(child)
+            else:
+                self._clone(birth, child)
+                self._complete(child)
 
     def _enter_time(self, clocks_ns: tuple[int, int]) -> None:
         lfd = lib.ckpt_time_namespace(_spawn(clocks_ns))
@@ -218,11 +225,7 @@ class Site:
     # ---- every task
 
     def _complete(self, birth: Birth) -> None:
-        built = self.tasks[birth.pid]
-        if birth.pid in self.loaded.tasks and not birth.helper:
-            self.born(birth.pid)
-        if birth.pid in self.plan.memory:
-            self._memory(built)
+        built = self._fill(birth)
         for child in birth.early:
             self._clone(birth, child)
             self._complete(child)
@@ -236,6 +239,14 @@ class Site:
         for child in birth.late:
             self._clone(birth, child)
             self._complete(child)
+
+    def _fill(self, birth: Birth) -> Built:
+        built = self.tasks[birth.pid]
+        if birth.pid in self.loaded.tasks and not birth.helper:
+            self.born(birth.pid)
+        if birth.pid in self.plan.memory:
+            self._memory(built)
+        return built
 
     def _memory(self, built: Built) -> None:
         wanted_from = policy.of_thread(self.loaded.tasks[built.pid].own.get(built.pid))

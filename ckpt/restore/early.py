@@ -2,9 +2,9 @@
 
 1. `fill`, once for each set of a chain that grows: the tasks of an outline are born, by the births
    of a restore, and get the pages that this set knows of; with the next set, what has changed.
-2. The restore of the last set takes them (`hand_over`), if that tells of the same births, and does
-   the rest: what has changed since in memory, and everything else.
-3. Else they end (`drop`), and it makes its own.
+2. The restore of the last set takes those that it can have (`keep`, `hand_over`), and does the
+   rest: who has been born since, what has changed in memory, and everything else.
+3. The others end, all of them where the root can't be had (`drop`).
 
 They run nothing but the parasite, and end when we do. What they have been given is not trusted
 later: a page stays as it is only where the last set has it from the same place of the same file.
@@ -36,13 +36,13 @@ from ckpt.restore.started import (
     early_memory,
     file_ids,
     in_the_clear,
-    same_births,
 )
 from ckpt.restore.vdso import Placing
 from ckpt.restore.window import Needs, Window, parked, places_of, window_for
 from ckpt.scope import all_descriptors
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from ckpt.mem.vma import Vma
@@ -82,11 +82,12 @@ class Early:
             loaded = _loaded(chain, outline)
             vmas = [v for of_task in outline.vmas.values() for v in of_task]
             before = self.started
-            if before is not None and not (
-                same_births(before.tree, before.births, outline.tree, births.root)
-                and file_ids(loaded)[: len(before.files)] == before.files
+            if before is not None and (
+                file_ids(loaded)[: len(before.files)] == before.files
                 and in_the_clear(before.window, vmas, Needs())
             ):
+                self.keep(before.survivors(outline.tree, births.root))
+            else:
                 self.drop()
             self._fill(loaded, births, vmas)
             loaded.let_go()
@@ -94,7 +95,8 @@ class Early:
     def _fill(self, loaded: Loaded, births: Plan, vmas: list[Vma]) -> None:
         before = self.started
         window = _window(loaded, vmas) if before is None else before.window
-        memory = plan_memories(loaded, births.root, {} if before is None else before.memory)
+        kept = {} if before is None else before.memory_of(self.numbers())
+        memory = plan_memories(loaded, births.root, kept)
         vdso = dict.fromkeys(memory, Placing(tuple(parked(window, this_kernel()))))
         plan = RestorePlan(loaded.tree, births, memory, window, vdso)
         if self._site is None:
@@ -102,7 +104,8 @@ class Early:
             with all_descriptors():
                 self._site.raise_all(None)
         else:
-            self._site.refill(loaded, plan)
+            with all_descriptors():
+                self._site.go_on(loaded, plan)
         contents = {pid: image.memory for pid, image in loaded.tasks.items()}
         self.started = Started(loaded.tree, births.root, window, contents, file_ids(loaded))
 
@@ -119,11 +122,22 @@ class Early:
             return
         site = self.hand_over()
         with site, suppress(CkptError):  # who has ended meanwhile can't reap; the scope ends all
-            helpers = site.plan.births.helpers()
-            for birth in reversed(list(site.plan.births.root)[1:]):
-                if birth.pid in site.tasks:
-                    task = site.plan.tree.get(birth.pid)
-                    _end(site, birth.pid, helpers[birth.pid] if task is None else task.ppid)
+            _end_others(site, {site.plan.births.root.pid})
+
+    def keep(self, pids: Collection[int]) -> None:
+        """End the others; all, if the root is not among `pids`."""
+        if self._site is None or self._site.plan.births.root.pid not in pids:
+            self.drop()
+        else:
+            _end_others(self._site, pids)
+
+
+def _end_others(site: Site, kept: Collection[int]) -> None:
+    helpers = site.plan.births.helpers()
+    for birth in reversed(list(site.plan.births.root)):
+        if birth.pid not in kept and birth.pid in site.tasks:
+            task = site.plan.tree.get(birth.pid)
+            _end(site, birth.pid, helpers[birth.pid] if task is None else task.ppid)
 
 
 def _end(site: Site, pid: int, parent: int) -> None:

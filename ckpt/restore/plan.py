@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 @record(frozen=True)
 class RestorePlan:
     """`memory` is by pid of live tasks, one for those who share it, and so is `vdso`; `tree` has
-    the sessions and groups as they will be. `misfit`: why it does not go on from what was started.
+    the sessions and groups as they will be. `misfit`: why it does not go on from what was started;
+    `kept`: the tasks that it goes on with, if it does.
     """
 
     tree: Tree
@@ -38,6 +39,7 @@ class RestorePlan:
     window: Window
     vdso: dict[int, Placing]
     misfit: str = ""
+    kept: frozenset[int] = frozenset()
 
     def lines(self, loaded: Loaded) -> Iterator[str]:
         """The plan for people to read."""
@@ -101,16 +103,17 @@ def make_plan(
     needs = Needs(_largest(loaded), here.size if stand_ins else 0)
     misfit = ""
     if started is not None:
-        misfit = started.misfit(loaded, tree, births.root, places.nr_slots, needs)
-    before: Mapping[int, Memory] = {}
+        misfit = started.misfit(loaded, tree, births.root, places, needs)
     if started is None or misfit:
-        window = _window(loaded, places, needs)
+        window, kept, before = _window(loaded, places, needs), frozenset[int](), {}
     else:
-        window, before = replace(started.window, slot_nr=places.slots), started.memory
+        window = replace(started.window, slot_nr=places.slots)
+        kept = started.survivors(tree, births.root)
+        before = started.memory_of(kept)
     memory = plan_memories(loaded, births.root, before)
     apart = window.apart(needs)
     vdso = {p: place(loaded.tasks[p], stand_ins.get(p), here, apart) for p in memory}
-    return RestorePlan(tree, births, memory, window, vdso, misfit)
+    return RestorePlan(tree, births, memory, window, vdso, misfit, kept)
 
 
 def plan_memories(

@@ -96,9 +96,9 @@ def restore(
         outer = (os.getsid(0), os.getpgid(0))
         started = early.started if early else None
         plan = _plan(options, loaded, outer, started)
-        if early is not None and plan.misfit:
-            report.info(f"its memory comes only now: {plan.misfit}")
-            early.drop()
+        if early is not None:
+            early.keep(plan.kept)
+            report.info(f"{len(plan.kept)} tasks were there already {plan.misfit}".rstrip())
         for memory in plan.memory.values():
             stats.pages_compared += memory.nr_compared
             stats.pages_skipped_cow += memory.nr_kept

@@ -26,9 +26,10 @@ if TYPE_CHECKING:
     from ckpt.pstree.model import Tree
     from ckpt.pstree.sharing import Sharing
     from ckpt.restore.load import Loaded
-    from ckpt.restore.window import Needs, Window
+    from ckpt.restore.window import Needs, Places, Window
 
 FileIds = tuple[tuple[int, int], ...]
+_SAME = ("pid", "creator", "for_parent", "founds_session", "helper", "shared")
 
 
 @record(frozen=True)
@@ -51,15 +52,42 @@ class Started:
     memory: Mapping[int, Memory]
     files: FileIds
 
-    def misfit(self, loaded: Loaded, tree: Tree, births: Birth, nr_slots: int, needs: Needs) -> str:
+    def survivors(self, tree: Tree, births: Birth) -> frozenset[int]:
+        """The tasks that can be those of `tree`, whose tasks shall be born by `births`."""
+        return frozenset(self._survivors(self.births, births, tree))
+
+    def _survivors(self, one: Birth, other: Birth, tree: Tree) -> set[int]:
+        if not self._alike(one, other, tree):
+            return set()
+        found = {one.pid}
+        for known, wanted in ((one.early, other.early), (one.late, other.late)):
+            by_pid = {birth.pid: birth for birth in known}
+            for birth in wanted:
+                there = by_pid.get(birth.pid)
+                below = self._survivors(there, birth, tree) if there else set()
+                if not below and other.founds_session and wanted is other.early:
+                    return set()  # who has founded its session can't give birth before that
+                found |= below
+        return found
+
+    def _alike(self, one: Birth, other: Birth, tree: Tree) -> bool:
+        tasks = [found.get(one.pid) for found in (self.tree, tree)]
+        ends = [None if task is None else (task.exit_signal, task.dead) for task in tasks]
+        return ends[0] == ends[1] and all(
+            getattr(one, name) == getattr(other, name) for name in _SAME
+        )
+
+    def misfit(
+        self, loaded: Loaded, tree: Tree, births: Birth, places: Places, needs: Needs
+    ) -> str:
         """Why the set `loaded`, whose `tree` shall be born by `births`, can't go on from here;
         empty where it can."""
-        if not same_births(self.tree, self.births, tree, births):
+        if not self.survivors(tree, births):
             return "it has other tasks now"
         if file_ids(loaded)[: len(self.files)] != self.files:
             return "the set does not build on those before it"
-        if nr_slots > self.window.nr_slots:
-            return "it has many more threads now"
+        if places.nr_slots > self.window.nr_slots or any(places.rooms.values()):
+            return "it has many more threads now, or tasks that share memory"
         if loaded.chain.layers[0].exists("tty-info"):
             return "it has terminals"
         vmas = [v for image in loaded.tasks.values() for v in image.memory.vmas]
@@ -68,14 +96,9 @@ class Started:
             return "it wants memory of certain nodes"
         return "" if in_the_clear(self.window, vmas, needs) else "it uses more addresses now"
 
-
-def same_births(one: Tree, root: Birth, other: Tree, other_root: Birth) -> bool:
-    """Whether the live tasks of both trees are the same, born in the same way."""
-    return root == other_root and all(
-        task.exit_signal == there.exit_signal and task.dead == there.dead
-        for task in one
-        if (there := other.get(task.pid)) is not None
-    )
+    def memory_of(self, pids: Iterable[int]) -> dict[int, Memory]:
+        """What those of them have who have a memory of their own."""
+        return {pid: self.memory[pid] for pid in pids if pid in self.memory}
 
 
 def in_the_clear(window: Window, vmas: Iterable[Vma], needs: Needs) -> bool:

@@ -1,7 +1,8 @@
 /* Memory of all kinds that changes at "step": pages are written, given back, protected, mapped anew
- * at the same address, moved and grown, while a child keeps what it had. With `fork` a second child
- * is born then. After "go" everything is as it was left, the list of mappings included, and clocks
- * have neither gone back nor leapt. */
+ * at the same address, moved and grown, while a child keeps what it had. With `fork` a child is
+ * born then, with `end` one ends, with `low` there is memory at a low address then. After "go"
+ * everything is as it was left, the list of mappings included, and clocks have neither gone back
+ * nor leapt. */
 #include "victim.h"
 
 #define HOUR 3600L
@@ -95,6 +96,22 @@ static void late_child(void)
         CHECK(filled(more, 256 * PAGE, 7));
 }
 
+static void ended_child(void)
+{
+        wait_for("step");
+}
+
+static void use_low_addresses(void)
+{
+        const size_t size = 64UL << 20;
+        void *low = (void *)(1UL << 36);
+
+        CHECK(mmap(low, size, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1,
+                   0) == low);
+        fill(low, 16 * PAGE, 8);
+}
+
 static void build(void)
 {
         written = anonymous(1024 * PAGE);
@@ -142,27 +159,35 @@ static void verify(void)
         CHECK(filled(more, 256 * PAGE, 7));
 }
 
-int main(int argc, UNUSED char **argv)
+int main(int argc, char **argv)
 {
-        pid_t first, second = 0;
+        const char *what = argc > 1 ? argv[1] : "";
+        pid_t first, ended = 0, second = 0;
         int nr;
 
         CALL(mkfifo(in_folder("step"), 0666));
         build();
         look_at_clocks(1);
+        if (!strcmp(what, "end"))
+                ended = child(ended_child);
         first = child(keep);
         ready();
         wait_for("step");
         change();
-        if (argc > 1)
+        if (ended)
+                join_child(ended);
+        if (!strcmp(what, "fork"))
                 second = child(late_child);
+        if (!strcmp(what, "low"))
+                use_low_addresses();
         look_at_clocks(0);
         nr = list_mappings(before);
         ready();
         wait_for("go");
         look_at_clocks(0);
         verify();
-        list_mappings(after);
+        if (!strcmp(what, "low"))
+                CHECK(filled((void *)(1UL << 36), 16 * PAGE, 8));
         compare_mappings(nr);
         join_child(first);
         if (second)
