@@ -99,11 +99,10 @@ def _live_options(args: Args) -> dict[str, Any]:
     for name in ("leave_stopped", "tcp_established"):
         if args.live and getattr(args, name):
             raise UsageError("does not go with --live", resource=f"--{name.replace('_', '-')}")
-    for name in ("prev_images_dir", "track_mem"):
-        if args.live == "wp" and getattr(args, name):
-            why = "writes are tracked by another userfaultfd than it takes"
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError("does not go with --live=wp", resource=option, why=why)
+    if args.live == "wp" and args.track_mode == "async":
+        why = "it shares the userfaultfd that tracks writes, whose faults it has to serve"
+        hint = "--track-mode=sync"
+        raise UsageError("does not go with --live=wp", resource="--track-mode", why=why, hint=hint)
     if args.live and args.page_server:
         why = "pages would come there in no order"
         raise UsageError("does not go with --live", resource="--page-server", why=why)

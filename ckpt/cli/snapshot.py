@@ -1,7 +1,8 @@
 """`ckpt snapshot PID`: generation after generation of a running tree into a store, a line for each.
 
-Each is a live dump by a fork, or where that takes less time, a copy of what was written while the
-tree stands: writes are tracked, which write protection (`--live=wp`) does not go with.
+Each is a live dump (`ckpt dump --live=auto`): of a small tree by a fork, or where that takes less
+time, a copy of what was written while it stands; of a large one by write protection, for which the
+tree stands for milliseconds whatever its size.
 
 It goes on until the tree has ended, `--count` is reached, or SIGINT, SIGTERM or SIGHUP comes; all
 of these are a good end. Nothing of it is left in the tree then, unless `--track-mem` asks for that.
@@ -80,7 +81,7 @@ def options_of(args: Args) -> DumpOptions:
     return DumpOptions(
         **judged,
         leave_running=True,
-        live="fork",
+        live="auto",
         file_validation=args.file_validation or "filesize",
         network_lock=args.network_lock or "nftables",
         timeout_s=DEFAULT_TIMEOUT_S if args.timeout is None else args.timeout,
@@ -96,7 +97,7 @@ def _take(options: DumpOptions, args: Args) -> Shot:
     from ckpt.cli.live import dump_live
     from ckpt.store.loop import Shot
 
-    stats = dump_live(options, args.report)
+    stats = dump_live(options, args.report, may_begin_anew=True)
     return Shot(stats.instant_ms, stats.frozen_us, stats.pages_written, stats.pages_skipped_parent)
 
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
     from ckpt.infect.session import Session
     from ckpt.mem.extents import Extents
+    from ckpt.mem.tracking.client import Keeper
+    from ckpt.mem.tracking.engine import Mode
+    from ckpt.mem.tracking.state import Answer
     from ckpt.mem.transfer import Content
     from ckpt.procfs.maps import Mapping
     from ckpt.procfs.smaps import Smap
@@ -39,14 +42,16 @@ class LiveFigures(Protocol):
 
 
 class LiveEngine(Protocol):
-    """`name` is that of the option's value. `goes_with_tracking`: it takes no userfaultfd."""
+    """`name` is that of the option's value."""
 
     name: str
-    goes_with_tracking: bool
 
-    def prepare(self, pids: Sequence[int], report: Report) -> None:
-        """Whatever takes its time. Raises what makes a live dump impossible; a single task that is
-        not fit for it is left to the dump, with a warning."""
+    def goes_with(self, mode: Mode) -> bool:
+        """Whether it can work where writes are tracked in this mode."""
+
+    def prepare(self, pids: Sequence[int], report: Report, keeper: Keeper | None) -> None:
+        """Whatever takes its time. `keeper`: of a tracked tree. Raises what makes a live dump
+        impossible; a single task that is not fit for it is left to the dump, with a warning."""
 
     def prepared(self) -> Collection[int]:
         """The tasks whose mappings bear a mark of the engine's userfaultfd, as far as it has met
@@ -55,6 +60,12 @@ class LiveEngine(Protocol):
     def find(self, pid: int, mappings: Sequence[Mapping]) -> tuple[Extents, Extents] | None:
         """The private pages with content of their own, and where among private memory guard pages
         may be; None: the dump has to look itself."""
+
+    def borrowed(self) -> Collection[int]:
+        """The tasks that the keeper has lent. It is not to be asked, and does not know others."""
+
+    def answer(self, pid: int) -> Answer | None:
+        """After `find`, in the place of the keeper, which has lent the task; None: it has not."""
 
     def cover(self, pid: int, content: Content, pages_lfd: int) -> Extents:
         """Take over pages of `content` from outside of the task."""

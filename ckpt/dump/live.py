@@ -36,11 +36,13 @@ if TYPE_CHECKING:
 def prepare(work: Work, engine: LiveEngine, pids: Sequence[int]) -> None:
     """Have the engine prepare; what is known of mappings is looked at again after that, so that
     the frozen window has as little as possible to read. Raises RefusedError for a tracked tree."""
-    if work.tracked and not engine.goes_with_tracking:
-        why = "its writes are tracked, by another userfaultfd"
-        refuse([Refusal(work.options.tree, "the tree", why, "ckpt untrack PID")])
+    keeper = work.increment.keeper if work.increment is not None else None
+    if keeper is not None and work.tracked and not engine.goes_with(keeper.mode):
+        why = f"its writes are tracked, by the engine {keeper.mode}, which --live=wp can't share"
+        hint = "ckpt untrack PID, or --live=fork; --track-mode=sync from the first set on"
+        refuse([Refusal(work.options.tree, "the tree", why, hint)])
     work.engine = engine
-    engine.prepare(pids, work.report)
+    engine.prepare(pids, work.report, keeper)
     known = {}
     for pid, before in work.known.items():
         try:
@@ -78,6 +80,20 @@ def found(work: Work, taken: Snapshot) -> tuple[Extents | None, Extents | None]:
     if found is None:
         return None, None
     return found[0], found[1] | Extents.of((m.start, m.end) for m in mappings if m.shared)
+
+
+def has_borrowed(work: Work) -> bool:
+    """Whether the engine answers in the place of the keeper."""
+    return work.engine is not None and bool(work.engine.borrowed())
+
+
+def answer(work: Work, pid: int) -> None:
+    """Note what the engine knows of writes to a task, after `found`."""
+    if work.engine is None or work.increment is None:
+        return
+    known = work.engine.answer(pid)
+    if known is not None:
+        work.increment.answers[pid] = known
 
 
 def cover(work: Work, taken: Snapshot, engine: LiveEngine) -> None:

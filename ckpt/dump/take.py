@@ -161,12 +161,14 @@ def _find_pages(work: Work, procs: dict[int, ProcDir]) -> None:
             for s in work.frozen.snapshots
             if s.pid in work.tracked
         }
-        answers = work.increment.last_round(wanted, rearm=work.goes_on, report=work.report)
+        if not live.has_borrowed(work):
+            answers = work.increment.last_round(wanted, rearm=work.goes_on, report=work.report)
     for taken in work.frozen.snapshots:
         if work.frozen.sharing.first(VM, taken.pid) != taken.pid:
             continue  # with those of the first
         answer = answers.get(taken.pid)
         known, guards = live.found(work, taken)
+        live.answer(work, taken.pid)
         if answer is not None:
             known = answer.populated
         taken.find_pages(procs[taken.pid], known, guards)

@@ -6,6 +6,10 @@ some milliseconds whatever the size, but stops each task once more by itself bef
 pages, and each page that is written to costs 10 to 20 us. So a fork is taken where its pause is as
 short, and write protection for what is larger. Shared memory is shared with a fork, too: it would
 be copied while the tree stands, which takes 590 ms for each GiB.
+
+Both build on sets before. Write protection does where writes are tracked synchronously, which costs
+each page that is written to between two snapshots 3 to 20 us; a fork does where they are tracked in
+any way, of which the asynchronous one costs 0.5 to 2 us a page.
 """
 
 from __future__ import annotations
@@ -15,25 +19,48 @@ from typing import TYPE_CHECKING
 from ckpt.errors import TargetError
 from ckpt.kerndat import tracking
 from ckpt.live.fork import COPY_MS_PER_GIB, FIXED_MS, FORK_MS_PER_GIB
+from ckpt.mem.tracking.contexts import has_io_contexts
+from ckpt.mem.tracking.engine import Mode
 from ckpt.procfs.reader import ProcDir
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 SHORT_MS = 4.0
 """A pause that write protection does not undercut."""
 
 HUGE_MS_PER_GIB = 0.5
 
+LONG_MS = 20.0
+"""A pause for which a chain is begun anew, so that it can go on by write protection."""
 
-def pick(mode: str, pids: Iterable[int], *, tracked: bool) -> str:
-    """wp or fork. `mode`: that, or auto. `tracked`: writes are, or shall be, tracked, which takes
-    another userfaultfd than write protection does."""
+
+def pick(mode: str, pids: Collection[int], *, tracked: Mode | None) -> str:
+    """wp or fork. `mode`: that, or auto. `tracked`: how writes are, or must be, tracked; None: as
+    the engine likes, or not at all. What can't be asked by write protection is left to a fork."""
     if mode != "auto":
         return mode
-    if tracked or not (tracking.uffd_wp.run().supported and tracking.pagemap_scan.run().supported):
+    if tracked is Mode.ASYNC or not wp_can(pids):
         return "fork"
-    return "fork" if sum(map(fork_ms, pids)) <= SHORT_MS else "wp"
+    return "fork" if pause_ms(pids) <= SHORT_MS else "wp"
+
+
+def wp_can(pids: Collection[int]) -> bool:
+    """Whether write protection is to be had, and nothing writes to memory past it."""
+    probes = (tracking.uffd_wp, tracking.pagemap_scan)
+    return all(probe.run().supported for probe in probes) and not any(map(_is_pinned, pids))
+
+
+def pause_ms(pids: Iterable[int]) -> float:
+    """How long a tree will probably stand for forks of all its tasks."""
+    return sum(map(fork_ms, pids))
+
+
+def _is_pinned(pid: int) -> bool:
+    try:
+        return has_io_contexts(pid)
+    except TargetError:
+        return False  # it has ended
 
 
 def fork_ms(pid: int) -> float:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
     from ckpt.infect.fork import Copy
     from ckpt.infect.session import Session
+    from ckpt.mem.tracking.client import Keeper
+    from ckpt.mem.tracking.engine import Mode
+    from ckpt.mem.tracking.state import Answer
     from ckpt.mem.transfer import Content
     from ckpt.procfs.maps import Mapping
     from ckpt.procfs.smaps import Smap
@@ -59,7 +62,6 @@ class Fork:
     """One snapshot."""
 
     name = "fork"
-    goes_with_tracking = True
 
     def __init__(self) -> None:
         self._copied: list[_Copied] = []
@@ -67,9 +69,14 @@ class Fork:
         self._nr_pages = self._peak_bytes = 0
         self._begun_ns = self._ended_ns = 0
 
-    def prepare(self, pids: Sequence[int], report: Report) -> None:
+    def goes_with(self, mode: Mode) -> bool:
+        """With any: it takes no userfaultfd."""
+        del mode
+        return True
+
+    def prepare(self, pids: Sequence[int], report: Report, keeper: Keeper | None) -> None:
         """Nothing needs time beforehand."""
-        del pids
+        del pids, keeper
         self._report = report
 
     def prepared(self) -> Collection[int]:
@@ -78,6 +85,14 @@ class Fork:
     def find(self, pid: int, mappings: Sequence[Mapping]) -> None:
         del pid, mappings
         return
+
+    def borrowed(self) -> Collection[int]:
+        return ()
+
+    def answer(self, pid: int) -> Answer | None:
+        """The keeper has to be asked."""
+        del pid
+        return None
 
     def cover(self, pid: int, content: Content, pages_lfd: int) -> Extents:
         """Nothing: a fork needs the task's help."""

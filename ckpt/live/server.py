@@ -59,7 +59,13 @@ class Server:
     def add(self, space: Space) -> int:
         """Serve its faults from now on."""
         index = lib.ckpt_live_add(
-            self.native, space.pid, space.uffd, space.mem, space.pagemap, space.fdinfo
+            self.native,
+            space.pid,
+            space.uffd,
+            space.mem,
+            space.pagemap,
+            space.fdinfo,
+            space.lent,
         )
         return check(index, "live snapshot")
 
@@ -92,12 +98,12 @@ class Server:
     def noted(self, index: int) -> Extents | None:
         """What has lost its protection or its place since the last call; None: too much."""
         out = ffi.new("struct ckpt_extent **")
-        nr = lib.ckpt_live_noted(self.native, index, out)
-        noted = Extents.filled(max(0, nr), out)
-        if nr == -errno.EOVERFLOW:
-            return None
-        check(nr, "live snapshot")
-        return noted
+        return _taken(lib.ckpt_live_noted(self.native, index, out), out)
+
+    def displaced(self, index: int) -> Extents | None:
+        """Where memory has come to with its protection, as `noted`; before `close`."""
+        out = ffi.new("struct ckpt_extent **")
+        return _taken(lib.ckpt_live_displaced(self.native, index, out), out)
 
     def cover(self, index: int, everything: Extents, covered: Extents, pages_lfd: int) -> None:
         """Nothing of `covered` loses its protection any more before it was copied to the place in
@@ -131,13 +137,18 @@ class Server:
         lib.ckpt_live_result(self.native, self._figures)
         return Figures(*(int(getattr(self._figures, name)) for name in names(Figures)))
 
+    def end(self) -> None:
+        """End the threads: nobody serves faults any more. Harmless a second time."""
+        if self._threads:
+            lib.ckpt_live_stop(self.native)
+        while self._threads:
+            self._threads.pop().join()
+
     def close(self) -> None:
-        """End the threads. Harmless a second time."""
+        """The end of everything. Harmless a second time."""
         if self.native == ffi.NULL:
             return
-        lib.ckpt_live_stop(self.native)
-        for thread in self._threads:
-            thread.join()
+        self.end()
         lib.ckpt_live_free(self.native)
         self.native = ffi.NULL
 
@@ -154,3 +165,11 @@ class Server:
                 hint="once more, or --live=fork",
             )
         return bool(check(result, "pages of the live snapshot"))
+
+
+def _taken(nr: int, out: Any) -> Extents | None:
+    found = Extents.filled(max(0, nr), out)
+    if nr == -errno.EOVERFLOW:
+        return None
+    check(nr, "live snapshot")
+    return found

@@ -13,6 +13,7 @@ Source: userfaultfd(2), Documentation/admin-guide/mm/pagemap.rst.
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from ckpt._native import check, ffi, lib
@@ -21,7 +22,7 @@ from ckpt.infect.inject import infect
 from ckpt.live.view import FEATURES, View, shareable
 from ckpt.mem.extents import Extents, scan
 from ckpt.mem.tracking.engine import Mode
-from ckpt.mem.tracking.open import EVENTS, open_pagemap, open_uffd
+from ckpt.mem.tracking.open import open_pagemap, open_uffd
 from ckpt.mem.vma import trackable
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
@@ -44,13 +45,15 @@ def anonymous(mappings: Iterable[Mapping]) -> Iterator[tuple[int, int]]:
 class Space:
     """All descriptors are ours; the task keeps none. `armed` is registered, `protected` was found
     protected by the last look of a round. `view`: of its shared memory, if it has any that can be
-    had; for ckpt.live.shared, which closes it."""
+    had; for ckpt.live.shared, which closes it. `lent`: the userfaultfd is the keeper's as well, who
+    goes on with it."""
 
     pid: int
     uffd: int
     mem: int
     pagemap: int
     fdinfo: int
+    lent: bool = False
     index: int = -1
     armed: Extents = field(default_factory=Extents.none)
     protected: Extents = field(default_factory=Extents.none)
@@ -60,24 +63,31 @@ class Space:
     def of(cls, task: SeizedTask) -> Space:
         """A task that stands; it is infected for a moment. Raises what an infection does,
         KernelError (no userfaultfd), TargetError."""
-        lfds: list[int] = []
-        view = None
-        try:
+        with ExitStack() as undo:
             with infect(task) as session:
-                lfds.append(open_uffd(session, task, Mode.SYNC, EVENTS))
+                uffd = open_uffd(session, task, Mode.SYNC)
+                undo.callback(os.close, uffd)
                 view = _view(session, task)
-            lfds.append(os.open(f"/proc/{task.pid}/mem", os.O_RDONLY | os.O_CLOEXEC))
-            lfds.append(open_pagemap(task.pid))
-            told = f"/proc/self/fdinfo/{lfds[0]}"
-            lfds.append(os.open(told, os.O_RDONLY | os.O_CLOEXEC))
-        except BaseException:
-            for lfd in lfds:
-                os.close(lfd)
-            if view is not None:
-                view.close()
-            raise
-        uffd, mem, pagemap, fdinfo = lfds
-        return cls(task.pid, uffd, mem, pagemap, fdinfo, view=view)
+                if view is not None:
+                    undo.callback(view.close)
+            made = cls.around(task.pid, uffd)
+            undo.pop_all()
+        made.view = view
+        return made
+
+    @classmethod
+    def around(cls, pid: int, uffd: int, *, lent: bool = False) -> Space:
+        """With the userfaultfd of a task, which it takes over unless this fails. Raises
+        TargetError."""
+        with ExitStack() as undo:
+            with ProcDir(pid) as proc:
+                mem = proc.open("mem", os.O_RDONLY)
+            undo.callback(os.close, mem)
+            pagemap = open_pagemap(pid)
+            undo.callback(os.close, pagemap)
+            fdinfo = os.open(f"/proc/self/fdinfo/{uffd}", os.O_RDONLY | os.O_CLOEXEC)
+            undo.pop_all()
+        return cls(pid, uffd, mem, pagemap, fdinfo, lent)
 
     def mappings(self) -> Extents:
         """What can be protected, one range for each mapping; the task may run."""
@@ -107,7 +117,9 @@ class Space:
 
     def release(self) -> None:
         """Take registrations back in small steps, while faults are still served. What this leaves
-        goes with the descriptor."""
+        goes with the descriptor. What is lent stays as it is."""
+        if self.lent:
+            return
         lib.ckpt_unregister_wp(self.uffd, self.armed.array, self.armed.nr)
 
     def close(self) -> None:
@@ -115,10 +127,21 @@ class Space:
             os.close(lfd)
 
 
+def maps_shared(pid: int) -> bool:
+    """Whether a view of the task would show anything; it may run."""
+    with ProcDir(pid) as proc:
+        return any(map(shareable, parse_maps(proc.read("maps"), running=True)))
+
+
+def view_of(task: SeizedTask) -> View | None:
+    """The view alone of a task that stands; None: it can't be had, or would show nothing."""
+    with infect(task) as session:
+        return _view(session, task)
+
+
 def _view(session: Session, task: SeizedTask) -> View | None:
-    with ProcDir(task.pid) as proc:
-        if not any(map(shareable, parse_maps(proc.read("maps")))):
-            return None
+    if not maps_shared(task.pid):
+        return None
     try:
         return View.of(task.pid, open_uffd(session, task, Mode.SYNC, FEATURES))
     except (CkptError, OSError):

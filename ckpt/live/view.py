@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ckpt._native import check, ffi, lib
 from ckpt.kerndat.uffd import Feature
 from ckpt.mem.extents import Extents
-from ckpt.mem.tracking.open import BIRTHS, EVENTS, open_pagemap
+from ckpt.mem.tracking.open import BIRTHS, open_pagemap
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
 from ckpt.record import field, record
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ckpt.procfs.maps import Mapping
 
-FEATURES = EVENTS | BIRTHS | Feature.WP_HUGETLBFS_SHMEM
+FEATURES = BIRTHS | Feature.WP_HUGETLBFS_SHMEM
 
 _ANONYMOUS = "/dev/zero (deleted)"
 _MEMFD = "/memfd:"

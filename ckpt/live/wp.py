@@ -16,12 +16,18 @@ can't stand before it was served.
 
 Shared memory goes the same way, object by object (ckpt.live.shared).
 
+Where writes are tracked, private memory is not armed anew, and nothing of it taken back: its keeper
+lends what it has (ckpt.live.loan), and only what was written since the set before is protected, and
+copied.
+
 Not guaranteed: a task born between 1 and 3 is copied while it stands.
 """
 
 from __future__ import annotations
 
+import os
 import time
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,24 +36,30 @@ from ckpt.errors import CkptError, KernelError, Refusal, RefusedError, TargetErr
 from ckpt.infect.predecessor import settle
 from ckpt.kerndat import tracking
 from ckpt.live.figures import Figures, Found
+from ckpt.live.loan import Loan
 from ckpt.live.server import Server
 from ckpt.live.shared import Shared
-from ckpt.live.space import Space, anonymous
+from ckpt.live.space import Space, anonymous, maps_shared, view_of
 from ckpt.live.watch import Watch
 from ckpt.mem.extents import Extents
+from ckpt.mem.tracking.client import KeeperRefused
 from ckpt.mem.tracking.contexts import has_io_contexts
+from ckpt.mem.tracking.engine import Mode
 from ckpt.mem.vma import trackable
+from ckpt.report import Report
 from ckpt.tracee.freeze import seize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
 
     from ckpt.infect.session import Session
+    from ckpt.mem.tracking.client import Keeper
+    from ckpt.mem.tracking.state import Answer
     from ckpt.mem.transfer import Content
     from ckpt.procfs.maps import Mapping
     from ckpt.procfs.smaps import Smap
-    from ckpt.report import Report
     from ckpt.tracee.freeze import SeizedTree
+    from ckpt.tracee.stopped import SeizedTask
 
 SEIZE_S = 10.0
 _KCMP_VM = 1
@@ -65,7 +77,6 @@ class WriteProtect:
     system call of the tree, so None means: if such calls were seen while memory was armed."""
 
     name = "wp"
-    goes_with_tracking = False
 
     def __init__(self, *, room: int, percent: int = 100, calls: bool | None = None) -> None:
         self._server: Server | None = None
@@ -73,7 +84,11 @@ class WriteProtect:
         self._room = room
         self._percent = percent
         self._calls = calls
+        self._keeper: Keeper | None = None
+        self._tracked: Collection[int] = ()
+        self._report = Report()
         self._spaces: dict[int, Space] = {}
+        self._loans: dict[int, Loan] = {}
         self._written: dict[int, Extents] = {}
         self._anonymous: dict[int, Extents] = {}
         self._shares: dict[int, int] = {}
@@ -81,9 +96,14 @@ class WriteProtect:
         self._nr_unmappings = 0
         self._begun_ns = self._ended_ns = 0
 
-    def prepare(self, pids: Sequence[int], report: Report) -> None:
+    def goes_with(self, mode: Mode) -> bool:
+        """With the engine whose userfaultfd can be lent."""
+        return mode is Mode.SYNC
+
+    def prepare(self, pids: Sequence[int], report: Report, keeper: Keeper | None) -> None:
         """Arm what the tasks have, while they run. Raises RefusedError (AIO, io_uring), KernelError
         (no write protection here)."""
+        self._report = report
         for probe in (tracking.uffd_wp, tracking.pagemap_scan):
             found = probe.run()
             if not found.supported:
@@ -92,7 +112,9 @@ class WriteProtect:
         _refuse_pinned(pids)
         self._server = Server(self._room)
         self._shared = Shared(self._server, self._room, report)
-        arm = partial(self._arm_or_warn, report, self._server, self._shared)
+        self._keeper = keeper
+        self._tracked = keeper.tracked() if keeper is not None else ()
+        arm = partial(self._arm_or_warn, self._server, self._shared)
         for pid in pids:
             other = self._sharing_with(pid)
             if other is not None:
@@ -121,9 +143,23 @@ class WriteProtect:
         # Page tables that are not there at all are told of only in what is registered.
         content = space.content(unsure)
         unprotected = space.unprotected(unsure)
-        self._written[pid] = content & unprotected
+        written = self._written[pid] = content & unprotected
         self._anonymous[pid] = Extents.of(anonymous(mappings))
-        return Found(known | content, unprotected)
+        populated = known | content
+        if loan := self._loans.get(pid):
+            loan.note(written)
+            displaced = self._server.displaced(space.index)
+            loan.note(ranges if displaced is None else displaced)
+            loan.stands(ranges, populated)
+        return Found(populated, unprotected)
+
+    def borrowed(self) -> Collection[int]:
+        return self._loans.keys()
+
+    def answer(self, pid: int) -> Answer | None:
+        """In the keeper's place, which has lent the task."""
+        loan = self._loans.get(pid)
+        return None if loan is None else loan.answer()
 
     def cover(self, pid: int, content: Content, pages_lfd: int) -> Extents:
         """All that can be protected."""
@@ -172,13 +208,14 @@ class WriteProtect:
         self._ended_ns = time.monotonic_ns()
 
     def deliver(self, report: Report) -> None:
-        """Everything is written: take registrations back."""
+        """Everything is written: take registrations back, or give back what is lent."""
         del report
         assert self._shared is not None
         self._shared.verify()
         for space in self._spaces.values():
             space.release()
         self._shared.release()
+        self._give_back()
 
     def figures(self) -> Figures:
         """Before `close`."""
@@ -200,12 +237,34 @@ class WriteProtect:
 
     def close(self) -> None:
         """Whatever is still protected loses its protection with the descriptors."""
+        self._give_back()
         if self._server is not None:
             self._server.close()
         if self._shared is not None:
             self._shared.close()
         while self._spaces:
             self._spaces.popitem()[1].close()
+
+    def _give_back(self) -> None:
+        """Whoever waits for a fault meanwhile waits for the keeper. Harmless a second time."""
+        if self._keeper is None or self._server is None or not self._loans:
+            return
+        self._server.end()
+        returned = {
+            pid: loan.returned(self._displaced_of(pid)) for pid, loan in self._loans.items()
+        }
+        self._loans.clear()
+        try:
+            self._keeper.give_back(returned)
+        except CkptError as error:
+            # It takes back by itself what was lent, if it lives: nobody is left waiting.
+            self._keeper.close()
+            self._report.warn(f"the next set can't build on this one: {error}")
+
+    def _displaced_of(self, pid: int) -> Extents | None:
+        assert self._server is not None
+        space = self._spaces.get(pid)
+        return Extents.none() if space is None else self._server.displaced(space.index)
 
     def _sharing_with(self, pid: int) -> int | None:
         """A task that is armed already and has the same memory."""
@@ -219,29 +278,54 @@ class WriteProtect:
         own = {pid: space.index for pid, space in self._spaces.items()}
         return own | {pid: own[other] for pid, other in self._shares.items()}
 
-    def _arm_or_warn(self, report: Report, server: Server, shared: Shared, pid: int) -> None:
+    def _arm_or_warn(self, server: Server, shared: Shared, pid: int) -> None:
         if pid in self._spaces:
             return
         try:
-            self._arm(pid, server, shared)
+            if self._keeper is not None and pid in self._tracked:
+                self._borrow(pid, self._keeper, server, shared)
+            else:
+                self._arm(pid, server, shared)
+        except (TargetError, RefusedError, KernelError, KeeperRefused) as error:
+            self._report.warn(f"pid {pid}: copied while it stands: {error}")
+
+    def _borrow(self, pid: int, keeper: Keeper, server: Server, shared: Shared) -> None:
+        lent = keeper.lend(pid)
+        self._loans[pid] = Loan(lent)
+        try:
+            space = Space.around(pid, lent.uffd, lent=True)
+        except BaseException:
+            os.close(lent.uffd)
+            raise
+        self._serve(space, server)
+        try:
+            self._add_view(pid, shared)
         except (TargetError, RefusedError, KernelError) as error:
-            report.warn(f"pid {pid}: copied while it stands: {error}")
+            why = f"its shared memory is copied while it stands: {error}"
+            self._report.warn(f"pid {pid}: {why}")
+
+    def _add_view(self, pid: int, shared: Shared) -> None:
+        if not maps_shared(pid):
+            return
+        with _standing(pid) as task:
+            view = view_of(task)
+        if view is not None:
+            shared.add(view)
 
     def _arm(self, pid: int, server: Server, shared: Shared) -> None:
-        with seize(pid, deadline_s=SEIZE_S, children=False) as seized:
-            task = seized.tasks.get(pid)
-            if task is None or task.zombie:
-                raise TargetError("it has ended", pid=pid)
-            settle(task)
+        with _standing(pid) as task:
             space = Space.of(task)
         if space.view is not None:
             shared.add(space.view)
+        self._serve(space, server)
+
+    def _serve(self, space: Space, server: Server) -> None:
         try:
             space.index = server.add(space)
         except BaseException:
             space.close()
             raise
-        self._spaces[pid] = space
+        self._spaces[space.pid] = space
 
     def _arm_again(self, report: Report) -> None:
         assert self._server is not None
@@ -274,6 +358,8 @@ class WriteProtect:
             space.register(ranges)
             # What was refused has no protection to lose.
             written = space.content(space.unprotected(ranges & space.armed))
+            if loan := self._loans.get(space.pid):
+                loan.note(written)
             space.protect(written)
             # Whatever is unprotected from here on is noted, or seen by the look.
             self._server.noted(space.index)
@@ -281,6 +367,17 @@ class WriteProtect:
         except (TargetError, ProcessLookupError):
             return 0
         return written.nr_pages
+
+
+@contextmanager
+def _standing(pid: int) -> Iterator[SeizedTask]:
+    """One task, by itself."""
+    with seize(pid, deadline_s=SEIZE_S, children=False) as seized:
+        task = seized.tasks.get(pid)
+        if task is None or task.zombie:
+            raise TargetError("it has ended", pid=pid)
+        settle(task)
+        yield task
 
 
 def _refuse_pinned(pids: Sequence[int]) -> None:

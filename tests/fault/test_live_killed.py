@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
-import select
-import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.support.case import Case
-from tests.support.live import NOTHING, check_beside, traces
+from tests.support.live import NOTHING, check_beside, killed_at, traces
 from tests.support.processes import children
 from tests.support.programs import program
 from tests.support.victim import Victim
@@ -28,20 +24,7 @@ def _kill_during(
     """Kill it `delay_s` after it says that it is at `stage`, or let it end by itself before."""
     images.mkdir()
     options = ("--live=wp", f"--live-catch={catch}", "-v3")
-    argv = case.ckpt.argv("dump", "-t", victim.pid, "-D", images, *options)
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=writer) as process:
-        os.close(writer)
-        said = b""
-        while stage.encode() not in said:
-            more = os.read(reader, 4096)
-            if not more:
-                break
-            said += more
-        # Not to wait for something to happen, but to be anywhere in what follows.
-        select.select([], [], [], delay_s)
-        os.kill(process.pid, signal.SIGKILL)
-    os.close(reader)
+    killed_at(case.ckpt.argv("dump", "-t", victim.pid, "-D", images, *options), stage, delay_s)
 
 
 def _check(case: Case, victim: Victim, images: Path) -> None:

@@ -17,7 +17,7 @@ from ckpt.kerndat.uffd import userfaultfd
 from ckpt.mem.extents import Extents
 from ckpt.mem.tracking import serving
 from ckpt.mem.tracking.engine import Engine, Found, Mode
-from ckpt.mem.tracking.protocol import Message, ProtocolError
+from ckpt.mem.tracking.protocol import VERSION, Message, ProtocolError
 from ckpt.mem.tracking.requests import Refused, Requests
 from ckpt.mem.tracking.serving import Server
 from ckpt.procfs.tree import look
@@ -34,9 +34,21 @@ class Fake(Engine):
         self.fails = False
         self.closed = False
 
+        self.served = True
+
     def arm(self, ranges: Extents) -> Extents:
         del ranges
         return Extents.none()
+
+    def lend(self) -> tuple[int, Extents]:
+        self.served = False
+        return self._uffd, Extents.of([(0x1000, 0x2000)])
+
+    def take_back(self, moved: Extents) -> None:
+        del moved
+        if self.fails:
+            raise KernelError("on purpose")
+        self.served = True
 
     def look(self, ranges: Extents, *, rearm: bool) -> Found:
         if self.fails:
@@ -141,6 +153,48 @@ def test_a_request_is_checked_whole_first(tried: Tried) -> None:
     assert list(tried.sizes().values()) == [[0, 8, 0]] * 2
     tried.ask("commit", tried.pids, round=number, set="first")
     assert list(tried.sizes().values()) == [[8, 0, 0]] * 2
+
+
+def committed(tried: Tried) -> None:
+    number = tried.ask("round", tried.pids, rearm=True)["round"]
+    tried.ask("commit", tried.pids, round=number, set="first")
+
+
+def test_a_borrower_that_leaves(tried: Tried) -> None:
+    """It may have protected what was written: nothing is known any more, of anybody."""
+    committed(tried)
+    reply = tried.requests.answer(Message({"op": "lend", "pid": tried.pids[0]}))
+    assert [Extents.from_bytes(blob).nr_pages for blob in reply.blobs] == [1, 8]
+    assert reply.fds == [tried.engines[0]._uffd]
+    assert [engine.served for engine in tried.engines] == [False, True]
+    for pid in (tried.pids[0], 1):
+        with pytest.raises(Refused, match="not to be had"):
+            tried.requests.answer(Message({"op": "lend", "pid": pid}))
+    tried.requests.hung_up()
+    assert all(engine.served for engine in tried.engines)
+    assert list(tried.sizes().values()) == [[0, 0, 0]] * 2
+    assert tried.requests.answer(Message({"op": "hello", "version": VERSION})).head["base"] is None
+
+
+def test_what_is_given_back_is_a_round(tried: Tried) -> None:
+    """One that can't be had back is let go alone."""
+    committed(tried)
+    for pid in tried.pids:
+        tried.requests.answer(Message({"op": "lend", "pid": pid}))
+    tried.engines[1].fails = True
+    written = Extents.of([(0x2000, 0x4000)])
+    sets = [memoryview(one.to_bytes()) for one in (ALL, written, ALL, Extents.none())]
+    message = Message({"op": "give_back", "tasks": [[pid] for pid in tried.pids]}, 2 * sets)
+    with pytest.raises(ProtocolError):
+        tried.requests.answer(Message(message.head, message.blobs[:-1]))
+    head = tried.requests.answer(message).head
+    assert head["lost"] == [[tried.pids[1], "on purpose"]]
+    assert tried.engines[0].served
+    assert tried.engines[1].closed
+    assert tried.sizes() == {tried.pids[0]: [8, 3, 0]}
+    tried.ask("commit", tried.pids[:1], round=head["round"], set="second")
+    tried.requests.hung_up()
+    assert tried.sizes() == {tried.pids[0]: [8, 0, 0]}
 
 
 def test_adopting_anew_replaces(tried: Tried) -> None:

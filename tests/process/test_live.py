@@ -181,7 +181,7 @@ def test_bounds(case: Case, option: str) -> None:
 
 @pytest.mark.parametrize(
     "option",
-    ["--leave-stopped", "--tcp-established", "--track-mem", "--pre-rounds=2"],
+    ["--leave-stopped", "--tcp-established", "--track-mode=async", "--pre-rounds=2"],
 )
 def test_what_does_not_go_with_it(case: Case, option: str) -> None:
     victim = case.start(program("live/accounts", "KEEP"))
@@ -190,7 +190,7 @@ def test_what_does_not_go_with_it(case: Case, option: str) -> None:
     victim.finish()
 
 
-def test_tracked_tree_is_refused(case: Case) -> None:
+def test_asynchronously_tracked_tree_is_refused(case: Case) -> None:
     victim = case.start(program("live/accounts", "KEEP"))
     first = case.folder / "pre"
     first.mkdir()

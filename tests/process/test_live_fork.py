@@ -14,6 +14,7 @@ from ckpt.dump.run import dump
 from ckpt.errors import NotOneInstant
 from ckpt.live.choose import SHORT_MS, fork_ms, pick
 from ckpt.live.fork import Fork, pays
+from ckpt.mem.tracking.engine import Mode
 from ckpt.report import Report
 from tests.fault.injection import Faults, nr_operations, run
 from tests.support import processes, visible
@@ -56,7 +57,7 @@ def test_what_a_fork_does_not_copy(case: Case) -> None:
 
 
 def test_a_chain(case: Case) -> None:
-    """Tracked, which write protection can't be; what is little is copied without a fork."""
+    """Tracked asynchronously, too; what is little is copied without a fork."""
     victim = case.start(program("chain/ledger"))
     sets = [case.folder / name for name in "abc"]
     said = [live_dump(case, victim, sets[0], "--track-mem")]
@@ -126,10 +127,11 @@ def test_which_engine(case: Case) -> None:
     victim = case.start(program("fault/childless", "all"))
     assert 0 < fork_ms(victim.pid) < SHORT_MS
     assert fork_ms(1 << 22) == 0
-    assert pick("auto", [victim.pid], tracked=False) == "fork"
-    assert pick("auto", [victim.pid] * 100, tracked=False) == "wp"
-    assert pick("auto", [victim.pid] * 100, tracked=True) == "fork"
-    assert pick("wp", [], tracked=False) == "wp"
+    assert pick("auto", [victim.pid], tracked=None) == "fork"
+    for tracked in (None, Mode.SYNC):
+        assert pick("auto", [victim.pid] * 100, tracked=tracked) == "wp"
+    assert pick("auto", [victim.pid] * 100, tracked=Mode.ASYNC) == "fork"
+    assert pick("wp", [], tracked=None) == "wp"
     assert pays(GIB, GIB)
     assert pays(GIB // 10, GIB)
     assert not pays(GIB // 100, GIB)

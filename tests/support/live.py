@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import signal
 import subprocess
 from pathlib import Path
 
@@ -40,6 +42,25 @@ def check_beside(case: Case, victim: Victim, images: Path) -> None:
     out = (copy / "out").read_text()
     assert done.returncode == 0, f"{done.stderr}\n{out}"
     assert out.rstrip().endswith(SUCCESS), out
+
+
+def killed_at(argv: list[str], stage: str, delay_s: float) -> None:
+    """Kill a dump `delay_s` after it says that it is at `stage`; it may have ended by then."""
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=writer
+    ) as process:
+        os.close(writer)
+        said = b""
+        while stage.encode() not in said:
+            more = os.read(reader, 4096)
+            if not more:
+                break
+            said += more
+        # Not to wait for something to happen, but to be anywhere in what follows.
+        select.select([], [], [], delay_s)
+        os.kill(process.pid, signal.SIGKILL)
+    os.close(reader)
 
 
 def _status(task: Path) -> str:

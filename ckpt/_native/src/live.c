@@ -44,6 +44,13 @@ struct ckpt_live *ckpt_live_new(uint64_t room)
         return live;
 }
 
+static void free_mm(struct live_mm *mm)
+{
+        free(mm->noted);
+        free(mm->displaced);
+        free(mm);
+}
+
 void ckpt_live_free(struct ckpt_live *live)
 {
         for (uint64_t i = 0; i < live->nr; i++) {
@@ -56,7 +63,7 @@ void ckpt_live_free(struct ckpt_live *live)
                 placement_free(&mm->place);
                 free(mm->segments);
                 free(mm->done);
-                free(mm);
+                free_mm(mm);
         }
         free(live->mms);
         buffers_destroy(&live->buffers);
@@ -74,19 +81,22 @@ static void wake(struct ckpt_live *live)
 
 long live_append(struct ckpt_live *live, const struct live_mm *like)
 {
-        struct live_mm *mm = calloc(1, sizeof(*mm)), **mms;
+        struct live_mm *mm = malloc(sizeof(*mm)), **mms;
 
         if (!mm)
                 return -ENOMEM;
+        *mm = *like;
+        mm->noted = calloc(1, sizeof(*mm->noted));
+        mm->displaced = calloc(1, sizeof(*mm->displaced));
         mms = realloc(live->mms, (live->nr + 1) * sizeof(*mms));
-        if (!mms) {
-                free(mm);
+        if (mms)
+                live->mms = mms;
+        if (!mms || !mm->noted || !mm->displaced) {
+                free_mm(mm);
                 return -ENOMEM;
         }
-        *mm = *like;
         mm->run = 1;
         mm->index = (long)live->nr;
-        live->mms = mms;
         mms[live->nr++] = mm;
         wake(live);
         return mm->index;
@@ -102,13 +112,15 @@ static long add(struct ckpt_live *live, const struct live_mm *like)
         return index;
 }
 
-long ckpt_live_add(struct ckpt_live *live, int pid, int uffd, int mem, int pagemap, int fdinfo)
+long ckpt_live_add(struct ckpt_live *live, int pid, int uffd, int mem, int pagemap, int fdinfo,
+                   int lent)
 {
         struct live_mm like = {.pid = pid,
                                .uffd = uffd,
                                .mem = mem,
                                .pagemap = pagemap,
                                .fdinfo = fdinfo,
+                               .lent = lent,
                                .parent = -1};
 
         return add(live, &like);
@@ -140,47 +152,24 @@ long ckpt_live_add_object(struct ckpt_live *live, int pid, int lfd)
         return add(live, &like);
 }
 
-static int by_start(const void *a, const void *b)
-{
-        const struct ckpt_extent *one = a, *other = b;
-
-        return one->start < other->start ? -1 : one->start > other->start;
-}
-
-static long merged(const struct ckpt_extent *ranges, uint64_t nr, struct ckpt_extent *to)
-{
-        long last = -1;
-
-        for (uint64_t i = 0; i < nr; i++) {
-                if (last >= 0 && ranges[i].start <= to[last].end) {
-                        if (ranges[i].end > to[last].end)
-                                to[last].end = ranges[i].end;
-                } else {
-                        to[++last] = ranges[i];
-                }
-        }
-        return last + 1;
-}
-
 long ckpt_live_noted(struct ckpt_live *live, long index, struct ckpt_extent **out)
 {
-        struct live_mm *mm;
-        struct ckpt_extent *ranges = malloc(sizeof(mm->noted));
-        uint64_t nr;
+        long nr;
 
-        *out = ranges;
-        if (!ranges)
-                return -ENOMEM;
         pthread_mutex_lock(&live->lock);
-        mm = live->mms[index];
-        nr = mm->nr_noted;
-        mm->nr_noted = 0;
-        memcpy(ranges, mm->noted, (nr < NR_NOTES ? nr : NR_NOTES) * sizeof(*ranges));
+        nr = notes_take(live->mms[index]->noted, out);
         pthread_mutex_unlock(&live->lock);
-        if (nr > NR_NOTES)
-                return -EOVERFLOW;
-        qsort(ranges, nr, sizeof(*ranges), by_start);
-        return merged(ranges, nr, ranges);
+        return nr;
+}
+
+long ckpt_live_displaced(struct ckpt_live *live, long index, struct ckpt_extent **out)
+{
+        long nr;
+
+        pthread_mutex_lock(&live->lock);
+        nr = notes_take(live->mms[index]->displaced, out);
+        pthread_mutex_unlock(&live->lock);
+        return nr;
 }
 
 /* Mark pages as done, or as not, a word at a time. */

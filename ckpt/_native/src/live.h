@@ -45,13 +45,19 @@ struct ckpt_live *ckpt_live_new(uint64_t room);
 void ckpt_live_free(struct ckpt_live *live);
 
 /* Add an address space: descriptors of its userfaultfd (non-blocking), /proc/PID/mem and pagemap,
- * and /proc/self/fdinfo of the first. Returns its index. */
-long ckpt_live_add(struct ckpt_live *live, int pid, int uffd, int mem, int pagemap, int fdinfo);
+ * and /proc/self/fdinfo of the first. Returns its index. `lent`: it is somebody else's, who tracks
+ * writes by it: only pages that are written to lose their protection. */
+long ckpt_live_add(struct ckpt_live *live, int pid, int uffd, int mem, int pagemap, int fdinfo,
+                   int lent);
 
 /* What of `mm` has lost its protection or was taken away, moved or changed hands since the last
  * call, ascending and disjoint, in `*out`; returns the number of ranges, or -EOVERFLOW if there
  * were too many to remember. Before it is covered. */
 long ckpt_live_noted(struct ckpt_live *live, long mm, struct ckpt_extent **out);
+
+/* The same of where memory of `mm` has come to with its protection: pages there are others than
+ * before, whatever their protection says. At any time. */
+long ckpt_live_displaced(struct ckpt_live *live, long mm, struct ckpt_extent **out);
 
 /* The memory `covered`, all of it protected or about to be, is what must be copied, into the file
  * `pages` that holds the pages of `all` in the order of their addresses. `covered` is part of

@@ -115,6 +115,8 @@ static long handle(struct ckpt_live *live, struct live_mm *mm, const struct uffd
                           message->arg.remap.from + message->arg.remap.len);
                 live_note(mm, message->arg.remap.to,
                           message->arg.remap.to + message->arg.remap.len);
+                notes_add(mm->displaced, message->arg.remap.to,
+                          message->arg.remap.to + message->arg.remap.len);
                 return follow(live, mm, message->arg.remap.from, message->arg.remap.to,
                               message->arg.remap.len);
         case UFFD_EVENT_UNMAP:

@@ -230,6 +230,8 @@ static long clear_swept(struct ckpt_live *live, struct live_mm *mm)
         long err = 0;
 
         mm->clear = (struct ckpt_extent){0};
+        if (mm->lent)
+                return 0;
         if (clear.start < clear.end && mm->kind == LIVE_OBJECT)
                 live_share_unprotect(live, mm, clear.start, clear.end);
         else if (clear.start < clear.end)
@@ -288,14 +290,18 @@ static int is_huge(const struct live_mm *mm, uint64_t start)
                region.end == start + HUGE_PAGE;
 }
 
-void live_note(struct live_mm *mm, uint64_t start, uint64_t end)
+/* How many pages to unprotect for a fault: twice as many as the last time, where faults ascend. */
+static uint64_t run_from(struct live_mm *mm, uint64_t addr, uint64_t most)
 {
-        if (mm->nr_noted < NR_NOTES)
-                mm->noted[mm->nr_noted] = (struct ckpt_extent){start, end};
-        mm->nr_noted += mm->nr_noted <= NR_NOTES;
+        mm->run = addr == mm->next && 2 * mm->run <= NOTE_RUN ? 2 * mm->run : 1;
+        if (mm->run > most)
+                mm->run = most;
+        mm->next = addr + mm->run * PAGE;
+        return mm->run;
 }
 
-/* Before the memory is covered: like ckpt_serve_wp(), in ascending runs. */
+/* Before the memory is covered: like ckpt_serve_wp(), in ascending runs. Who lends wants to know
+ * what was written, so that a huge page is split for it, unless it is one of hugetlbfs. */
 static long note(struct ckpt_live *live, struct live_mm *mm, uint64_t addr)
 {
         uint64_t huge = addr & ~(HUGE_PAGE - 1);
@@ -304,10 +310,10 @@ static long note(struct ckpt_live *live, struct live_mm *mm, uint64_t addr)
         live->figures.nr_noted++;
         if (is_huge(mm, huge)) {
                 live_note(mm, huge, huge + HUGE_PAGE);
-                return live_unprotect(live, mm, huge, huge + HUGE_PAGE);
+                if (!mm->lent)
+                        return live_unprotect(live, mm, huge, huge + HUGE_PAGE);
         }
-        mm->run = addr == mm->next && 2 * mm->run <= NOTE_RUN ? 2 * mm->run : 1;
-        mm->next = addr + mm->run * PAGE;
+        run_from(mm, addr, NOTE_RUN);
         live_note(mm, addr, mm->next);
         err = uffd_protect(mm->uffd, addr, mm->run * PAGE, 0);
         return err ? live_unprotect(live, mm, addr, addr + PAGE) : 0;
@@ -347,5 +353,9 @@ long live_fault(struct ckpt_live *live, struct live_mm *mm, uint64_t addr)
                         return err;
         }
         live->figures.fault_pages += before - mm->nr_left;
+        if (mm->lent) {
+                start = addr;
+                end = addr + run_from(mm, addr, (end - addr) / PAGE) * PAGE;
+        }
         return live_unprotect(live, mm, start, end);
 }

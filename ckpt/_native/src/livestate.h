@@ -11,6 +11,7 @@
 #define CKPT_LIVESTATE_H
 
 #include "buffers.h"
+#include "notes.h"
 #include "placement.h"
 
 #include <linux/userfaultfd.h>
@@ -18,7 +19,6 @@
 
 #define PAGE      4096ULL
 #define HUGE_PAGE (1ULL << 21)
-#define NR_NOTES  65536
 #define STEP      64 /* pages that are copied without a look at faults */
 
 /* A shared object is copied like an address space, with offsets for addresses and a descriptor of
@@ -35,6 +35,7 @@ struct live_mm {
         int pagemap;
         int fdinfo;
         int pages;   /* the pages file */
+        int lent;    /* what is not written to stays protected: it is clean for the next snapshot */
         int covered; /* nothing loses its protection before it was copied */
         int gone;    /* exec, or the end */
         struct placement place;
@@ -42,10 +43,10 @@ struct live_mm {
         uint64_t nr_left;
         uint64_t cursor;                    /* the sweep has been everywhere below this page */
         struct ckpt_extent clear;           /* copied by the sweep, not yet unprotected */
-        struct ckpt_extent noted[NR_NOTES]; /* what has lost its protection before it was covered,
-                                             * or its place, in no order */
-        uint64_t nr_noted;                  /* more than fit: not all are known */
-        uint64_t next;                      /* where the last run of notes ended */
+        struct notes *noted;                /* what has lost its protection before it was covered,
+                                             * or its place */
+        struct notes *displaced;            /* where memory has come to with its protection */
+        uint64_t next;                      /* where the last run of faults ended */
         uint64_t run;                       /* its length in pages */
         struct ckpt_live_segment *segments; /* of a view, in no order */
         uint64_t nr_segments;
@@ -74,7 +75,10 @@ void live_lost(struct ckpt_live *live, const struct live_mm *mm, uint64_t addr);
 /* With the lock: one more of what is copied or mapped; its index. */
 long live_append(struct ckpt_live *live, const struct live_mm *like);
 
-void live_note(struct live_mm *mm, uint64_t start, uint64_t end);
+static inline void live_note(struct live_mm *mm, uint64_t start, uint64_t end)
+{
+        notes_add(mm->noted, start, end);
+}
 
 /* livemm.c. All of these return 0 or -errno of what can't be gone on with; -ESRCH: the address
  * space is gone. */

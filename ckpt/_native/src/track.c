@@ -15,6 +15,10 @@
 
 #define NR_ATTEMPTS 256
 
+/* Where threads do nothing but move and unmap memory, it is being changed nearly always. */
+#define WAIT_US  50
+#define NR_WAITS 2000
+
 long ckpt_register_wp(int uffd, const struct ckpt_extent *in, uint64_t nr_in,
                       struct ckpt_extent **refused)
 {
@@ -90,33 +94,39 @@ long ckpt_find_unregistered(int pagemap, const struct ckpt_extent *in, uint64_t 
         return (long)to.nr;
 }
 
-static long protect(int uffd, uint64_t start, uint64_t end, int *attempts)
+static long protect(int uffd, uint64_t start, uint64_t end, int *attempts, int *waits)
 {
         uint64_t middle;
         long err;
 
         /* EAGAIN: the mm is being changed, by a thread that waits until its event is read. */
-        while ((err = uffd_protect(uffd, start, end - start, 1)) == -EAGAIN)
-                usleep(50);
+        while ((err = uffd_protect(uffd, start, end - start, 1)) == -EAGAIN && *waits > 0) {
+                --*waits;
+                usleep(WAIT_US);
+        }
+        if (err == -EAGAIN)
+                return 0;
         if (err != -ENOENT && err != -EINVAL)
                 return err;
         if (--*attempts < 0 || end - start <= PAGE)
                 return 0;
         middle = start + (end - start) / 2;
         middle &= middle >> 21 << 21 > start ? ~((1ULL << 21) - 1) : ~(PAGE - 1);
-        err = protect(uffd, start, middle, attempts);
-        return err ? err : protect(uffd, middle, end, attempts);
+        err = protect(uffd, start, middle, attempts, waits);
+        return err ? err : protect(uffd, middle, end, attempts, waits);
 }
 
 long ckpt_protect_wp(int uffd, const struct ckpt_extent *in, uint64_t nr_in)
 {
+        int waits = NR_WAITS;
+
         for (uint64_t i = 0; i < nr_in; i++) {
                 for (uint64_t at = in[i].start, end; at < in[i].end; at = end) {
                         int attempts = NR_ATTEMPTS;
                         long err;
 
                         end = in[i].end - at < PIECE ? in[i].end : at + PIECE;
-                        err = protect(uffd, at, end, &attempts);
+                        err = protect(uffd, at, end, &attempts, &waits);
                         if (err)
                                 return err;
                 }

@@ -38,5 +38,6 @@ long ckpt_scan_written(int pagemap, const struct ckpt_extent *in, uint64_t nr_in
 long ckpt_find_unregistered(int pagemap, const struct ckpt_extent *in, uint64_t nr_in,
                             struct ckpt_extent **out);
 
-/* Protect exactly `in`; what is not there (any more) is left out. -ESRCH: the mm is gone. */
+/* Protect exactly `in`; what is not there (any more) is left out, and what can't be had in time
+ * where threads move memory without a pause. -ESRCH: the mm is gone. */
 long ckpt_protect_wp(int uffd, const struct ckpt_extent *in, uint64_t nr_in);

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from ckpt.errors import CkptError, DeadlineError, KernelError, TargetError
 from ckpt.mem.extents import Extents
@@ -53,6 +53,28 @@ class Known:
 
     start_time: int
     io_contexts: bool
+
+
+@record(frozen=True)
+class Lent:
+    """An address space that its keeper has lent: whoever has it must serve `uffd`, a duplicate. The
+    sets are as in ckpt.mem.tracking.state; `owed` are those that are pending, too."""
+
+    uffd: int
+    owed: Extents
+    stored: Extents
+    io_contexts: bool
+
+
+class Returned(NamedTuple):
+    """What became of it: `ranges`, `written` and `populated` of one instant, as a round has them,
+    all that the borrower has protected again among `written`; `moved`: where memory has come to
+    since."""
+
+    ranges: Extents
+    written: Extents
+    populated: Extents
+    moved: Extents
 
 
 @record(frozen=True)
@@ -210,6 +232,32 @@ class Keeper(Closing):
             for pid, contexts in rows
         }
 
+    def lend(self, pid: int) -> Lent:
+        """Serve an address space in the keeper's place, until `give_back` or the end of this
+        connection. KeeperRefused: it is not tracked (any more), or asynchronously."""
+        message = self._ask({"op": "lend", "pid": pid}, keep_fds=True)
+        try:
+            if len(message.fds) != 1 or len(message.blobs) != 2:
+                raise ProtocolError("a descriptor and two sets are wanted")
+            owed, stored = (Extents.from_bytes(blob) for blob in message.blobs)
+            contexts = message.get("io_contexts", bool)
+            return Lent(message.fds.pop(), owed, stored, contexts)
+        except (ProtocolError, ValueError) as error:
+            raise _not_understood(error) from error
+        finally:
+            message.close()
+
+    def give_back(self, returned: Mapping[int, Returned]) -> None:
+        """Nobody serves them here any more. This is a round, to be committed as any other."""
+        head: dict[str, object] = {"op": "give_back", "tasks": [[pid] for pid in returned]}
+        blobs = [pages.to_bytes() for one in returned.values() for pages in one]
+        message = self._ask(head, blobs)
+        try:
+            self._round = message.get("round", int)
+            self.lost = dict(message.rows("lost", int, str))
+        except ProtocolError as error:
+            raise _not_understood(error) from error
+
     def commit(
         self,
         set_id: str,
@@ -261,8 +309,10 @@ class Keeper(Closing):
         fds: Sequence[int] = (),
         *,
         answer_s: float = ANSWER_S,
+        keep_fds: bool = False,
     ) -> Message:
-        """Send a request and wait for its answer. Where that does not come, or not whole, the
+        """Send a request and wait for its answer, whose descriptors are closed, unless they are
+        kept. Where that does not come, or not whole, the
         connection is closed: what came later would pass for the answer to another request."""
         try:
             protocol.send(self._sock, head, blobs, fds, timeout_s=answer_s)
@@ -278,7 +328,8 @@ class Keeper(Closing):
             raise KeeperGone("the keeper has ended", why=error.strerror or "") from error
         if message is None:
             raise KeeperGone("the keeper has ended")
-        message.close()
+        if "error" in message.head or not keep_fds:
+            message.close()
         if "error" in message.head:
             text = str(message.head["error"])
             if message.head.get("busy"):

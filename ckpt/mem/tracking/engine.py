@@ -18,7 +18,7 @@ Not seen: writes by another mapping or by write(2) to shared memory (which is no
 and in neither set), and by direct I/O that was under way. A target that registers a userfaultfd of
 its own, asynchronous too, over memory that it has mapped anew between `arm` and `look` can lose
 marks to us once. A kernel that leaves protection marks in pages that mremap(2) has moved out of a
-registration (before 6.13) can hide them from the synchronous engine.
+registration (before 6.13) can hide them from the synchronous engine where it is not told of moves.
 
 Source: userfaultfd(2), ioctl_userfaultfd(2), Documentation/admin-guide/mm/pagemap.rst, fs/proc/
 task_mmu.c, KERNEL.md.
@@ -108,6 +108,16 @@ class Engine(ABC):
             if lfd >= 0:
                 os.close(lfd)
         self._uffd = self._pagemap = self._maps = -1
+
+    def lend(self) -> tuple[int, Extents]:
+        """The userfaultfd for another process to serve, and the pages that were written whatever
+        their protection says; from here on nothing is known of them here. An asynchronous one
+        serves itself."""
+        raise KernelError("it can't be lent", resource="userfaultfd", why="it is asynchronous")
+
+    def take_back(self, moved: Extents) -> None:
+        """What was lent is ours again; all of `moved` counts as written."""
+        raise NotImplementedError
 
     @abstractmethod
     def _look(self, tracked: Extents, *, rearm: bool) -> tuple[Extents, Extents]:

@@ -32,7 +32,8 @@ _SYNC = api.Feature.PAGEFAULT_FLAG_WP
 _ASYNC = _SYNC | api.Feature.WP_ASYNC | api.Feature.WP_UNPOPULATED
 _MORE = api.Feature.WP_HUGETLBFS_SHMEM
 EVENTS = api.Feature.EVENT_REMOVE | api.Feature.EVENT_UNMAP | api.Feature.EVENT_REMAP
-"""Of memory that is given back or moved; whoever does that waits until the event is read."""
+"""Of memory that is given back or moved; whoever does that waits until the event is read. Every
+synchronous userfaultfd has them."""
 
 NOTHING_MORE = api.Feature(0)
 
@@ -44,7 +45,7 @@ def open_uffd(
     session: Session, task: SeizedTask, mode: Mode, more: api.Feature = NOTHING_MORE
 ) -> int:
     """The descriptor, close-on-exec and non-blocking, ready for write protection in `mode`, and for
-    what `more` of the kernel's features tell.
+    what `more` of the kernel's features tell. A synchronous one tells of EVENTS.
 
     Raises KernelError (no room in the task's descriptor table, not permitted, not in this kernel)
     or TargetError. The session's lent descriptor must not be in use. The target's descriptor table
@@ -124,7 +125,7 @@ def _close_there(session: Session, number: int) -> None:
 def _start(lfd: int, mode: Mode, pid: int, more: api.Feature) -> None:
     with refused_by_kernel(_WHAT):
         offered = api.features()
-        wanted = (_ASYNC if mode is Mode.ASYNC else _SYNC) | more
+        wanted = (_ASYNC if mode is Mode.ASYNC else _SYNC | EVENTS) | more
         if wanted & ~offered:
             lacking = ", ".join(str(f.name) for f in wanted & ~offered)
             raise KernelError(_WHAT, pid=pid, why=f"the kernel lacks {lacking}")

@@ -3,7 +3,7 @@
 A message is a u32, little-endian, the length of its head; the head, a JSON object; then blobs
 (`Extents.to_bytes`), whose lengths are the head's list "blobs", so that all of them are one read:
 the last round of a dump is answered while the target stands. Descriptors come with the first byte,
-as many as the head's "fds" says.
+as many as the head's "fds" says; those of an answer stay the sender's.
 
 Both sides take what they receive for hostile: lengths are bounded, types are checked, descriptors
 that nobody asked for are closed. A message that has begun must be whole in MESSAGE_S seconds.
@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from ckpt.record import field, record
 
-VERSION = 1
+VERSION = 2
 MESSAGE_S = 10.0
 HEAD_MAX = 1 << 22
 BLOBS_MAX = 1 << 20

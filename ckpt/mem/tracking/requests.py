@@ -13,7 +13,7 @@ from typing import Any
 
 from ckpt.errors import CkptError, TargetError
 from ckpt.mem.extents import Extents
-from ckpt.mem.tracking.engine import Engine, Mode
+from ckpt.mem.tracking.engine import Engine, Found, Mode
 from ckpt.mem.tracking.holding import Held
 from ckpt.mem.tracking.protocol import VERSION, Message, ProtocolError
 from ckpt.mem.tracking.state import Ledger, WrongRoundError
@@ -30,8 +30,11 @@ class Refused(Exception):
 
 @record
 class Reply:
+    """`fds` belong to engines."""
+
     head: dict[str, object] = field(default_factory=dict)
     blobs: list[bytes] = field(default_factory=list)
+    fds: list[int] = field(default_factory=list)
 
 
 class Requests:
@@ -45,6 +48,7 @@ class Requests:
         self._mode = mode
         self._make_engine = make_engine
         self._held: dict[int, Held] = {}
+        self._lent: set[int] = set()
         self._ledger = Ledger()
 
     def answer(self, message: Message) -> Reply:
@@ -61,6 +65,7 @@ class Requests:
     def drop(self, pid: int) -> None:
         """Let go of one address space."""
         self._ledger.drop(pid)
+        self._lent.discard(pid)
         held = self._held.pop(pid, None)
         if held is not None:
             held.close()
@@ -69,6 +74,14 @@ class Requests:
         """Let go of all: no protection is left in any target."""
         for pid in list(self._held):
             self.drop(pid)
+
+    def hung_up(self) -> None:
+        """The client has left. What it had borrowed is served by us again; it may have protected
+        pages that were written, so that nothing is known any more."""
+        if self._lent:
+            self._ledger.forget()
+        for pid in list(self._lent):
+            self._take_back(pid, Extents.none())
 
     def _hello(self, message: Message) -> Reply:
         if message.get("version", int) != VERSION:
@@ -176,6 +189,47 @@ class Requests:
             raise Refused(str(error)) from error
         return Reply({"base": set_id})
 
+    def _lend(self, message: Message) -> Reply:
+        """The client serves the faults of an address space until it gives it back, or leaves."""
+        pid = message.get("pid", int)
+        held = self._held.get(pid)
+        if held is None or pid in self._lent or not held.unchanged():
+            raise Refused(f"pid {pid} is not to be had")
+        uffd, moved = held.engine.lend()
+        self._lent.add(pid)
+        pages = self._ledger[pid]
+        pages.owed = pages.owed | moved
+        sets = (pages.owed | pages.pending, pages.stored)
+        return Reply({"io_contexts": pages.io_contexts}, [one.to_bytes() for one in sets], [uffd])
+
+    def _give_back(self, message: Message) -> Reply:
+        """A round that the client has made by itself. All that it had borrowed is ours again."""
+        given = _sets(message, 4)
+        self._ledger.begin()
+        lost: list[list[object]] = []
+        for pid, (ranges, written, populated, moved) in given.items():
+            if pid not in self._lent:
+                continue
+            why = self._take_back(pid, moved, ranges)
+            if why:
+                lost.append([pid, why])
+                continue
+            self._ledger.note(pid, ranges, Found(written, populated, Extents.none()))
+        return Reply({"round": self._ledger.end(), "lost": lost})
+
+    def _take_back(self, pid: int, moved: Extents, ranges: Extents | None = None) -> str:
+        """Why it can't be had back; then it is let go of."""
+        self._lent.discard(pid)
+        engine = self._held[pid].engine
+        try:
+            engine.take_back(moved)
+            if ranges is not None:
+                engine.arm(ranges)
+        except (CkptError, OSError, RuntimeError) as error:  # no thread to be had
+            self.drop(pid)
+            return str(error)
+        return ""
+
     def _untrack(self, _: Message) -> Reply:
         self.close()
         self.finished = True
@@ -203,6 +257,18 @@ def _named(message: Message, *kinds: type) -> list[tuple[list[Any], Extents]]:
     return list(zip(rows, pages, strict=True))
 
 
+def _sets(message: Message, nr: int) -> dict[int, list[Extents]]:
+    """The rows of "tasks", each a pid, with `nr` blobs each."""
+    rows = message.rows("tasks", int)
+    if len(message.blobs) != nr * len(rows):
+        raise ProtocolError("tasks and their pages don't match")
+    try:
+        sets = iter([Extents.from_bytes(blob) for blob in message.blobs])
+    except ValueError as error:
+        raise ProtocolError(str(error)) from error
+    return {pid: [next(sets) for _ in range(nr)] for (pid,) in rows}
+
+
 def _is_uffd(lfd: int) -> bool:
     return os.readlink(f"/proc/self/fd/{lfd}") == _UFFD  # noqa: PTH115 (a Path changes the text)
 
@@ -213,6 +279,8 @@ _OPERATIONS: dict[str, Callable[[Requests, Message], Reply]] = {
     "adopt": Requests._adopt,
     "inherit": Requests._inherit,
     "round": Requests._round,
+    "lend": Requests._lend,
+    "give_back": Requests._give_back,
     "commit": Requests._commit,
     "untrack": Requests._untrack,
     "status": Requests._status,

@@ -2,8 +2,8 @@
 
 One client is served at a time, from its first message until it closes: a chain of dumps belongs to
 one process. Others wait for QUEUE_S seconds and are then told who is served. A client may die, or
-send anything, at any moment: it loses its connection, and what the last round consumed stays in the
-ledger.
+send anything, at any moment: it loses its connection, what the last round consumed stays in the
+ledger, and what it had borrowed is taken back.
 
 It ends when the root of the tree has ended, by request or signal, and when nothing was ever handed
 over within IDLE_S seconds while nobody was connected.
@@ -126,7 +126,7 @@ class Server:
             finally:
                 message.close()
             if not self._requests.finished:
-                protocol.send(client, reply.head, reply.blobs)
+                protocol.send(client, reply.head, reply.blobs, reply.fds)
         except (Refused, CkptError) as error:
             self._say(client, str(error))
         except protocol.ProtocolError as error:
@@ -144,6 +144,7 @@ class Server:
     def _hang_up(self) -> None:
         if self._client is not None:
             self._client.close()
+            self._requests.hung_up()
         self._client = None
         self._idle_since = time.monotonic()
 

@@ -97,6 +97,13 @@ class Ledger:
         self._pages.pop(pid, None)
         self._noted.pop(pid, None)
 
+    def forget(self) -> None:
+        """Nothing is known of what was written: every next set is a whole one."""
+        self.begin()
+        self.base = None
+        for pid, pages in self._pages.items():
+            self._pages[pid] = Pages(io_contexts=pages.io_contexts)
+
     def __getitem__(self, pid: int) -> Pages:
         return self._pages[pid]
 
