@@ -13,8 +13,10 @@ Source: ip(7), tcp(7), udp(7), sock_diag(7); inet_sk_entry of CRIU.
 
 from __future__ import annotations
 
+import fcntl
 import select
 import socket
+import termios
 from enum import IntEnum
 from functools import cache
 from pathlib import Path
@@ -147,7 +149,7 @@ class InetDump(DumpKind):
         if state in (State.CLOSE, State.LISTEN) or options.tcp_close:
             return None
         name = State(state).name.replace("_", "-")
-        if state not in STATES:
+        if state not in (State.SYN_SENT, *STATES):
             return Obstacle(f"a TCP connection ({name}) is not restored yet", "wait a moment")
         if not options.tcp_established:
             return Obstacle(f"it is a TCP connection ({name})", "--tcp-established, or --tcp-close")
@@ -283,8 +285,25 @@ class InetDump(DumpKind):
             held.state, held.shutdown = State.CLOSE, 3
             held.src = inetaddr.nowhere(held.sort.family)
             return None
+        if held.state == State.SYN_SENT:
+            return self._judged(held.state) or self._look_opening(held, sock)
         held.dst = _peer(sock)
         return self._judged(held.state)
+
+    def _look_opening(self, held: Held, sock: socket.socket) -> Obstacle | None:
+        """A connection that its peer has not answered is begun anew by the restore."""
+        assert held.src is not None
+        diag = sockdiag.look(held.sort.family, held.sort.proto).get(held.d.ino)
+        if diag is None or diag.state != State.SYN_SENT:
+            return Obstacle("its connection has changed just now", "try once more")
+        if fcntl.ioctl(sock, termios.TIOCOUTQ, bytes(4)) != bytes(4):
+            return Obstacle(
+                "it has sent data with a connection that is not open yet (TCP Fast Open)"
+            )
+        address, port = diag.peer
+        host = socket.inet_ntop(held.sort.family, address[: 4 if held.sort.family == _V4 else 16])
+        held.dst = Address(host, port, held.src.device)
+        return None
 
     def _judged_waiting(self, waiting: int, held: Held) -> Obstacle | None:
         if not waiting:

@@ -2,7 +2,8 @@
 
 Order: options, owner, bind, connect (UDP) before there are tasks; listening, closed halves and
 SO_REUSEADDR at the very end. So none accepts a connection for a tree that may still fail, and what
-had been bound beside a listening socket can be bound beside it again. A socket whose address is
+had been bound beside a listening socket can be bound beside it again. A connection that nobody had
+answered is asked for anew when nothing else can fail. A socket whose address is
 taken is tried once more with SO_REUSEADDR, which is given back: the target may have had it set only
 while it bound.
 
@@ -75,6 +76,11 @@ class Socket:
         """Whether it is a connection of TCP."""
         return self.sort.kind == socket.SOCK_STREAM and self.message.state in STATES
 
+    @property
+    def opening(self) -> bool:
+        """Whether it is a connection of TCP that nobody has answered."""
+        return self.sort.kind == socket.SOCK_STREAM and self.message.state == State.SYN_SENT
+
     def __str__(self) -> str:
         raw = self.sort.kind == _RAW
         name = f"raw ({self.sort.proto})" if raw else _NAMES[self.sort.proto]
@@ -94,6 +100,7 @@ class InetRestore(RestoreKind):
         super().__init__(view)
         self.sockets: dict[int, Socket] = {}
         self._connections = TcpRestore(view)
+        self._opening: list[tuple[Socket, int]] = []
 
     def take(self, file_id: int, message: Any) -> None:
         where = f"socket {file_id:#x} of files.img"
@@ -116,7 +123,7 @@ class InetRestore(RestoreKind):
         tcp = sort.kind == socket.SOCK_STREAM
         possible: Container[int] = (State.CLOSE, State.ESTABLISHED)
         if tcp:
-            possible = {State.CLOSE, State.LISTEN, *STATES}
+            possible = {State.CLOSE, State.LISTEN, State.SYN_SENT, *STATES}
         if message.state not in tuple(State):
             raise ImageError(f"has state {message.state}", resource=where)
         if message.state not in possible:
@@ -129,7 +136,7 @@ class InetRestore(RestoreKind):
     def prepare(self, wanted: Iterable[int]) -> None:
         for file_id in wanted:
             made = self.sockets[file_id]
-            if made.connected:
+            if made.connected or made.opening:
                 self._prepare_connection(file_id, made)
         for entry in self.view.messages("ckpt-inet"):
             where = f"socket {entry.id:#x} of ckpt-inet.img"
@@ -158,6 +165,8 @@ class InetRestore(RestoreKind):
         if not options.tcp_established:
             hint = "--tcp-established, or --tcp-close"
             raise RestoreError("it was connected at the dump", resource=str(made), hint=hint)
+        if made.opening:
+            return
         m = made.message
         wanted = Wanted(made.sort, m.state, m.opts, made.src, made.dst, None, b"")
         self._connections.take(file_id, m.ino, wanted)
@@ -192,6 +201,8 @@ class InetRestore(RestoreKind):
             self._bind(made, sock)
         if made.message.state == State.ESTABLISHED:
             sock.connect(made.dst.for_call(made.sort.family))
+        if made.opening:
+            self._opening.append((made, fcntl.fcntl(sock, fcntl.F_DUPFD_CLOEXEC, 3)))
 
     def dress(self, made: Socket, sock: socket.socket) -> None:
         """Everything of a new socket but its addresses. Raises OSError."""
@@ -239,9 +250,28 @@ class InetRestore(RestoreKind):
 
     def release(self) -> None:
         self._connections.let_loose()
+        for made, lfd in self._opening:
+            with sk_opts.borrowed(lfd, *made.sort) as sock:
+                self._begin(made, sock)
+        self._forget()
+
+    def _begin(self, made: Socket, sock: socket.socket) -> None:
+        """Ask for a connection anew. Who waits in connect(2) calls it again, and waits on."""
+        flags = fcntl.fcntl(sock, fcntl.F_GETFL)
+        fcntl.fcntl(sock, fcntl.F_SETFL, flags | os.O_NONBLOCK)
+        wrong = sock.connect_ex(made.dst.for_call(made.sort.family))
+        fcntl.fcntl(sock, fcntl.F_SETFL, flags)
+        if wrong not in (0, errno.EINPROGRESS):
+            self.view.report.warn(f"{made}: it is refused at once: {os.strerror(wrong)}")
+
+    def _forget(self) -> None:
+        opening, self._opening = self._opening, []
+        for _, lfd in opening:
+            os.close(lfd)
 
     def abandon(self) -> None:
         self._connections.close()
+        self._forget()
 
 
 def failed(made: Socket, error: OSError) -> RestoreError:

@@ -18,15 +18,18 @@ _NETLINK_SOCK_DIAG, _SOCK_DIAG_BY_FAMILY = 4, 20
 _SHUTDOWN = 8
 _QUERY = struct.Struct("=BBBBI48x")
 _ANSWER = struct.Struct("=BBBB48xIIIII")
+_PEER = struct.Struct("!2xH16x16sI")
 
 
 class Diag(NamedTuple):
-    """Of one socket; `state` as in TCP, `shutdown` its closed halves (1 reading, 2 writing)."""
+    """Of one socket; `state` as in TCP, `shutdown` its closed halves (1 reading, 2 writing), `peer`
+    address (the first 4 or all bytes) and port of what it is, or is being, connected to."""
 
     state: int
     rqueue: int
     wqueue: int
     shutdown: int
+    peer: tuple[bytes, int] = (bytes(16), 0)
 
 
 def look(family: int, proto: int) -> dict[int, Diag]:
@@ -49,4 +52,5 @@ def dump(query: bytes) -> list[bytes]:
 def _answer(body: bytes) -> tuple[int, Diag]:
     _, state, _, _, _, rqueue, wqueue, _, inode = _ANSWER.unpack_from(body)
     shutdown = netmessage.attributes(body, _ANSWER.size).get(_SHUTDOWN, b"\0")[0]
-    return inode, Diag(state, rqueue, wqueue, shutdown)
+    port, address, _ = _PEER.unpack_from(body, 4)
+    return inode, Diag(state, rqueue, wqueue, shutdown, (address, port))

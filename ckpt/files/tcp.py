@@ -10,7 +10,8 @@ end either let go or carried away.
 Whatever ends this process before 4 removes the table and, by the guard, repair mode; between the
 two steps of 4 the set is whole and the tree dead, but the peer may hear of it.
 
-Refused: connections that are being opened, those that use SO_PEEK_OFF, which disturbs reading.
+Those that are being opened are none yet, and begun anew (ckpt.files.inet_restore). Refused: those
+that use SO_PEEK_OFF, which disturbs reading.
 """
 
 from __future__ import annotations

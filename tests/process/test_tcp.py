@@ -237,3 +237,28 @@ def test_a_guard_and_a_lock_outlive_nobody() -> None:
         wait_until(os.getpid(), lambda: name not in tables())
         client.send(b"free")
         assert server.recv(4) == b"free"
+
+
+@pytest.mark.parametrize("how", ["polls", "waits"])
+def test_what_nobody_has_answered_is_asked_for_anew(case: Case, how: str) -> None:
+    """A connection that is being opened: its peer, which had no room for it, takes it then."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server:
+        server.settimeout(60)
+        with socket.create_connection(server.getsockname()):
+            binary = str(program("outside/tcp_opening").build(case.built))
+            victim = case.start_command(binary, how, str(server.getsockname()[1]))
+            victim.wait_ready()
+            before = visible.look(victim.pid)
+            case.ckpt.dump(victim.pid, case.images).failed(3, "SYN-SENT", ESTABLISHED)
+            case.ckpt.dump(victim.pid, case.images, ESTABLISHED).ok()
+            victim.await_gone([victim.pid])
+            case.ckpt.restore(case.images).failed(6, ESTABLISHED)
+            case.ckpt.restore(case.images, ESTABLISHED).ok()
+            visible.assert_same(before, visible.look(victim.pid))
+            server.accept()[0].close()
+        taken = server.accept()[0]
+        taken.settimeout(60)
+        victim.go()
+        assert exactly(taken, 5) == b"hello"
+        victim.verdict(60)
+        taken.close()
