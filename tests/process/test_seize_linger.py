@@ -48,14 +48,9 @@ def test_one_may_linger_until_all_stand(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_nobody_lingers_for_ever() -> None:
-    with started(*python("print('ready', flush=True)\nwhile True: pass")) as process:
-        nr = 0
-
-        def lingering(task: SeizedTask) -> list[int]:
-            nonlocal nr
-            nr += 1
-            return [task.pid]
-
-        with seize(process.pid, deadline_s=DEADLINE_S, lingering=lingering) as tree:
-            assert nr and list(tree.tasks) == [process.pid]
-            assert processes.state(process.pid) == "t"
+    with (
+        started(*python("print('ready', flush=True)\nwhile True: pass")) as process,
+        seize(process.pid, deadline_s=DEADLINE_S, lingering=lambda task: [task.pid]) as tree,
+    ):
+        assert list(tree.tasks) == [process.pid]
+        assert processes.state(process.pid) == "t"
