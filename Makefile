@@ -27,6 +27,7 @@ bench: install
 	$(PY) -m tests.bench.migrate
 	$(PY) -m tests.bench.gaps
 	$(PY) -m tests.bench.live
+	$(PY) -m tests.bench.live_chain
 	$(PY) -m tests.bench.redis_live
 	$(PY) -m tests.bench.pause
 

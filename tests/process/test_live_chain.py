@@ -74,7 +74,7 @@ def prove(case: Case, victim: Victim, sets: list[Path]) -> None:
 def test_each_is_of_its_instant(case: Case, name: str) -> None:
     """While all that can be done with memory is done, by threads that never stop for it."""
     victim = case.start(program(f"live/{name}", "FREE"))
-    sets = range(6 if STRESS else 3)
+    sets = range(6 if STRESS else 2)
     said = [shot(case, victim, number, "--live-catch=always") for number in sets]
     assert all(one["pages_skipped_parent"] for one in said[1:])
     case.ckpt.run("untrack", victim.pid).ok()
@@ -83,7 +83,8 @@ def test_each_is_of_its_instant(case: Case, name: str) -> None:
     prove(case, victim, [folder(case, number) for number in (sets if STRESS else sets[-1:])])
 
 
-@pytest.mark.parametrize("how", [pytest.param("PLAIN", marks=pytest.mark.stress), "BEAR"])
+@pytest.mark.stress
+@pytest.mark.parametrize("how", ["PLAIN", "BEAR"])
 def test_with_shared_memory(case: Case, how: str) -> None:
     """Which is armed as well, beside what is tracked, and whole in each set."""
     victim = case.start(program("live/bank", how))
