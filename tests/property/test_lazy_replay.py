@@ -59,9 +59,10 @@ class Space:
 
     def note(self, start: int, to: int | None, nr: int) -> bool:
         pieces = {page: self.memory[page] for page in within(self.memory, start, nr)}
-        if pieces:
+        kept = bool(pieces) or to is not None
+        if kept:
             self.changes.append(Change(start, to, nr, pieces))
-        return bool(pieces)
+        return kept
 
     def undo(self, change: Change) -> None:
         if change.to is not None:

@@ -13,7 +13,7 @@ static long load_change(struct lazy_state *s, const struct ckpt_lazy_space *head
 {
         const struct ckpt_lazy_run *runs = (const struct ckpt_lazy_run *)*at;
         struct lazy_change change = {0};
-        long err = head->object < s->nr_spaces && head->nr_runs > 1 ? 0 : -EILSEQ;
+        long err = head->object < s->nr_spaces && head->nr_runs ? 0 : -EILSEQ;
 
         if (!err)
                 change = (struct lazy_change){.from = runs[0].start,

@@ -31,10 +31,11 @@ long lazy_change_note(struct lazy_space *s, uint64_t from, uint64_t to, uint64_t
 {
         struct lazy_change change = {.from = from, .to = to, .len = len};
         long err = lazy_space_missing_in(s, from, from + len, 0, &change.pieces);
+        int kept = !err && (change.pieces.nr || to != LAZY_NOWHERE);
 
-        if (!err && change.pieces.nr)
+        if (kept)
                 err = lazy_change_add(s, change);
-        if (err || !change.pieces.nr)
+        if (err || !kept)
                 free(change.pieces.at);
         return err;
 }
@@ -130,7 +131,8 @@ int lazy_born_before(const struct lazy_space *child, const struct lazy_changes *
 {
         const struct lazy_change *change = &all->at[nr];
 
-        if (is_hidden(all, nr, before) || misses(child, change->from, change->len))
+        if (!change->pieces.nr || is_hidden(all, nr, before) ||
+            misses(child, change->from, change->len))
                 return 0;
         if (change->to != LAZY_NOWHERE && !misses(child, change->to, change->len))
                 return 0;
@@ -139,7 +141,7 @@ int lazy_born_before(const struct lazy_space *child, const struct lazy_changes *
 
 int lazy_born_after(const struct lazy_space *child, const struct lazy_change *change)
 {
-        if (!misses(child, change->from, change->len))
+        if (!change->pieces.nr || !misses(child, change->from, change->len))
                 return 0;
         return has_old(child, change) == NOTHING && has_new(child, change) == SOMETHING;
 }

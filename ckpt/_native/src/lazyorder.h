@@ -43,7 +43,8 @@ struct lazy_changes {
 
 #define LAZY_NOWHERE (~0ULL)
 
-/* Note a change that is about to be made in `space`; nothing if nothing of it is missing there. */
+/* Note a change that is about to be made in `space`. What is moved may hide what was there before,
+ * whether or not something of it is missing. */
 long lazy_change_note(struct lazy_space *space, uint64_t from, uint64_t to, uint64_t len);
 
 /* The same, with its pieces, which are taken over. */
