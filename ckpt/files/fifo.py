@@ -17,8 +17,6 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-import struct
-import termios
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -31,8 +29,10 @@ from ckpt.files.pipedata import (
     Saved,
     fill,
     messages,
+    nr_waiting,
     other_end_is_closed,
     read_contents,
+    settled,
 )
 from ckpt.files.regular import RegularDump, RegularRestore
 
@@ -63,15 +63,7 @@ class FifoDump(DumpKind):
         self._paths[file_id] = self.view.kind(RegularDump).add_path(d)
 
     def settle(self) -> Iterable[Refusal]:
-        if not self._fifos:
-            return
-        own = os.pipe2(os.O_CLOEXEC)
-        try:
-            for ends in self._fifos.values():
-                yield from self._settle_one(ends, own)
-        finally:
-            os.close(own[0])
-            os.close(own[1])
+        return settled(self._fifos.values(), self._settle_one)
 
     def _settle_one(self, ends: Ends, own: tuple[int, int]) -> Iterator[Refusal]:
         reader = ends.end(os.O_WRONLY)
@@ -80,7 +72,7 @@ class FifoDump(DumpKind):
         ends.contents.size = fcntl.fcntl(lfd, fcntl.F_GETPIPE_SZ)
         if reader is None:
             ends.contents.inside = False
-            (waiting,) = struct.unpack("i", fcntl.ioctl(lfd, termios.FIONREAD, b"\0" * 4))
+            waiting = nr_waiting(lfd)
             if waiting and other_end_is_closed(lfd):
                 yield Refusal(
                     some.pid,
@@ -89,10 +81,7 @@ class FifoDump(DumpKind):
                     "read them, or close it before the dump",
                 )
             return
-        try:
-            ends.take(lfd, own)
-        except (OSError, ValueError) as error:
-            yield Refusal(some.pid, str(some), f"its data can't be copied: {error}")
+        yield from ends.take(some, lfd, own)
 
     def entries(self) -> Iterator[Any]:
         for (_, ino), ends in self._fifos.items():
@@ -186,8 +175,7 @@ class FifoRestore(RestoreKind):
             raise RestoreError("is no FIFO any more", resource=path, hint="make it again (mkfifo)")
         spare = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._spare[fifo.pipe_id] = spare
-        (waiting,) = struct.unpack("i", fcntl.ioctl(spare, termios.FIONREAD, b"\0" * 4))
-        if waiting:
+        if waiting := nr_waiting(spare):
             self.view.report.warn(f"{path}: holds {waiting} bytes, kept instead of the image's")
             return
         fill(self.view, spare, path, self._contents.get(fifo.pipe_id, Saved()))

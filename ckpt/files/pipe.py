@@ -33,6 +33,7 @@ from ckpt.files.pipedata import (
     messages,
     other_end_is_closed,
     read_contents,
+    settled,
 )
 from ckpt.record import record
 
@@ -66,15 +67,7 @@ class PipeDump(DumpKind):
         self.pipes.setdefault(d.ino, Ends()).held.append((d, file_id))
 
     def settle(self) -> Iterable[Refusal]:
-        if not self.pipes:
-            return
-        own = os.pipe2(os.O_CLOEXEC)
-        try:
-            for ends in self.pipes.values():
-                yield from self._settle_one(ends, own)
-        finally:
-            os.close(own[0])
-            os.close(own[1])
+        return settled(self.pipes.values(), self._settle_one)
 
     def _settle_one(self, ends: Ends, own: tuple[int, int]) -> Iterator[Refusal]:
         reader, writer = ends.end(os.O_WRONLY), ends.end(os.O_RDONLY)
@@ -94,10 +87,7 @@ class PipeDump(DumpKind):
                 )
         if reader is None or not contents.inside:
             return
-        try:
-            ends.take(lfd, own)
-        except (OSError, ValueError) as error:
-            yield Refusal(some.pid, str(some), f"its data can't be copied: {error}")
+        yield from ends.take(some, lfd, own)
 
     def entries(self) -> Iterator[Any]:
         for ino, ends in self.pipes.items():

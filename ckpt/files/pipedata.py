@@ -19,12 +19,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt._native import check, lib
-from ckpt.errors import ImageError, RestoreError
+from ckpt.errors import ImageError, Refusal, RestoreError
 from ckpt.images.types import message_class
 from ckpt.record import field, record
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     from ckpt.files.descriptor import Descriptor
     from ckpt.files.restoring import RestoreView
@@ -51,7 +51,7 @@ def peek(lfd: int, to: tuple[int, int], *, packets: bool) -> Contents:
 
     Raises OSError; ValueError if not all of it fits into `to`.
     """
-    size, waiting = fcntl.fcntl(lfd, fcntl.F_GETPIPE_SZ), _waiting(lfd)
+    size, waiting = fcntl.fcntl(lfd, fcntl.F_GETPIPE_SZ), nr_waiting(lfd)
     if not waiting:
         return Contents(size)
     if fcntl.fcntl(to[1], fcntl.F_GETPIPE_SZ) < size:
@@ -69,7 +69,8 @@ def peek(lfd: int, to: tuple[int, int], *, packets: bool) -> Contents:
     return Contents(size, b"".join(pieces), borders if any(borders[1::2]) else [])
 
 
-def _waiting(lfd: int) -> int:
+def nr_waiting(lfd: int) -> int:
+    """How many bytes are in the pipe behind a descriptor. Raises OSError."""
     return int(struct.unpack("i", fcntl.ioctl(lfd, termios.FIONREAD, b"\0" * 4))[0])
 
 
@@ -84,10 +85,10 @@ def _copied(lfd: int, to: tuple[int, int], waiting: int) -> int:
 def _inside(lfd: int, length: int, *, last: bool) -> tuple[int, int]:
     """Drop what one read would give; how much of it is in no packet, and in one. The end of a read
     is the end of a packet, but for the last read."""
-    left, start = length, _waiting(lfd)
+    left, start = length, nr_waiting(lfd)
     while left:
         os.read(lfd, 1)
-        dropped = start - _waiting(lfd)
+        dropped = start - nr_waiting(lfd)
         if dropped > 1 or (left == 1 and (length == 1 or not last)):
             return length - left, dropped
         left -= dropped
@@ -106,9 +107,28 @@ class Ends:
         """One that is not opened with access mode `without`."""
         return next((d for d, _ in self.held if d.accmode != without), None)
 
-    def take(self, lfd: int, to: tuple[int, int]) -> None:
-        """As `peek`, into `contents`."""
-        self.contents = peek(lfd, to, packets=any(d.flags & os.O_DIRECT for d, _ in self.held))
+    def take(self, d: Descriptor, lfd: int, to: tuple[int, int]) -> Iterator[Refusal]:
+        """As `peek`, into `contents`; what hinders is told of `d`, whose duplicate is `lfd`."""
+        packets = any(one.flags & os.O_DIRECT for one, _ in self.held)
+        try:
+            self.contents = peek(lfd, to, packets=packets)
+        except (OSError, ValueError) as error:
+            yield Refusal(d.pid, str(d), f"its data can't be copied: {error}")
+
+
+def settled(
+    pipes: Collection[Ends], settle: Callable[[Ends, tuple[int, int]], Iterable[Refusal]]
+) -> Iterator[Refusal]:
+    """What `settle` finds of each, with an empty pipe of ours to copy by way of."""
+    if not pipes:
+        return
+    own = os.pipe2(os.O_CLOEXEC)
+    try:
+        for ends in pipes:
+            yield from settle(ends, own)
+    finally:
+        os.close(own[0])
+        os.close(own[1])
 
 
 def messages(image: str, contents: Mapping[int, Contents]) -> dict[str, list[Any]]:
