@@ -3,9 +3,8 @@
 Order: options, owner, bind, connect (UDP) before there are tasks; listening, closed halves and
 SO_REUSEADDR at the very end. So none accepts a connection for a tree that may still fail, and what
 had been bound beside a listening socket can be bound beside it again. A connection that nobody had
-answered is asked for anew when nothing else can fail. A socket whose address is
-taken is tried once more with SO_REUSEADDR, which is given back: the target may have had it set only
-while it bound.
+answered is asked for anew when nothing else can fail. A socket whose address is taken is tried once
+more with SO_REUSEADDR, which is given back: the target may have had it set only while it bound.
 
 The socket is given to its user before it is bound: a SO_REUSEPORT group takes only one user's.
 
