@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ckpt.cli.live import _outgrown
 from ckpt.dump.options import DumpOptions
 from ckpt.dump.run import dump
 from ckpt.errors import NotOneInstant
-from ckpt.live.choose import SHORT_MS, fork_ms, pick
+from ckpt.live.choose import LONG_MS, SHORT_MS, fork_ms, pick
 from ckpt.live.fork import Fork, pays
 from ckpt.mem.tracking.engine import Mode
+from ckpt.record import replace
 from ckpt.report import Report
 from tests.fault.injection import Faults, nr_operations, run
 from tests.support import processes, visible
@@ -22,8 +25,6 @@ from tests.support.copies import copies, soon, untouched
 from tests.support.programs import program
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.support.case import Case
     from tests.support.victim import Victim
 
@@ -137,3 +138,17 @@ def test_which_engine(case: Case) -> None:
     assert not pays(GIB // 100, GIB)
     assert not pays(100, 100)
     victim.finish()
+
+
+def test_a_tree_that_has_outgrown_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its chain begins anew, unless somebody has said how."""
+    monkeypatch.setattr("ckpt.cli.live.wp_can", lambda _: True)
+    here = Path()
+    options = DumpOptions(tree=1, images_dir=here, work_dir=here, live="auto", track_mem=True)
+    for pause_ms, outgrown in ((LONG_MS, False), (LONG_MS + 1, True)):
+        monkeypatch.setattr("ckpt.cli.live.pause_ms", lambda _, it=pause_ms: it)
+        assert _outgrown(options, [1], Mode.ASYNC) is outgrown
+    assert not _outgrown(options, [1], Mode.SYNC)
+    assert not _outgrown(options, [1], None)
+    for kept in (replace(options, live="fork"), replace(options, track_mode="async")):
+        assert not _outgrown(kept, [1], Mode.ASYNC)
