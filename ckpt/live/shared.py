@@ -54,6 +54,7 @@ class Shared:
         self._children: list[View] = []
         self._objects: dict[int, SharedObject] = {}
         self._opened: list[int] = []
+        self._left: set[int] = set()
         self._taken: set[int] = set()
         self._next_child = 0
         self._stands = False
@@ -220,6 +221,8 @@ class Shared:
 
     def _has(self, mapping: Mapping, pid: int) -> bool:
         """Whether the object of a mapping of the task is one of ours, or is now."""
+        if mapping.ino in self._left:
+            return False
         if mapping.ino not in self._objects:
             found = SharedObject.of(mapping, pid)
             if found is None:
@@ -259,6 +262,7 @@ class Shared:
 
     def _drop(self, ino: int, why: str) -> None:
         """An object is left to the dump."""
+        self._left.add(ino)
         if self._objects.pop(ino, None) is None:
             return
         self._report.info(f"shared memory {ino} is copied while the tree stands: {why}")

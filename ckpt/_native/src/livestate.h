@@ -50,10 +50,11 @@ struct live_mm {
         uint64_t run;                       /* its length in pages */
         struct ckpt_live_segment *segments; /* of a view, in no order */
         uint64_t nr_segments;
-        long parent; /* of a view that was born, the one above all its parents; -1. Its descriptors
-                      * are ours to close, */
-        int known;   /* but when they have been told, at the end */
-        int moved;   /* a view that is not mapped any more as it was told */
+        long parent; /* of a view that was born, the one above all its parents; -1 of others. Its
+                      * descriptors are ours to close: when it has ended, or if Python knows them,
+                      * at the end of all */
+        int known;
+        int moved; /* a view that is not mapped any more as it was told */
 };
 
 struct ckpt_live {
