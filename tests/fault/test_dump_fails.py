@@ -22,7 +22,7 @@ from tests.support.programs import program
 from tests.support.victim import Victim
 
 STRESS = bool(os.environ.get("CKPT_STRESS"))
-FEW, FEW_STRICT = 25, 10
+FEW = 25
 IMAGE = 5
 
 
@@ -57,21 +57,6 @@ class Target:
     def clear(self) -> None:
         for path in self.case.images.iterdir():
             path.unlink()
-
-
-def test_failures_are_survived_in_strict_mode(case: Case) -> None:
-    """`--risk-seccomp`: what a dump has begun in tasks that seccomp would kill for it is undone
-    before seccomp judges them again."""
-    target = Target(case, "task/seccomp_strict")
-    argv = target.argv("-R", "--risk-seccomp")
-    nr = nr_operations(argv, target.log, code=errno.EIO)
-    target.assert_unharmed("without faults")
-    target.clear()
-    for at in range(1, nr + 1, 1 if STRESS else nr // FEW_STRICT):
-        end = run(argv, Faults(at=at, code=errno.EIO), target.log)
-        target.assert_unharmed(f"operation {at} of {nr}: {end.code}")
-        target.clear()
-    target.victim.finish()
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=["ENOSPC", "EIO"])
