@@ -37,9 +37,9 @@ class Known:
             return
         try:
             self._folder = where.made(os.geteuid(), os.environ)
-            with self._folder.locked():
-                self._folder.sweep()
-                self._make(self._folder, names)
+            # Without its lock, which may not be had for long: names of processes that live are
+            # removed by nobody, and stale ones by the next keeper.
+            self._make(self._folder, names)
         except (CkptError, OSError) as error:
             import syslog
 

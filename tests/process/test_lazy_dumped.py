@@ -114,7 +114,7 @@ def test_a_tracked_tree_is_pre_dumped_at_once(case: Case) -> None:
 
 
 def test_a_subtree_waits(case: Case) -> None:
-    victim = dumped(case, program("tree/children"))
+    victim = dumped(case, program("lazy/shared", "1", "50", "calm"))
     child = victim.tree[-1]
     second = case.folder / "second"
     second.mkdir()
