@@ -66,8 +66,9 @@ def pieces(pages: Extents, size: int) -> Iterator[tuple[Extents, int]]:
     room = size
     for start, end in pages:
         while end - start > room:
-            part.append((start, start + room))
-            start += room
+            if room:
+                part.append((start, start + room))
+                start += room
             yield Extents.of(part), start
             part, room = [], size
         if start < end:
