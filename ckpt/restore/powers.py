@@ -58,7 +58,7 @@ def _ours() -> Powers:
 
 
 def _names(mask: int, last_cap: int) -> str:
-    known = {one.number: one.name for one in CAPABILITIES}
+    known = {one.number: one.name.upper() for one in CAPABILITIES}
     numbers = (number for number in range(last_cap + 1) if mask >> number & 1)
     return ", ".join(known.get(number, f"capability {number}") for number in numbers)
 

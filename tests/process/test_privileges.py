@@ -46,7 +46,7 @@ def test_capabilities_that_ckpt_lacks(case: Case) -> None:
     pids = victim.tree
     case.ckpt.dump(victim.pid, case.images).ok()
     victim.await_gone(pids)
-    few(case).restore(case.images).failed(6, "ckpt itself lacks", "cap_sys_ptrace")
+    few(case).restore(case.images).failed(6, "ckpt itself lacks", "CAP_SYS_PTRACE")
     case.ckpt.restore(case.images).ok()
     victim.finish()
 
