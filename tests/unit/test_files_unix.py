@@ -66,8 +66,14 @@ HOSTILE: dict[str, tuple[Images, str]] = {
     "a socket's type": ({"files": [unix(type=3)]}, "type 3"),
     "a socket's state": ({"files": [unix(state=2)]}, "state 2"),
     "a socket's flags": ({"files": [unix(flags=0o100)]}, "open flags"),
-    "a socket's timeout": ({"files": [unix(opts={**OPTS, "so_snd_tmo_usec": 10**6})]}, "timeout"),
-    "a socket's long timeout": ({"files": [unix(opts={**OPTS, "so_rcv_tmo_sec": 2**63})]}, "timeo"),
+    "a socket's timeout": (
+        {"files": [unix(opts={**OPTS, "so_snd_tmo_usec": 10**6})]},
+        "time limit",
+    ),
+    "a socket's long timeout": (
+        {"files": [unix(opts={**OPTS, "so_rcv_tmo_sec": 2**63})]},
+        "time limit",
+    ),
     "a socket's buffer": ({"files": [unix(opts={**OPTS, "so_rcvbuf": 2**31})]}, "buffer"),
     "a socket's filter": ({"files": [unix(opts={**OPTS, "so_filter": [1]})]}, "packet filter"),
     "a long name": ({"files": [unix(name=b"/" * 109)]}, "109 bytes"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from copy import deepcopy
 from typing import Any
@@ -31,9 +30,12 @@ def parsed(rows: Any) -> Any:
 
 def test_of_a_running_tree() -> None:
     # Of a session of its own, so without a terminal, whoever runs the tests.
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE, start_new_session=True) as process:
-        assert process.stdin is not None
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(["cat"], stdin=pipe, stdout=pipe, start_new_session=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(b"loaded\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == b"loaded\n"
         rows = of_running(process.pid)
         with ProcDir(process.pid) as proc:
             maps = parse_maps(proc.read("maps"))
