@@ -76,7 +76,7 @@ NOTHING_KNOWN = Known()
 class Facts:
     """One live task. `raw`, `threads` and `cgroups`, which is by further thread, hold files as they
     were read; the properties parse. `assumed`: smaps was not read, for maps was what it was when
-    this was."""
+    this was. `stands`: it did while they were read."""
 
     pid: int
     raw: dict[str, bytes]
@@ -84,6 +84,7 @@ class Facts:
     surroundings: Surroundings
     assumed: Sequence[Smap] = ()
     cgroups: dict[int, bytes] = field(default_factory=dict)
+    stands: bool = False
     _statuses: dict[int, Status] = field(default_factory=dict)
 
     @cached_property
@@ -96,7 +97,7 @@ class Facts:
 
     @cached_property
     def smaps(self) -> Sequence[Smap]:
-        return self.assumed or parse_smaps(self.raw["smaps"])
+        return self.assumed or parse_smaps(self.raw["smaps"], running=not self.stands)
 
     @property
     def known(self) -> Known:
@@ -167,8 +168,9 @@ def surroundings_of(proc: ProcDir) -> Surroundings:
     return Surroundings(Namespaces(found), profile)
 
 
-def look(proc: ProcDir, known: Known = NOTHING_KNOWN) -> Facts:
-    """Read what one live task's directory says. TargetError: it has ended.
+def look(proc: ProcDir, known: Known = NOTHING_KNOWN, *, stands: bool = False) -> Facts:
+    """Read what the directory of one live task, which runs or `stands`, says. TargetError: it has
+    ended.
 
     Where the mappings are those of `known`, their flags are assumed: smaps walks all of the page
     tables (5 to 10 ms a GiB), maps does not. madvise(2) and mlock(2) can change flags without a
@@ -186,7 +188,7 @@ def look(proc: ProcDir, known: Known = NOTHING_KNOWN) -> Facts:
     threads = {tid: files for tid in proc.tids() if (files := _thread_files(proc, tid))}
     assumed = () if "smaps" in raw else known.smaps
     cgroups = {tid: proc.read_if(f"task/{tid}/cgroup") or b"" for tid in threads if tid != proc.pid}
-    return Facts(proc.pid, raw, threads, surroundings_of(proc), assumed, cgroups)
+    return Facts(proc.pid, raw, threads, surroundings_of(proc), assumed, cgroups, stands)
 
 
 def _thread_files(proc: ProcDir, tid: int) -> tuple[bytes, bytes] | None:

@@ -68,7 +68,7 @@ def take(tree: SeizedTree, work: Work) -> None:
                 frozen.zombies[task.pid] = proc.read("stat"), proc.read("status")
                 continue
             settle(task)
-            facts = look(proc, work.known.get(task.pid, NOTHING_KNOWN))
+            facts = look(proc, work.known.get(task.pid, NOTHING_KNOWN), stands=True)
             taken = snapshot.take(task, facts, number)
             files.collect(task.pid, task.pidfd, frozen.sharing.first(FILES, task.pid))
             taken.take_files(files, proc)

@@ -85,7 +85,7 @@ def mark_bytes(objects: Mapping[int, SharedObject], pids: Iterable[int]) -> dict
     for pid in pids:
         try:
             with ProcDir(pid) as proc:
-                smaps = parse_smaps(proc.read("smaps"))
+                smaps = parse_smaps(proc.read("smaps"), running=True)
         except (TargetError, ProcfsError):
             continue  # it has ended, or changed so much meanwhile that nobody can tell
         for smap in smaps:

@@ -124,7 +124,7 @@ def _mapped(proc: ProcDir, inos: Collection[int]) -> Iterator[int]:
     mapped = {m.ino for m in parse_maps(data, running=True) if shareable(m) and m.ino in inos}
     if mapped:
         # A child of somebody with our protection has it, too.
-        for smap in parse_smaps(proc.read(f"{where}smaps")):
+        for smap in parse_smaps(proc.read(f"{where}smaps"), running=True):
             if smap.mapping.ino in mapped and TRACKED not in smap.flags:
                 yield smap.mapping.ino
 

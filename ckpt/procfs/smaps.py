@@ -63,8 +63,9 @@ class Smap(NamedTuple):
         return not self.flags.isdisjoint(("um", "uw", "ui"))
 
 
-def parse_smaps(data: bytes) -> list[Smap]:
-    """All mappings of a whole `smaps`, ascending and without overlap."""
+def parse_smaps(data: bytes, *, running: bool = False) -> list[Smap]:
+    """All mappings of a whole `smaps`, ascending and without overlap. `running`: as parse_maps()
+    has it; the sizes of such a mapping are those of all of it."""
     devices: dict[str, tuple[int, int]] = {}
     known: dict[str, frozenset[str]] = {}
     smaps: list[Smap] = []
@@ -72,6 +73,11 @@ def parse_smaps(data: bytes) -> list[Smap]:
     for start_hex, end_hex, perms, pgoff, dev, ino, path, block, flags in _blocks(data):
         start = int(start_hex, 16)
         end = int(end_hex, 16)
+        offset = 0 if pgoff == "00000000" else int(pgoff, 16)
+        if running and start < last and start < end:
+            start, offset = last, offset + last - start
+            if end <= start:
+                continue
         if not last <= start < end:
             refuse_order(start, end, FILE)
         last = end
@@ -83,7 +89,7 @@ def parse_smaps(data: bytes) -> list[Smap]:
             start,
             end,
             perms,
-            0 if pgoff == "00000000" else int(pgoff, 16),
+            offset,
             devices[dev],
             0 if ino == "0" else int(ino),
             path.replace("\\012", "\n") if "\\" in path else path,

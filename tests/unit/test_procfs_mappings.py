@@ -127,6 +127,27 @@ def test_smaps_reads_flags_and_sizes() -> None:
     assert (second.start, second.end) == (0x3000, 0x5000)
 
 
+def test_smaps_of_a_task_that_runs() -> None:
+    """What was mapped while it was read: as in maps, no place is told of twice."""
+    text = "".join(
+        block(f"{line} fe:00 9 /x")
+        for line in (
+            "1000-5000 r--p 00000000",
+            "3000-7000 r--p 00010000",
+            "4000-6000 r--p 00000000",
+            "8000-9000 r--p 00000000",
+        )
+    ).encode()
+    found = parse_smaps(text, running=True)
+    assert [(s.start, s.end, s.mapping.pgoff) for s in found] == [
+        (0x1000, 0x5000, 0),
+        (0x5000, 0x7000, 0x12000),
+        (0x8000, 0x9000, 0),
+    ]
+    with pytest.raises(ProcfsError, match="not above"):
+        parse_smaps(text)
+
+
 @pytest.mark.parametrize("rss", ["       8", "123456789012"])
 def test_smaps_with_blocks_of_other_length(rss: str) -> None:
     """A number wider than its column, and a line that only some mappings have."""
