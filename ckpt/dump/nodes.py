@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ckpt.infect.threads import run_in_threads
+from ckpt.infect.threads import run_in_further
 from ckpt.mem import policy
 from ckpt.mem.vma import MADE_BY_KERNEL, backing_of
 from ckpt.units import Range
@@ -40,13 +40,8 @@ def ask(taken: Snapshot, session: Session, *, own_memory: bool) -> None:
 
 def _ask_threads(taken: Snapshot, session: Session) -> None:
     at = session.layout.batches.start
-    others = [stopped for stopped in taken.task.threads if stopped.tid != taken.pid]
-    if not others:
-        return
     answers = Range(at, at + policy.ANSWER_SIZE)
-    for stopped, results, raw in run_in_threads(
-        taken.task, others, policy.calls(at), answers=answers
-    ):
+    for stopped, results, raw in run_in_further(taken.task, policy.calls(at), answers=answers):
         if results[-1] == 0:
             taken.policies[stopped.tid] = policy.answer(raw)
 

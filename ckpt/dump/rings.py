@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ckpt.dump.preflight import refuse
 from ckpt.errors import Refusal
 from ckpt.infect.batch import Batch
-from ckpt.infect.threads import run_in_threads
+from ckpt.infect.threads import run_in_further
 from ckpt.units import Range
 
 if TYPE_CHECKING:
@@ -50,9 +50,6 @@ def _asked(taken: Snapshot, session: Session) -> Iterator[tuple[int, tuple[int, 
     for name, args in _CALLS:
         batch.call(name, *args, any_result=True)
     yield taken.pid, session.run(batch).results
-    others = [stopped for stopped in taken.task.threads if stopped.tid != taken.pid]
     at = session.layout.batches.start
-    if others:
-        asked = run_in_threads(taken.task, others, _CALLS, answers=Range(at, at + 8))
-        for stopped, results, _ in asked:
-            yield stopped.tid, results
+    for stopped, results, _ in run_in_further(taken.task, _CALLS, answers=Range(at, at + 8)):
+        yield stopped.tid, results

@@ -23,7 +23,7 @@ from ckpt.errors import Refusal, TargetError
 from ckpt.images.directory import pages_written
 from ckpt.infect.inject import infect
 from ckpt.infect.predecessor import settle
-from ckpt.infect.threads import run_in_threads
+from ckpt.infect.threads import run_in_further
 from ckpt.mem.extents import Extents
 from ckpt.mem.locking import lock_future
 from ckpt.mem.transfer import Transfer
@@ -233,10 +233,6 @@ def _sigpipe_pending(taken: Snapshot) -> bool:
 
 def _ask_threads(taken: Snapshot, session: Session) -> None:
     at = session.layout.batches.start
-    others = [stopped for stopped in taken.task.threads if stopped.tid != taken.pid]
-    if not others:
-        return
     answers = Range(at, at + thread.ANSWERS_SIZE)
-    asked = run_in_threads(taken.task, others, thread.calls(at), answers=answers)
-    for stopped, results, raw in asked:
+    for stopped, results, raw in run_in_further(taken.task, thread.calls(at), answers=answers):
         taken.threads[stopped.tid] = thread.answers(raw, results[-1])

@@ -82,6 +82,13 @@ def run_in_threads(
         memory.close()
 
 
+def run_in_further(task: SeizedTask, calls: Sequence[Call], *, answers: Range) -> Iterator[Asked]:
+    """`run_in_threads` for all but the leader; nothing is looked at where there are no others."""
+    others = [stopped for stopped in task.threads if stopped.tid != task.pid]
+    if others:
+        yield from run_in_threads(task, others, calls, answers=answers)
+
+
 def run_in_thread(
     task: SeizedTask, stopped: Stopped, calls: Sequence[Call], *, answers: Range
 ) -> tuple[tuple[int, ...], bytes]:
