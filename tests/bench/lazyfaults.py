@@ -42,6 +42,7 @@ sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
 from tests.bench import calm  # noqa: E402
 from tests.support import processes  # noqa: E402
 from tests.support.ckptcmd import CKPT  # noqa: E402
+from tests.support.lazily import pages_held_by  # noqa: E402
 from tests.support.procfd import become_subreaper  # noqa: E402
 from tests.support.programs import program  # noqa: E402
 from tests.support.victim import SUCCESS, Victim, start, start_program  # noqa: E402
@@ -86,20 +87,6 @@ def _folder(above: str | None) -> Iterator[Path]:
     finally:
         processes.end_leftovers({os.getpid()})
         shutil.rmtree(work)
-
-
-@contextmanager
-def held(work: Path) -> Iterator[Path]:
-    """Servers that are started within bring nothing but what is waited for, as long as the file
-    is there."""
-    path = work / "hold"
-    path.touch()
-    os.environ["CKPT_FAULT_HOLD_PAGES"] = str(path)
-    try:
-        yield path
-    finally:
-        del os.environ["CKPT_FAULT_HOLD_PAGES"]
-        path.unlink(missing_ok=True)
 
 
 # ---- round trips
@@ -186,7 +173,7 @@ def _lazy_pages(words: Sequence[str | Path | int]) -> subprocess.Popen[str]:
 
 def over_tcp(mib: int, work: Path) -> Iterator[dict[str, Any]]:
     bare = round_trips(work)
-    with held(work) as path:
+    with pages_held_by(work / "hold") as path:
         alone = one_move(mib, work, path)
     bare += round_trips(work)
     bare_us, fault_us = statistics.median(bare) / 1e3, statistics.median(alone.took_ns) / 1e3
@@ -263,7 +250,7 @@ def from_files(mib: int, work: Path) -> Iterator[dict[str, Any]]:
         yield {"way": "files quiet", **_together(mib, one_restore(victim, images))}
     with dumped(mib, min(mib, WANTED_MIB), work) as (victim, images):
         for way in ("first", "again"):
-            with held(work) as path:
+            with pages_held_by(work / "hold") as path:
                 run = one_restore(victim, images, path, MOMENT_S)
             touches, waited_for = len(run.took_ns), sum(ns >= FAULT_NS for ns in run.took_ns)
             yield {"way": f"files {way}", "touches": touches, "waited for": waited_for}

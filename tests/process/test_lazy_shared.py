@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,9 +15,9 @@ from tests.support.lazily import (
     HOLDER,
     SERVER,
     LazyPages,
+    kill_servers,
     named,
     pages_held,
-    server_or_end,
     until,
     until_all_is_in,
 )
@@ -86,14 +85,7 @@ def test_the_server_is_killed(case: Case, seed: int, calm: tuple[str, ...]) -> N
     with pages_held(case) as hold:
         case.ckpt.restore(case.images, "--lazy").ok()
         victim.go()
-        for _ in range(5):
-            if not server_or_end(victim.pid):
-                break
-            for _ in range(chance.randrange(50)):
-                os.sched_yield()
-            for pid in named(SERVER):
-                with suppress(ProcessLookupError):  # the last one, which was on its way out
-                    os.kill(pid, signal.SIGKILL)
+        kill_servers(victim.pid, chance)
         hold.unlink()
     victim.verdict(100)
     until_all_is_in(case.images)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import random
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from tests.support import processes
@@ -53,11 +55,27 @@ def server_or_end(pid: int) -> bool:
     return bool(named(SERVER))
 
 
+def kill_servers(pid: int, chance: random.Random) -> None:
+    """Five servers of the victim `pid`, one after the other, at moments of chance."""
+    for _ in range(5):
+        if not server_or_end(pid):
+            break
+        for _ in range(chance.randrange(50)):
+            os.sched_yield()
+        for server in named(SERVER):
+            with suppress(ProcessLookupError):  # the last one, which was on its way out
+                os.kill(server, signal.SIGKILL)
+
+
+def pages_held(case: Case) -> AbstractContextManager[Path]:
+    """`pages_held_by` a file in the folder of the case."""
+    return pages_held_by(case.folder / "hold")
+
+
 @contextmanager
-def pages_held(case: Case) -> Iterator[Path]:
+def pages_held_by(path: Path) -> Iterator[Path]:
     """Servers that are started within bring only pages that are waited for, until the file is
     removed."""
-    path = case.folder / "hold"
     path.touch()
     os.environ["CKPT_FAULT_HOLD_PAGES"] = str(path)
     try:
