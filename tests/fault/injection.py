@@ -146,12 +146,12 @@ def spoil(raw: bytearray, index: int) -> None:
     driven._ENTRY.pack_into(raw, at, *fields)
 
 
-def _errno(code: int, *args: Any) -> int:
+def _errno(code: int, *_: Any) -> int:
     """What a function gives that tells of its failure by its result."""
     return -code
 
 
-def _visit_threads(code: int, site: Any, visits: Any, nr: int, writes: Any) -> int:
+def _visit_threads(code: int, _site: Any, visits: Any, *_: Any) -> int:
     """None is back, and the first one could not be sent in."""
     visits[0].result = -code
     return 0

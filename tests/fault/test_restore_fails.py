@@ -17,12 +17,13 @@ from tests.support.case import Case
 
 STRESS = bool(os.environ.get("CKPT_STRESS"))
 FEW = 25
-USAGE, TARGET, IMAGE, RESTORE, KERNEL, DEADLINE = 2, 4, 5, 6, 7, 8
+USAGE, REFUSED, TARGET, IMAGE, RESTORE, KERNEL, DEADLINE = 2, 3, 4, 5, 6, 7, 8
+KINDS = (USAGE, TARGET, IMAGE, RESTORE, KERNEL, DEADLINE)
 
 
-def assert_clear(end: End, when: str) -> None:
+def assert_clear(end: End, when: str, kinds: tuple[int, ...] = KINDS) -> None:
     """A kind of its own and a message, no stack."""
-    assert end.code in (USAGE, TARGET, IMAGE, RESTORE, KERNEL, DEADLINE), f"{when}: {end}"
+    assert end.code in kinds, f"{when}: {end}"
     errors = [line for line in end.said.splitlines() if "Error (" in line]
     assert errors, f"{when}: {end}"
     assert "Traceback" not in end.said, f"{when}: {end}"
