@@ -6,7 +6,9 @@ duplicate, another file may stand under the number, or the instance may be share
 tables differ. kcmp(2) tells which description is meant (KCMP_EPOLL_TFD).
 
 Dump: for each watch the descriptor of that number in the tables of those that hold the instance is
-compared first, then every description of the tree. CRIU's entry has the number alone. Where a
+compared first, then every description of the tree. Of many watches on pipes, eventfds and timerfds
+that is found out for all at once (see _native/src/epoll.h), since each answer of kcmp(2) takes the
+longer the more there are. CRIU's entry has the number alone. Where a
 reader of it would find another file (the rule: the first task by pid that has the instance and such
 a number), ckpt-epoll.img names the target.
 
@@ -32,7 +34,7 @@ import stat
 import struct
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ckpt._native import ffi, lib
+from ckpt._native import check, ffi, lib
 from ckpt.errors import ImageError, KernelError, Refusal
 from ckpt.files.anonymous import AnonymousDump, AnonymousRestore, address, made
 from ckpt.files.kind import FdType
@@ -51,6 +53,12 @@ _PRIVATE = 0xF << 28
 """EPOLLEXCLUSIVE, EPOLLWAKEUP, EPOLLONESHOT, EPOLLET: all that is left of a disabled watch."""
 
 _KCMP_EPOLL_TFD = 7
+_MANY = 256
+"""From so many watches on they are asked all at once."""
+_ASKED_FREELY = frozenset({"anon_inode:[eventfd]", "anon_inode:[timerfd]"})
+"""Besides pipes: files that lose nothing when they are asked for their events."""
+_TOLD_ONCE = EPOLLONESHOT | 1 << 29
+"""EPOLLWAKEUP, which we may not be allowed to set."""
 _EPIOCGPARAMS = 0x80088A02
 _LARGEST_FD = 1 << 30
 _LINE = re.compile(
@@ -126,13 +134,36 @@ class EpollDump(AnonymousDump):
 
     def _settle_one(self, d: Descriptor, file_id: int) -> Iterator[Refusal]:
         targets = self._watched[file_id] = []
-        for watched in _watched(d):
-            target = self._target(d, watched, self._tree.holders[file_id])
+        # One that is in flight only, which is refused, nobody holds.
+        lines, holders = _watched(d), self._tree.holders.get(file_id, [])
+        known = self._at_once(d, lines, holders[0]) if holders and len(lines) >= _MANY else {}
+        for watched in lines:
+            target = known.get(watched.tfd) or self._target(d, watched, holders)
             if target is None:
                 why = f"it watches descriptor {watched.tfd}, which nobody in the tree has open"
                 yield Refusal(d.pid, str(d), why, "dump a tree that holds it")
             else:
                 targets.append((watched, target))
+
+    def _at_once(self, d: Descriptor, lines: list[_Watched], pid: int) -> dict[int, int]:
+        """By number, the descriptions that task `pid` has under the number they are watched by, as
+        far as that can be told without changing anything. See _native/src/epoll.h."""
+        table = self._tree.tables[pid]
+        twice = {watched.tfd for watched in lines if watched.nth}
+        asked = [
+            watched
+            for watched in lines
+            if watched.tfd in table
+            and watched.tfd not in twice
+            and not watched.events & _TOLD_ONCE
+            and _asked_freely(table[watched.tfd][0])
+        ]
+        slots = ffi.new(
+            "struct ckpt_epoll_watch[]", [(w.tfd, w.events, w.data, 0, 0) for w in asked]
+        )
+        lfd = self.view.duplicate(d)
+        check(lib.ckpt_epoll_watches(self.view.pidfds[pid], lfd, slots, len(asked)), str(d))
+        return {slot.fd: table[slot.fd][1] for slot in slots if slot.present}
 
     def _target(self, d: Descriptor, watched: _Watched, holders: list[int]) -> int | None:
         """The id of the description that is watched."""
@@ -186,6 +217,10 @@ class EpollDump(AnonymousDump):
         """A number for CRIU, under which the first holder has the target; `tfd` if it has none."""
         table = self._tree.tables[self._tree.holders[file_id][0]]
         return next((fd for fd, held in table.items() if held[1] == target), tfd)
+
+
+def _asked_freely(d: Descriptor) -> bool:
+    return d.link in _ASKED_FREELY or d.format == stat.S_IFIFO
 
 
 def _is_watched(d: Descriptor, watched: _Watched, other: Descriptor) -> bool:

@@ -1,7 +1,8 @@
 """Which descriptors share one open file description (dup, fork, SCM_RIGHTS).
 
 kcmp(2) tells, and is asked only where everything else that a description has is equal: file,
-position, flags. All these processes must stand still: only then is equal position a must.
+position, flags; of eventfds, which all have one inode, the number of their own. All these processes
+must stand still: only then is equal position a must.
 
 Source: kcmp(2). Its order is stable while the kernel runs, so n of one group cost n log n calls.
 """
@@ -24,13 +25,20 @@ def same_files(descriptors: Sequence[Descriptor]) -> list[int]:
     Raises OSError: kcmp wants ptrace rights over all of these processes.
     """
     first = list(range(len(descriptors)))
-    groups: dict[tuple[int, int, int, int, int], list[int]] = {}
+    groups: dict[tuple[int, int, int, int, int, bytes], list[int]] = {}
     for index, d in enumerate(descriptors):
-        groups.setdefault((d.dev, d.ino, d.pos, d.flags, d.mode), []).append(index)
+        key = (d.dev, d.ino, d.pos, d.flags, d.mode, _number(d.info))
+        groups.setdefault(key, []).append(index)
     for members in groups.values():
         if len(members) > 1:
             _split(descriptors, members, first)
     return first
+
+
+def _number(info: bytes) -> bytes:
+    """Of an eventfd, since Linux 5.2; empty for all else."""
+    _, _, rest = info.partition(b"eventfd-id:")
+    return rest.partition(b"\n")[0]
 
 
 def _split(descriptors: Sequence[Descriptor], members: list[int], first: list[int]) -> None:

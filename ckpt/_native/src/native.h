@@ -54,6 +54,7 @@
 #include "liveshared.h"
 #include "sysv.h"
 #include "ring.h"
+#include "epoll.h"
 #include "watch.h"
 
 /* Result of a libc call in this room's convention. */
