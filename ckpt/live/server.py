@@ -97,13 +97,20 @@ class Server:
 
     def noted(self, index: int) -> Extents | None:
         """What has lost its protection or its place since the last call; None: too much."""
-        out = ffi.new("struct ckpt_extent **")
-        return _taken(lib.ckpt_live_noted(self.native, index, out), out)
+        return self._noted(index, lib.CKPT_LIVE_NOTED)
 
     def displaced(self, index: int) -> Extents | None:
         """Where memory has come to with its protection, as `noted`; before `close`."""
+        return self._noted(index, lib.CKPT_LIVE_DISPLACED)
+
+    def _noted(self, index: int, which: int) -> Extents | None:
         out = ffi.new("struct ckpt_extent **")
-        return _taken(lib.ckpt_live_displaced(self.native, index, out), out)
+        nr = lib.ckpt_live_noted(self.native, index, which, out)
+        found = Extents.filled(max(0, nr), out)
+        if nr == -errno.EOVERFLOW:
+            return None
+        check(nr, "live snapshot")
+        return found
 
     def cover(self, index: int, everything: Extents, covered: Extents, pages_lfd: int) -> None:
         """Nothing of `covered` loses its protection any more before it was copied to the place in
@@ -165,11 +172,3 @@ class Server:
                 hint="once more, or --live=fork",
             )
         return bool(check(result, "pages of the live snapshot"))
-
-
-def _taken(nr: int, out: Any) -> Extents | None:
-    found = Extents.filled(max(0, nr), out)
-    if nr == -errno.EOVERFLOW:
-        return None
-    check(nr, "live snapshot")
-    return found

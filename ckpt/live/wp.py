@@ -2,7 +2,7 @@
 
 1. Each task is stopped by itself, for a millisecond, to make a userfaultfd in it. Its memory is
    then protected while it runs; a fault in this phase only takes the protection of the page.
-2. What was written meanwhile is protected again, until that is little.
+2. What was written meanwhile is protected again, until that is little (1 and 2: ckpt.live.arm).
 3. The tree stands. What has been written since the last round is found from the page tables,
    protected, and looked at again: what is not protected then is left to the dump, which copies it
    while the tree stands. Among that are the private pages of files and whatever the kernel does
@@ -25,32 +25,24 @@ Not guaranteed: a task born between 1 and 3 is copied while it stands.
 
 from __future__ import annotations
 
-import os
 import time
-from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
-from ckpt._native import lib
-from ckpt.errors import CkptError, KernelError, Refusal, RefusedError, TargetError
-from ckpt.infect.predecessor import settle
+from ckpt.errors import CkptError, KernelError
 from ckpt.kerndat import tracking
+from ckpt.live.arm import Armed, refuse_pinned
 from ckpt.live.figures import Figures, Found
-from ckpt.live.loan import Loan
 from ckpt.live.server import Server
 from ckpt.live.shared import Shared
-from ckpt.live.space import Space, anonymous, maps_shared, view_of
+from ckpt.live.space import anonymous
 from ckpt.live.watch import Watch
 from ckpt.mem.extents import Extents
-from ckpt.mem.tracking.client import KeeperRefused
-from ckpt.mem.tracking.contexts import has_io_contexts
 from ckpt.mem.tracking.engine import Mode
 from ckpt.mem.vma import trackable
 from ckpt.report import Report
-from ckpt.tracee.freeze import seize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     from ckpt.infect.session import Session
     from ckpt.mem.tracking.client import Keeper
@@ -59,16 +51,6 @@ if TYPE_CHECKING:
     from ckpt.procfs.maps import Mapping
     from ckpt.procfs.smaps import Smap
     from ckpt.tracee.freeze import SeizedTree
-    from ckpt.tracee.stopped import SeizedTask
-
-SEIZE_S = 10.0
-_KCMP_VM = 1
-MOST_ROUNDS = 8
-_LITTLE = 256
-"""Pages: to protect so many again takes less time than to find them."""
-
-_PAYS = 0.5
-"""A round that leaves more than this part of what the one before has left is the last one."""
 
 
 class WriteProtect:
@@ -81,19 +63,14 @@ class WriteProtect:
     def __init__(self, *, room: int, percent: int = 100, calls: bool | None = None) -> None:
         self._server: Server | None = None
         self._shared: Shared | None = None
+        self._armed: Armed | None = None
         self._room = room
         self._percent = percent
         self._calls = calls
         self._keeper: Keeper | None = None
-        self._tracked: Collection[int] = ()
         self._report = Report()
-        self._spaces: dict[int, Space] = {}
-        self._loans: dict[int, Loan] = {}
         self._written: dict[int, Extents] = {}
         self._anonymous: dict[int, Extents] = {}
-        self._shares: dict[int, int] = {}
-        self._nr_rounds = 0
-        self._nr_unmappings = 0
         self._begun_ns = self._ended_ns = 0
 
     def goes_with(self, mode: Mode) -> bool:
@@ -109,31 +86,26 @@ class WriteProtect:
             if not found.supported:
                 why = f"{probe.name}: {found.detail or 'missing'}"
                 raise KernelError("no write protection", why=why, hint="--live=fork")
-        _refuse_pinned(pids)
+        refuse_pinned(pids)
         self._server = Server(self._room)
         self._shared = Shared(self._server, self._room, report)
         self._keeper = keeper
-        self._tracked = keeper.tracked() if keeper is not None else ()
-        arm = partial(self._arm_or_warn, self._server, self._shared)
-        for pid in pids:
-            other = self._sharing_with(pid)
-            if other is not None:
-                self._shares[pid] = other
-            else:
-                arm(pid)
-        self._shared.begin(pids[0], arm)
-        self._arm_again(report)
+        self._armed = Armed(self._server, self._shared, report, keeper)
+        self._armed.begin(pids)
 
     def prepared(self) -> Collection[int]:
-        return self._spaces.keys() | (self._shared.inherited if self._shared else set())
+        if self._armed is None or self._shared is None:
+            return ()
+        return self._armed.spaces.keys() | self._shared.inherited
 
     def find(self, pid: int, mappings: Sequence[Mapping]) -> Found | None:
         """Only what may have changed since the last round is looked at: holes, and what the server
         has heard of. What is protected no more all the same is found when it is copied."""
-        space = self._spaces.get(pid)
+        assert self._server is not None
+        assert self._armed is not None
+        space = self._armed.spaces.get(pid)
         if space is None:
             return None
-        assert self._server is not None
         ranges = Extents.of(trackable(mappings))
         unsure, known = ranges, Extents.none()
         noted = self._server.noted(space.index)
@@ -146,7 +118,7 @@ class WriteProtect:
         written = self._written[pid] = content & unprotected
         self._anonymous[pid] = Extents.of(anonymous(mappings))
         populated = known | content
-        if loan := self._loans.get(pid):
+        if loan := self._armed.loans.get(pid):
             loan.note(written)
             displaced = self._server.displaced(space.index)
             loan.note(ranges if displaced is None else displaced)
@@ -154,24 +126,26 @@ class WriteProtect:
         return Found(populated, unprotected)
 
     def borrowed(self) -> Collection[int]:
-        return self._loans.keys()
+        return self._armed.loans.keys() if self._armed else ()
 
     def answer(self, pid: int) -> Answer | None:
         """In the keeper's place, which has lent the task."""
-        loan = self._loans.get(pid)
+        assert self._armed is not None
+        loan = self._armed.loans.get(pid)
         return None if loan is None else loan.answer()
 
     def cover(self, pid: int, content: Content, pages_lfd: int) -> Extents:
         """All that can be protected."""
-        space = self._spaces.get(pid)
+        assert self._server is not None
+        assert self._armed is not None
+        space = self._armed.spaces.get(pid)
         if space is None:
             return Extents.none()
-        assert self._server is not None
         wanted = content.direct | content.hidden
         # Before anything is protected: whoever else writes to it now must be served by copying.
         self._server.cover(space.index, content.placed(), wanted, pages_lfd)
         written = self._written.pop(pid)
-        self._register_new(space)
+        self._armed.register_new(space, self._anonymous.pop(pid))
         space.protect(written)
         rest = space.unprotected(written) & wanted
         self._server.leave_out(space.index, rest)
@@ -195,11 +169,12 @@ class WriteProtect:
         """Raises NotOneInstant, and OSError where pages can't be written."""
         report.stage("live")
         assert self._server is not None
+        assert self._armed is not None
         calls = self._calls
         if calls is None:
             # Who has done it while we looked on will do it again.
             calls = self._server.figures().nr_unmappings > 0
-        watch = Watch(tree, self._server, self._indexes())
+        watch = Watch(tree, self._server, self._armed.indexes())
         self._begun_ns = time.monotonic_ns()
         self._server.sweep(self._percent)
         watch.resume(calls=calls)
@@ -211,8 +186,9 @@ class WriteProtect:
         """Everything is written: take registrations back, or give back what is lent."""
         del report
         assert self._shared is not None
+        assert self._armed is not None
         self._shared.verify()
-        for space in self._spaces.values():
+        for space in self._armed.spaces.values():
             space.release()
         self._shared.release()
         self._give_back()
@@ -221,10 +197,11 @@ class WriteProtect:
         """Before `close`."""
         assert self._server is not None
         assert self._shared is not None
+        assert self._armed is not None
         counted = self._server.figures()
         return Figures(
             engine=self.name,
-            nr_rounds=self._nr_rounds,
+            nr_rounds=self._armed.nr_rounds,
             nr_faults=counted.nr_faults,
             fault_pages=counted.fault_pages,
             swept_pages=counted.swept_pages,
@@ -242,18 +219,19 @@ class WriteProtect:
             self._server.close()
         if self._shared is not None:
             self._shared.close()
-        while self._spaces:
-            self._spaces.popitem()[1].close()
+        if self._armed is not None:
+            self._armed.close()
 
     def _give_back(self) -> None:
         """Whoever waits for a fault meanwhile waits for the keeper. Harmless a second time."""
-        if self._keeper is None or self._server is None or not self._loans:
+        if self._keeper is None or self._armed is None or not self._armed.loans:
             return
+        assert self._server is not None
         self._server.end()
         returned = {
-            pid: loan.returned(self._displaced_of(pid)) for pid, loan in self._loans.items()
+            pid: loan.returned(self._displaced_of(pid)) for pid, loan in self._armed.loans.items()
         }
-        self._loans.clear()
+        self._armed.loans.clear()
         try:
             self._keeper.give_back(returned)
         except CkptError as error:
@@ -263,132 +241,6 @@ class WriteProtect:
 
     def _displaced_of(self, pid: int) -> Extents | None:
         assert self._server is not None
-        space = self._spaces.get(pid)
+        assert self._armed is not None
+        space = self._armed.spaces.get(pid)
         return Extents.none() if space is None else self._server.displaced(space.index)
-
-    def _sharing_with(self, pid: int) -> int | None:
-        """A task that is armed already and has the same memory."""
-        for other in self._spaces:
-            if lib.ckpt_kcmp(pid, other, _KCMP_VM, 0, 0) == 0:
-                return other
-        return None
-
-    def _indexes(self) -> dict[int, int]:
-        """Of the memory of each task, as the server has it."""
-        own = {pid: space.index for pid, space in self._spaces.items()}
-        return own | {pid: own[other] for pid, other in self._shares.items()}
-
-    def _arm_or_warn(self, server: Server, shared: Shared, pid: int) -> None:
-        if pid in self._spaces:
-            return
-        try:
-            if self._keeper is not None and pid in self._tracked:
-                self._borrow(pid, self._keeper, server, shared)
-            else:
-                self._arm(pid, server, shared)
-        except (TargetError, RefusedError, KernelError, KeeperRefused) as error:
-            self._report.warn(f"pid {pid}: copied while it stands: {error}")
-
-    def _borrow(self, pid: int, keeper: Keeper, server: Server, shared: Shared) -> None:
-        lent = keeper.lend(pid)
-        self._loans[pid] = Loan(lent)
-        try:
-            space = Space.around(pid, lent.uffd, lent=True)
-        except BaseException:
-            os.close(lent.uffd)
-            raise
-        self._serve(space, server)
-        try:
-            self._add_view(pid, shared)
-        except (TargetError, RefusedError, KernelError) as error:
-            why = f"its shared memory is copied while it stands: {error}"
-            self._report.warn(f"pid {pid}: {why}")
-
-    def _add_view(self, pid: int, shared: Shared) -> None:
-        if not maps_shared(pid):
-            return
-        with _standing(pid) as task:
-            view = view_of(task)
-        if view is not None:
-            shared.add(view)
-
-    def _arm(self, pid: int, server: Server, shared: Shared) -> None:
-        with _standing(pid) as task:
-            space = Space.of(task)
-        if space.view is not None:
-            shared.add(space.view)
-        self._serve(space, server)
-
-    def _serve(self, space: Space, server: Server) -> None:
-        try:
-            space.index = server.add(space)
-        except BaseException:
-            space.close()
-            raise
-        self._spaces[space.pid] = space
-
-    def _arm_again(self, report: Report) -> None:
-        assert self._server is not None
-        assert self._shared is not None
-        before = 0
-        for self._nr_rounds in range(1, MOST_ROUNDS + 1):
-            self._nr_unmappings = self._server.figures().nr_unmappings
-            written = sum(self._round(space) for space in self._spaces.values())
-            written += self._shared.round()
-            report.info(f"round {self._nr_rounds}: {written} pages protected")
-            if written <= _LITTLE or (before and written > before * _PAYS):
-                return
-            before = written
-
-    def _register_new(self, space: Space) -> None:
-        """Mappings made since the last round; all, if some were taken away meanwhile."""
-        assert self._server is not None
-        ranges = self._anonymous.pop(space.pid)
-        nr_unmappings = self._server.figures().nr_unmappings
-        if nr_unmappings == self._nr_unmappings:
-            ranges = ranges - space.armed
-        if ranges:
-            space.register(ranges)
-
-    def _round(self, space: Space) -> int:
-        """Protect what is not; how many pages that were. A task that has ended has none."""
-        assert self._server is not None
-        try:
-            ranges = space.mappings()
-            space.register(ranges)
-            # What was refused has no protection to lose.
-            written = space.content(space.unprotected(ranges & space.armed))
-            if loan := self._loans.get(space.pid):
-                loan.note(written)
-            space.protect(written)
-            # Whatever is unprotected from here on is noted, or seen by the look.
-            self._server.noted(space.index)
-            space.protected = (ranges & space.armed) - space.unprotected(ranges & space.armed)
-        except (TargetError, ProcessLookupError):
-            return 0
-        return written.nr_pages
-
-
-@contextmanager
-def _standing(pid: int) -> Iterator[SeizedTask]:
-    """One task, by itself."""
-    with seize(pid, deadline_s=SEIZE_S, children=False) as seized:
-        task = seized.tasks.get(pid)
-        if task is None or task.zombie:
-            raise TargetError("it has ended", pid=pid)
-        settle(task)
-        yield task
-
-
-def _refuse_pinned(pids: Sequence[int]) -> None:
-    """Devices that write into pinned pages do not ask for write protection."""
-    found = []
-    for pid in pids:
-        try:
-            if has_io_contexts(pid):
-                why = "AIO, io_uring or pinned memory: written without any fault"
-                found.append(Refusal(pid, "the task", why, "--live=fork, or a dump that stops it"))
-        except CkptError:
-            continue  # it has ended
-    if found:
-        raise RefusedError(found)

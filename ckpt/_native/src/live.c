@@ -152,22 +152,14 @@ long ckpt_live_add_object(struct ckpt_live *live, int pid, int lfd)
         return add(live, &like);
 }
 
-long ckpt_live_noted(struct ckpt_live *live, long index, struct ckpt_extent **out)
+long ckpt_live_noted(struct ckpt_live *live, long index, int which, struct ckpt_extent **out)
 {
+        struct live_mm *mm;
         long nr;
 
         pthread_mutex_lock(&live->lock);
-        nr = notes_take(live->mms[index]->noted, out);
-        pthread_mutex_unlock(&live->lock);
-        return nr;
-}
-
-long ckpt_live_displaced(struct ckpt_live *live, long index, struct ckpt_extent **out)
-{
-        long nr;
-
-        pthread_mutex_lock(&live->lock);
-        nr = notes_take(live->mms[index]->displaced, out);
+        mm = live->mms[index];
+        nr = notes_take(which == CKPT_LIVE_DISPLACED ? mm->displaced : mm->noted, out);
         pthread_mutex_unlock(&live->lock);
         return nr;
 }

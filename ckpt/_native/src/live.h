@@ -50,14 +50,16 @@ void ckpt_live_free(struct ckpt_live *live);
 long ckpt_live_add(struct ckpt_live *live, int pid, int uffd, int mem, int pagemap, int fdinfo,
                    int lent);
 
-/* What of `mm` has lost its protection or was taken away, moved or changed hands since the last
- * call, ascending and disjoint, in `*out`; returns the number of ranges, or -EOVERFLOW if there
- * were too many to remember. Before it is covered. */
-long ckpt_live_noted(struct ckpt_live *live, long mm, struct ckpt_extent **out);
-
-/* The same of where memory of `mm` has come to with its protection: pages there are others than
+/* What of `mm` was noted since the last call of the same kind, ascending and disjoint, in `*out`;
+ * returns the number of ranges, or -EOVERFLOW if there were too many to remember.
+ *
+ * CKPT_LIVE_NOTED: what has lost its protection or was taken away, moved or changed hands. Before
+ * it is covered.
+ * CKPT_LIVE_DISPLACED: where memory has come to with its protection: pages there are others than
  * before, whatever their protection says. At any time. */
-long ckpt_live_displaced(struct ckpt_live *live, long mm, struct ckpt_extent **out);
+#define CKPT_LIVE_NOTED     0
+#define CKPT_LIVE_DISPLACED 1
+long ckpt_live_noted(struct ckpt_live *live, long mm, int which, struct ckpt_extent **out);
 
 /* The memory `covered`, all of it protected or about to be, is what must be copied, into the file
  * `pages` that holds the pages of `all` in the order of their addresses. `covered` is part of
