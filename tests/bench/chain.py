@@ -19,16 +19,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-# The installed package goes before the sources: it alone has the extension.
-ROOT = str(Path(__file__).resolve().parent.parent.parent)
-sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
-
-from tests.bench.__main__ import BUILD, PLACES  # noqa: E402
-from tests.bench.measure import resident  # noqa: E402
-from tests.support import processes  # noqa: E402
-from tests.support.ckptcmd import CKPT  # noqa: E402
-from tests.support.layering import spread  # noqa: E402
-from tests.support.procfd import become_subreaper  # noqa: E402
+from tests.bench.__main__ import BUILD, PLACES
+from tests.bench.measure import resident
+from tests.support import processes
+from tests.support.ckptcmd import CKPT
+from tests.support.layering import spread
+from tests.support.procfd import become_subreaper
 
 
 def main() -> int:

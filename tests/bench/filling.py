@@ -18,16 +18,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-# The installed package goes before the sources: it alone has the extension.
-ROOT = str(Path(__file__).resolve().parent.parent.parent)
-sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
-
-from tests.support import processes  # noqa: E402
-from tests.support.moved import migrate, serving  # noqa: E402
-from tests.support.procfd import become_subreaper  # noqa: E402
-from tests.support.programs import program  # noqa: E402
-from tests.support.victim import start  # noqa: E402
-from tests.support.worlds import World, number_inside  # noqa: E402
+from tests.support import processes
+from tests.support.moved import migrate, serving
+from tests.support.procfd import become_subreaper
+from tests.support.programs import program
+from tests.support.victim import start
+from tests.support.worlds import World, number_inside
 
 
 def main() -> int:

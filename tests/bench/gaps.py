@@ -7,7 +7,6 @@ On a busy machine the untracked figure is the scheduler's, and the others are to
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import signal
 import statistics
@@ -19,14 +18,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-# The installed package goes before the sources: it alone has the extension.
-ROOT = str(Path(__file__).resolve().parent.parent.parent)
-sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
-
-from tests.bench.__main__ import BUILD, PLACES  # noqa: E402
-from tests.support.ckptcmd import CKPT  # noqa: E402
-from tests.support.programs import program  # noqa: E402
-from tests.support.victim import Victim, start_program  # noqa: E402
+from tests.bench.__main__ import BUILD, PLACES
+from tests.bench.measure import next_set
+from tests.support.ckptcmd import CKPT
+from tests.support.programs import program
+from tests.support.victim import Victim, start_program
 
 
 def main() -> int:
@@ -51,14 +47,12 @@ def main() -> int:
             took.append(time.monotonic() - began)
             gaps.setdefault(what, []).append(_longest_ms(victim))
 
-        number = 0
-        for turn in range(args.repeats):
-            number += 1
-            what = "a later pre-dump" if turn else "the first pre-dump"
-            measure(what, partial(_ckpt, work, "pre-dump", victim, number))
-            number += 1
-            words = ("--leave-running", "--track-mem")
-            measure("a dump on top of it", partial(_ckpt, work, "dump", victim, number, *words))
+        running = ("--leave-running", "--track-mem")
+        for number in range(0, 2 * args.repeats, 2):
+            what = "a later pre-dump" if number else "the first pre-dump"
+            measure(what, partial(next_set, work, number, "pre-dump", victim.pid))
+            dump = partial(next_set, work, number + 1, "dump", victim.pid, *running)
+            measure("a dump on top of it", dump)
         pause = statistics.median(took)
         subprocess.run([str(CKPT), "untrack", str(victim.pid)], check=True)
         for _ in range(args.repeats):
@@ -66,8 +60,7 @@ def main() -> int:
         for what, each in gaps.items():
             print(f"{what}: {statistics.median(each):.2f} ms, longest {max(each):.2f} ms")
     finally:
-        os.kill(victim.pid, signal.SIGKILL)
-        victim.process.wait()
+        victim.kill()
         victim.close()
         shutil.rmtree(work)
         shutil.rmtree(built)
@@ -81,16 +74,6 @@ def _reset(victim: Victim) -> None:
 
 def _longest_ms(victim: Victim) -> float:
     return int.from_bytes((victim.folder / "gap").read_bytes()[:8], "little") / 1e6
-
-
-def _ckpt(work: Path, verb: str, victim: Victim, number: int, *words: str) -> None:
-    folder = work / str(number)
-    folder.mkdir()
-    prev = ("--prev-images-dir", f"../{number - 1}") if number > 1 else ()
-    argv = [str(CKPT), verb, "-t", str(victim.pid), "-D", str(folder), *prev, *words]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
 
 
 if __name__ == "__main__":

@@ -6,25 +6,19 @@ not with the size. The dump of everything stands beside it.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-# The installed package goes before the sources: it alone has the extension.
-ROOT = str(Path(__file__).resolve().parent.parent.parent)
-sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
-
-from tests.bench.__main__ import BUILD, PLACES  # noqa: E402
-from tests.support.ckptcmd import CKPT  # noqa: E402
-from tests.support.procfd import become_subreaper  # noqa: E402
-from tests.support.programs import program  # noqa: E402
-from tests.support.victim import Victim, start_program  # noqa: E402
+from tests.bench.__main__ import BUILD, PLACES
+from tests.bench.measure import next_set
+from tests.support.procfd import become_subreaper
+from tests.support.programs import program
+from tests.support.victim import Victim, start_program
 
 
 def main() -> int:
@@ -54,14 +48,15 @@ def _measure(work: Path, built: Path, size: int, args: argparse.Namespace) -> No
     scatter = program("bench/scatter", str(size), str(args.pages))
     victim = start_program(scatter, built, work / "victim")
     track = ("--track-mode", args.mode)
+    running = ("--leave-running", "--track-mem")
     try:
         rounds, dumps = [], []
-        whole = _ckpt(work, "pre-dump", victim, 0, *track)
+        whole = next_set(work, 0, "pre-dump", victim.pid, *track)
         for number in range(1, 2 * args.repeats, 2):
             _write(victim, 0)
-            rounds.append(_ckpt(work, "pre-dump", victim, number))
+            rounds.append(next_set(work, number, "pre-dump", victim.pid))
             _write(victim, 1)
-            dumps.append(_ckpt(work, "dump", victim, number + 1, "--leave-running", "--track-mem"))
+            dumps.append(next_set(work, number + 1, "dump", victim.pid, *running))
         print(
             f"{size} MiB: first pre-dump {whole['memdump_us'] / 1e3:.0f} ms;"
             f" pre-dump of {rounds[0]['pages_written']} pages"
@@ -72,8 +67,7 @@ def _measure(work: Path, built: Path, size: int, args: argparse.Namespace) -> No
             flush=True,
         )
     finally:
-        os.kill(victim.pid, signal.SIGKILL)
-        victim.process.wait()
+        victim.kill()
         victim.close()
         for folder in work.iterdir():
             shutil.rmtree(folder)
@@ -90,18 +84,6 @@ def _write(victim: Victim, turn: int) -> None:
     victim.wait_ready()
     # Else the wait of the turn after the next would not wait.
     os.close(victim.held.pop())
-
-
-def _ckpt(work: Path, verb: str, victim: Victim, number: int, *words: str) -> dict[str, int]:
-    folder = work / str(number)
-    folder.mkdir()
-    prev = ("--prev-images-dir", f"../{number - 1}") if number else ()
-    argv = [str(CKPT), verb, "-t", str(victim.pid), "-D", str(folder), "--json", *prev, *words]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    result: dict[str, int] = json.loads(done.stdout)
-    return result
 
 
 if __name__ == "__main__":

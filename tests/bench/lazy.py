@@ -21,17 +21,13 @@ import tempfile
 import time
 from pathlib import Path
 
-# The installed package goes before the sources: it alone has the extension.
-ROOT = str(Path(__file__).resolve().parent.parent.parent)
-sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
-
-from tests.bench import calm  # noqa: E402
-from tests.support import processes  # noqa: E402
-from tests.support.ckptcmd import CKPT  # noqa: E402
-from tests.support.lazily import HOLDER, SOCKET, named  # noqa: E402
-from tests.support.procfd import become_subreaper  # noqa: E402
-from tests.support.programs import program  # noqa: E402
-from tests.support.victim import Victim, start_program  # noqa: E402
+from tests.bench import calm
+from tests.support import processes
+from tests.support.ckptcmd import CKPT
+from tests.support.lazily import HOLDER, SOCKET, named
+from tests.support.procfd import become_subreaper
+from tests.support.programs import program
+from tests.support.victim import Victim, start_program
 
 
 def main() -> int:

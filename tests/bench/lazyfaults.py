@@ -35,18 +35,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# The installed package goes before the sources: it alone has the extension.
-ROOT = str(Path(__file__).resolve().parent.parent.parent)
-sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
-
-from tests.bench import calm  # noqa: E402
-from tests.support import processes  # noqa: E402
-from tests.support.ckptcmd import CKPT  # noqa: E402
-from tests.support.lazily import pages_held_by  # noqa: E402
-from tests.support.procfd import become_subreaper  # noqa: E402
-from tests.support.programs import program  # noqa: E402
-from tests.support.victim import SUCCESS, Victim, start, start_program  # noqa: E402
-from tests.support.worlds import FIRST_PID, World  # noqa: E402
+from tests.bench import calm
+from tests.support import processes
+from tests.support.ckptcmd import CKPT
+from tests.support.lazily import pages_held_by
+from tests.support.procfd import become_subreaper
+from tests.support.programs import program
+from tests.support.victim import SUCCESS, Victim, start, start_program
+from tests.support.worlds import FIRST_PID, World
 
 NR_ROUND_TRIPS = 5000
 WANTED_MIB = 32

@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -25,14 +23,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-# The installed package goes before the sources: it alone has the extension.
-ROOT = str(Path(__file__).resolve().parent.parent.parent)
-sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
-
-from tests.bench.__main__ import BUILD  # noqa: E402
-from tests.support.ckptcmd import CKPT  # noqa: E402
-from tests.support.programs import program  # noqa: E402
-from tests.support.victim import Victim, start  # noqa: E402
+from tests.bench.__main__ import BUILD
+from tests.bench.measure import result_of
+from tests.support.programs import program
+from tests.support.victim import Victim, start
 
 DUMPS = {
     "dump --live=wp": ("--live=wp",),
@@ -98,8 +92,7 @@ def measure(mib: int, pages: str) -> list[Row]:
         took_s = rows[1].took_s
         rows.insert(0, _row(mib, pages, "untouched", victim, lambda: _nothing(took_s)))
     finally:
-        os.kill(victim.pid, signal.SIGKILL)
-        victim.process.wait()
+        victim.kill()
         victim.close()
         shutil.rmtree(work)
     return rows
@@ -142,12 +135,8 @@ def _fork(victim: Victim) -> tuple[float, float]:
 def _dump(work: Path, victim: Victim, options: tuple[str, ...]) -> tuple[float, float]:
     images = work / "images"
     images.mkdir()
-    argv = [str(CKPT), "dump", "-t", str(victim.pid), "-D", str(images), "--json", *options]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
+    said = result_of("dump", "-t", victim.pid, "-D", images, *options)
     shutil.rmtree(images)
-    said = json.loads(done.stdout)
     extra = said["live"]["peak_bytes"] if said["live"] else 0
     return said["frozen_us"] / 1000, extra / (1 << 20)
 

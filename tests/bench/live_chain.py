@@ -8,26 +8,19 @@ Images go to the disk.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-# The installed package goes before the sources: it alone has the extension.
-ROOT = str(Path(__file__).resolve().parent.parent.parent)
-sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
-
-from tests.bench.__main__ import BUILD  # noqa: E402
-from tests.bench.live import READY_S  # noqa: E402
-from tests.support.ckptcmd import CKPT  # noqa: E402
-from tests.support.programs import program  # noqa: E402
-from tests.support.victim import start  # noqa: E402
+from tests.bench.__main__ import BUILD
+from tests.bench.live import READY_S
+from tests.bench.measure import next_set
+from tests.support.programs import program
+from tests.support.victim import start
 
 WAYS = ("wp", "fork")
 
@@ -60,26 +53,12 @@ def measure(mib: int, way: str, nr_sets: int) -> list[dict[str, Any]]:
     victim = start([str(program("bench/live").build(work)), str(mib), "small"], work / "victim")
     try:
         victim.wait_ready(READY_S)
-        return [_dump(victim.pid, work, way, number) for number in range(nr_sets)]
+        options = (f"--live={way}", "--track-mem")
+        return [next_set(work, n, "dump", victim.pid, *options) for n in range(nr_sets)]
     finally:
-        os.kill(victim.pid, signal.SIGKILL)
-        victim.process.wait()
+        victim.kill()
         victim.close()
         shutil.rmtree(work)
-
-
-def _dump(pid: int, work: Path, way: str, number: int) -> dict[str, Any]:
-    images = work / f"set{number}"
-    images.mkdir()
-    argv = [str(CKPT), "dump", "-t", str(pid), "-D", str(images), f"--live={way}", "--json"]
-    argv += ["--track-mem"]
-    if number:
-        argv += ["--prev-images-dir", f"../set{number - 1}"]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    said: dict[str, Any] = json.loads(done.stdout)
-    return said
 
 
 if __name__ == "__main__":

@@ -69,6 +69,23 @@ def run_ckpt(work: Path, verb: str, *arguments: str) -> Command:
     return Command(took, usage.ru_maxrss * 1024, json.loads(text) if text else {})
 
 
+def result_of(verb: str, *arguments: str | Path | int) -> Any:
+    """What a command reports (--json); anything but success ends the benchmark."""
+    argv = [str(CKPT), verb, *map(str, arguments), "--json"]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(argv)}: {done.stderr}")
+    return json.loads(done.stdout) if done.stdout else {}
+
+
+def next_set(chain: Path, number: int, verb: str, pid: int, *options: str) -> Any:
+    """Write set `number` of a chain, 0 the first; what the command reports."""
+    folder = chain / str(number)
+    folder.mkdir()
+    prev = ("--prev-images-dir", f"../{number - 1}") if number else ()
+    return result_of(verb, "-t", pid, "-D", folder, *prev, *options)
+
+
 def plain_write(folder: Path, size: int) -> float:
     """Seconds that write(2) takes for `size` bytes of memory that is there, into a new file."""
     argv = [sys.executable, "-m", "tests.bench.plainwrite", str(folder / "plain"), str(size)]

@@ -20,11 +20,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-# The installed package goes before the sources: it alone has the extension.
-ROOT = str(Path(__file__).resolve().parent.parent.parent)
-sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
-
-from tests.programs.elsewhere import (  # noqa: E402
+from tests.programs.elsewhere import (
     MODES,
     Place,
     ask,
@@ -35,7 +31,7 @@ from tests.programs.elsewhere import (  # noqa: E402
     redis,
     two_places,
 )
-from tests.support.procfd import become_subreaper  # noqa: E402
+from tests.support.procfd import become_subreaper
 
 FIGURES = ("frozen_us", "downtime_us", "total_us", "outage_us")
 

@@ -8,24 +8,17 @@ Images go to the disk. On a busy machine all of it is longer; hold the columns a
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-# The installed package goes before the sources: it alone has the extension.
-ROOT = str(Path(__file__).resolve().parent.parent.parent)
-sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
-
-from tests.bench.__main__ import BUILD  # noqa: E402
-from tests.support.ckptcmd import CKPT  # noqa: E402
-from tests.support.programs import program  # noqa: E402
-from tests.support.victim import Victim, start_program  # noqa: E402
+from tests.bench.__main__ import BUILD
+from tests.bench.measure import result_of
+from tests.support.programs import program
+from tests.support.victim import Victim, start_program
 
 WAYS = {
     "--live=wp": ["--live=wp"],
@@ -63,20 +56,16 @@ def _line(built: Path, size_mib: int, pages: str, repeats: int) -> None:
             cells.append(f"{statistics.median(frozen):>9.2f} ms")
         print(" ".join(cells), flush=True)
     finally:
-        os.kill(victim.pid, signal.SIGKILL)
-        victim.process.wait()
+        victim.kill()
         victim.close()
         shutil.rmtree(work)
 
 
 def _frozen_ms(victim: Victim, images: Path, options: list[str]) -> float:
     images.mkdir()
-    argv = [str(CKPT), "dump", "-t", str(victim.pid), "-D", str(images), "--json", *options]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(argv)}: {done.stderr}")
+    said = result_of("dump", "-t", victim.pid, "-D", images, *options)
     shutil.rmtree(images)
-    return float(json.loads(done.stdout)["frozen_us"]) / 1000
+    return float(said["frozen_us"]) / 1000
 
 
 if __name__ == "__main__":

@@ -23,13 +23,9 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-# The installed package goes before the sources: it alone has the extension.
-ROOT = str(Path(__file__).resolve().parent.parent.parent)
-sys.path[:] = [entry for entry in sys.path if entry not in ("", ROOT)] + [ROOT]
-
-from tests.bench.__main__ import BUILD  # noqa: E402
-from tests.bench.bars import draw  # noqa: E402
-from tests.support.ckptcmd import CKPT  # noqa: E402
+from tests.bench.__main__ import BUILD
+from tests.bench.bars import draw
+from tests.support.ckptcmd import CKPT
 
 PORT = 7380
 BINARY = "redis-check-rdb"

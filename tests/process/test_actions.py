@@ -131,10 +131,7 @@ def test_a_failed_post_dump_leaves_the_rounds_that_the_set_builds_on(case: Case)
     options = ("--action-script", f"{hook}", "--pre-rounds", "2")
     case.ckpt.dump(victim.pid, case.images, *options).failed(STATUS, "post-dump")
     assert events(case) == ["pre-dump", "post-dump"], "rounds are no dumps"
-    pids = victim.tree
-    os.kill(victim.pid, signal.SIGKILL)
-    processes.wait_end(victim.pid, 30)
-    victim.await_gone(pids)
+    victim.kill()
     case.ckpt.restore(case.images).ok()
     victim.finish()
 

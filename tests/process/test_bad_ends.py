@@ -24,11 +24,7 @@ SUBJECT = "tree/many_cycles"
 
 def dumped(case: Case, name: str = SUBJECT) -> tuple[Victim, dict[str, str]]:
     """A victim that is gone, its images, and what they look like."""
-    victim = case.start(program(name))
-    pids = victim.tree
-    case.ckpt.dump(victim.pid, case.images).ok()
-    victim.await_gone(pids)
-    return victim, fingerprint(case.images)
+    return case.dumped(program(name)), fingerprint(case.images)
 
 
 @contextmanager

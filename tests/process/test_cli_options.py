@@ -22,11 +22,7 @@ RESTORE = 6
 
 def dumped(case: Case, *options: str) -> Victim:
     """A victim with open files that is gone, and its images."""
-    victim = case.start(program("files/offset"))
-    pids = victim.tree
-    case.ckpt.dump(victim.pid, case.images, *options).ok()
-    victim.await_gone(pids)
-    return victim
+    return case.dumped(program("files/offset"), *options)
 
 
 def test_without_checksums_and_record_of_the_cpu(case: Case) -> None:

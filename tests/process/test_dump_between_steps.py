@@ -56,7 +56,7 @@ def test_flags_change_before_the_freeze(case: Case, *, leave_running: bool) -> N
     report = Between("freeze", advise)
     dump(options(victim, case.images, leave_running=leave_running), report)
     if leave_running:
-        os.kill(victim.pid, signal.SIGKILL)
+        victim.kill()
     victim.await_gone([victim.pid])
     restored(case.images)
     victim.finish()

@@ -49,14 +49,6 @@ def machine(seed: int, nr_steps: int) -> Program:
     return program("lazy/machine", str(seed), str(nr_steps))
 
 
-def dumped(case: Case, what: Program) -> Victim:
-    victim = case.start(what)
-    pids = victim.tree
-    case.ckpt.dump(victim.pid, case.images).ok()
-    victim.await_gone(pids)
-    return victim
-
-
 def dumped_elsewhere(case: Case) -> Path:
     """The set of another process."""
     images = case.folder / "elsewhere"
@@ -76,7 +68,7 @@ def test_victims_of_a_restore(case: Case, name: str) -> None:
 @pytest.mark.parametrize("seed", range(1, 40 if LONG else 3))
 def test_memory_that_changes_while_it_comes(case: Case, seed: int) -> None:
     """Only what is waited for comes, so nearly every change is made to missing pages."""
-    victim = dumped(case, machine(seed, 2000 if LONG else 400))
+    victim = case.dumped(machine(seed, 2000 if LONG else 400))
     with pages_held(case) as hold:
         case.ckpt.restore(case.images, "--lazy").ok()
         if seed % 2:
@@ -88,7 +80,7 @@ def test_memory_that_changes_while_it_comes(case: Case, seed: int) -> None:
 @pytest.mark.parametrize("_", range(40 if LONG else 1))
 def test_children_that_are_born_while_memory_moves(case: Case, _: int) -> None:
     """The kernel tells the two in an order that may not be the one in which they happened."""
-    victim = dumped(case, program("lazy/moving", "2000" if LONG else "200"))
+    victim = case.dumped(program("lazy/moving", "2000" if LONG else "200"))
     with pages_held(case) as hold:
         case.ckpt.restore(case.images, "--lazy").ok()
         victim.finish(timeout_s=100)
@@ -98,7 +90,7 @@ def test_children_that_are_born_while_memory_moves(case: Case, _: int) -> None:
 
 @pytest.mark.parametrize("lazy_pages_first", [True, False])
 def test_two_commands(case: Case, lazy_pages_first: bool) -> None:
-    victim = dumped(case, machine(9, 100))
+    victim = case.dumped(machine(9, 100))
     if lazy_pages_first:
         other = LazyPages(case.images)
         case.ckpt.restore(case.images, "--lazy-pages").ok()
@@ -113,7 +105,7 @@ def test_two_commands(case: Case, lazy_pages_first: bool) -> None:
 
 
 def test_lazy_pages_that_nobody_needs_leaves_nothing(case: Case) -> None:
-    dumped(case, machine(9, 1))
+    case.dumped(machine(9, 1))
     other = LazyPages(case.images)
     other.process.terminate()
     other.process.wait(60)
@@ -124,7 +116,7 @@ def test_lazy_pages_that_nobody_needs_leaves_nothing(case: Case) -> None:
 def test_the_server_is_killed(case: Case, seed: int) -> None:
     """Again and again, at moments of chance, while the victim works on memory that is missing."""
     chance = random.Random(seed)
-    victim = dumped(case, machine(seed, 300))
+    victim = case.dumped(machine(seed, 300))
     with pages_held(case) as hold:
         case.ckpt.restore(case.images, "--lazy").ok()
         victim.go()
@@ -136,7 +128,7 @@ def test_the_server_is_killed(case: Case, seed: int) -> None:
 
 def test_the_holder_is_killed(case: Case) -> None:
     """The server has the descriptors, too, and finishes."""
-    victim = dumped(case, machine(3, 300))
+    victim = case.dumped(machine(3, 300))
     with pages_held(case) as hold:
         case.ckpt.restore(case.images, "--lazy").ok()
         (holder,) = named(HOLDER)
@@ -173,7 +165,7 @@ def give_back(case: Case, path: Path) -> None:
 @pytest.mark.parametrize("how", ["cut short", "rotten"])
 def test_pages_are_lost_and_come_back(case: Case, how: str) -> None:
     """The tree is stopped, and never sees zeros; `ckpt lazy-pages` lets it go on."""
-    victim = dumped(case, program("bench/resident", "16"))
+    victim = case.dumped(program("bench/resident", "16"))
     with pages_held(case) as hold:
         case.ckpt.restore(case.images, "--lazy").ok()
         path = lose(case, how)
@@ -191,7 +183,7 @@ def test_pages_are_lost_and_come_back(case: Case, how: str) -> None:
 
 
 def test_lost_pages_are_told(case: Case) -> None:
-    victim = dumped(case, program("bench/resident", "16"))
+    victim = case.dumped(program("bench/resident", "16"))
     with pages_held(case) as hold:
         other = LazyPages(case.images)
         case.ckpt.restore(case.images, "--lazy-pages").ok()
@@ -200,14 +192,13 @@ def test_lost_pages_are_told(case: Case) -> None:
     said = other.failed()
     assert other.process.returncode == 5
     assert "shorter than it was" in said and "pages-" in said
-    os.kill(victim.pid, signal.SIGKILL)
-    victim.await_gone([victim.pid])
+    victim.kill()
     until_all_is_in(case.images)
 
 
 def test_a_page_that_the_restore_itself_needs_is_rotten(case: Case) -> None:
     """It fails and leaves nothing; with the right page it does not."""
-    victim = dumped(case, program("memory/private"))
+    victim = case.dumped(program("memory/private"))
     path, at = page_of_rseq(case.images, victim.pid)
     right = path.read_bytes()
     path.write_bytes(right[:at] + b"x" * PAGE + right[at + PAGE :])
@@ -235,7 +226,7 @@ def page_of_rseq(images: Path, pid: int) -> tuple[Path, int]:
 def test_what_was_asked_for_is_fetched_first(case: Case) -> None:
     """The second restore of a set has next to nothing to wait for, for the same work."""
     what = program("lazy/walk", "32")
-    victim = dumped(case, what)
+    victim = case.dumped(what)
     faults = [walked(case, victim) for _ in range(2)]
     assert faults[0] > 200 and faults[1] <= faults[0] // 10
 
@@ -253,8 +244,7 @@ def walked(case: Case, victim: Victim) -> int:
     figures = json.loads(other.done())
     assert figures["left"] == 0
     os.close(victim.held.pop())  # the next one waits for "touch" again
-    os.kill(victim.pid, signal.SIGKILL)
-    victim.await_gone([victim.pid])
+    victim.kill()
     return int(figures["faults"])
 
 
@@ -269,7 +259,7 @@ def working_set_is_there(images: Path) -> bool:
 def test_tracked_from_the_first_instruction_on(case: Case) -> None:
     """The first dump of what was restored builds on the set that it came from, and has what was
     written while pages were missing."""
-    victim = dumped(case, program("lazy/walk", "32"))
+    victim = case.dumped(program("lazy/walk", "32"))
     second, third = (case.folder / name for name in ("second", "third"))
     with pages_held(case) as hold:
         victim.expect_ready()

@@ -19,20 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.case import Case
-    from tests.support.programs import Program
-    from tests.support.victim import Victim
 
 WAITED = "is waited for"
 WAYS = [(), ("--live",)]
 MORE = [("--leave-running",), ("--pre-rounds", "1")] if os.environ.get("CKPT_STRESS") else []
-
-
-def dumped(case: Case, what: Program) -> Victim:
-    victim = case.start(what)
-    pids = victim.tree
-    case.ckpt.dump(victim.pid, case.images).ok()
-    victim.await_gone(pids)
-    return victim
 
 
 @contextmanager
@@ -62,7 +52,7 @@ def read_until(stream: IO[str], words: str) -> list[str]:
 @pytest.mark.parametrize("options", WAYS + MORE)
 def test_a_dump_waits(case: Case, options: tuple[str, ...]) -> None:
     """The victim runs meanwhile; what is dumped has all of its memory."""
-    victim = dumped(case, program("lazy/machine", "5", "100"))
+    victim = case.dumped(program("lazy/machine", "5", "100"))
     second = case.folder / "second"
     second.mkdir()
     with pages_held(case) as hold:
@@ -70,7 +60,7 @@ def test_a_dump_waits(case: Case, options: tuple[str, ...]) -> None:
         with waiting(case, "dump", "-t", victim.pid, "-D", second, *options):
             hold.unlink()
     if "--live" in options or "--leave-running" in options:
-        os.kill(victim.pid, signal.SIGKILL)
+        victim.kill()
     victim.await_gone([victim.pid])
     case.ckpt.restore(second).ok()
     victim.finish(timeout_s=100)
@@ -79,7 +69,7 @@ def test_a_dump_waits(case: Case, options: tuple[str, ...]) -> None:
 
 def test_a_dump_waits_no_longer_than_it_may(case: Case) -> None:
     """Then the tree is as it was."""
-    victim = dumped(case, program("lazy/machine", "6", "100"))
+    victim = case.dumped(program("lazy/machine", "6", "100"))
     second = case.folder / "second"
     with pages_held(case) as hold:
         case.ckpt.restore(case.images, "--lazy").ok()
@@ -94,7 +84,7 @@ def test_a_dump_waits_no_longer_than_it_may(case: Case) -> None:
 
 def test_a_tracked_tree_is_pre_dumped_at_once(case: Case) -> None:
     """The pre-dump waits, and what it writes is only what differs from the set of the restore."""
-    victim = dumped(case, program("lazy/walk", "32"))
+    victim = case.dumped(program("lazy/walk", "32"))
     second, third = (case.folder / name for name in ("second", "third"))
     second.mkdir()
     where = ("-t", victim.pid, "-D", second, "--prev-images-dir", "../images")
@@ -114,7 +104,7 @@ def test_a_tracked_tree_is_pre_dumped_at_once(case: Case) -> None:
 
 
 def test_a_subtree_waits(case: Case) -> None:
-    victim = dumped(case, program("lazy/shared", "1", "50", "calm"))
+    victim = case.dumped(program("lazy/shared", "1", "50", "calm"))
     child = victim.tree[-1]
     second = case.folder / "second"
     second.mkdir()
@@ -127,7 +117,7 @@ def test_a_subtree_waits(case: Case) -> None:
 
 
 def test_a_server_whose_holder_was_killed_is_waited_for(case: Case) -> None:
-    victim = dumped(case, program("lazy/machine", "7", "100"))
+    victim = case.dumped(program("lazy/machine", "7", "100"))
     second = case.folder / "second"
     with pages_held(case) as hold:
         case.ckpt.restore(case.images, "--lazy").ok()

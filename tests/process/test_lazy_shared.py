@@ -25,19 +25,10 @@ from tests.support.programs import program
 
 if TYPE_CHECKING:
     from tests.support.case import Case
-    from tests.support.victim import Victim
 
 LONG = bool(os.environ.get("CKPT_STRESS"))
 SEEDS = range(1, 41 if LONG else 2)
 STEPS = "2000" if LONG else "300"
-
-
-def dumped(case: Case, *args: str) -> Victim:
-    victim = case.start(program("lazy/shared", *args))
-    pids = victim.tree
-    case.ckpt.dump(victim.pid, case.images).ok()
-    victim.await_gone(pids)
-    return victim
 
 
 def shared_resident(pid: int) -> int:
@@ -51,7 +42,7 @@ def shared_resident(pid: int) -> int:
 @pytest.mark.parametrize("calm", [("calm",), ()], ids=["calm", "unruly"])
 def test_memory_that_is_shared_comes_late(case: Case, seed: int, calm: tuple[str, ...]) -> None:
     """Only what is waited for comes, until the tree does what needs all of it."""
-    victim = dumped(case, str(seed), STEPS, *calm)
+    victim = case.dumped(program("lazy/shared", str(seed), STEPS, *calm))
     with pages_held(case) as hold:
         case.ckpt.restore(case.images, "--lazy").ok()
         assert shared_resident(victim.pid) < 64
@@ -65,7 +56,7 @@ def test_memory_that_is_shared_comes_late(case: Case, seed: int, calm: tuple[str
 @pytest.mark.parametrize("options", [(), ("--track-mem",)])
 def test_all_of_it_comes(case: Case, options: tuple[str, ...]) -> None:
     """Nobody asks for it, and nothing of the restore is left in the tree then."""
-    victim = dumped(case, "7", "100")
+    victim = case.dumped(program("lazy/shared", "7", "100"))
     other = LazyPages(case.images)
     case.ckpt.restore(case.images, "--lazy-pages", *options).ok()
     other.done()
@@ -81,7 +72,7 @@ def test_all_of_it_comes(case: Case, options: tuple[str, ...]) -> None:
 def test_the_server_is_killed(case: Case, seed: int, calm: tuple[str, ...]) -> None:
     """What was punched before is not filled again by the next one."""
     chance = random.Random(seed)
-    victim = dumped(case, str(100 + seed), "2000", *calm)
+    victim = case.dumped(program("lazy/shared", str(100 + seed), "2000", *calm))
     with pages_held(case) as hold:
         case.ckpt.restore(case.images, "--lazy").ok()
         victim.go()
@@ -92,7 +83,7 @@ def test_the_server_is_killed(case: Case, seed: int, calm: tuple[str, ...]) -> N
 
 
 def test_the_holder_is_killed(case: Case) -> None:
-    victim = dumped(case, "3", STEPS)
+    victim = case.dumped(program("lazy/shared", "3", STEPS))
     with pages_held(case) as hold:
         case.ckpt.restore(case.images, "--lazy").ok()
         (holder,) = named(HOLDER)
@@ -105,7 +96,7 @@ def test_the_holder_is_killed(case: Case) -> None:
 
 def test_pages_are_lost_and_come_back(case: Case) -> None:
     """The tree is stopped, and never sees zeros."""
-    victim = dumped(case, "4", "100", "calm")
+    victim = case.dumped(program("lazy/shared", "4", "100", "calm"))
     with pages_held(case) as hold:
         case.ckpt.restore(case.images, "--lazy").ok()
         path = largest(case.images)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 from pathlib import Path
 
@@ -30,12 +29,6 @@ def _snapshot(case: Case, victim: Victim, number: int, *options: str) -> Path:
     images = case.folder / f"live{number}"
     case.ckpt.dump(victim.pid, images, *options).ok()
     return images
-
-
-def _kill(victim: Victim) -> None:
-    pids = victim.tree
-    os.kill(victim.pid, signal.SIGKILL)
-    victim.await_gone(pids)
 
 
 def _telling_script(case: Case, fifo: Path, what: str) -> Path:
@@ -63,7 +56,7 @@ def test_one_instant(case: Case, mode: str) -> None:
     victim = case.start(program("live/accounts", "KEEP"))
     sets = [_snapshot(case, victim, number, f"--live={mode}") for number in range(NR_SNAPSHOTS)]
     assert traces(victim.pid) == NOTHING
-    _kill(victim)
+    victim.kill()
     _check_each(case, victim, sets)
 
 
@@ -71,7 +64,7 @@ def test_memory_is_freed_all_the_time(case: Case) -> None:
     """By munmap(2), mremap(2) and free(3), in two threads, while two others move money."""
     victim = case.start(program("live/accounts", "FREE"))
     images = _snapshot(case, victim, 1, "--live=wp", "--live-catch=always")
-    _kill(victim)
+    victim.kill()
     _check_each(case, victim, [images])
 
 
@@ -101,7 +94,7 @@ def test_untouched_memory(case: Case) -> None:
     done = case.ckpt.run("dump", "-t", victim.pid, "-D", images, "--live=wp", "--json").ok()
     assert "once more" not in done.log
     assert 2 <= int(str(_figures(done)["pages_written"])) < 1000
-    _kill(victim)
+    victim.kill()
     _check_each(case, victim, [images])
 
 
@@ -144,7 +137,7 @@ def test_given_back_at_once(case: Case, how: str) -> None:
     script = _telling_script(case, fifo, "x")
     options = ("--live-catch=always", f"--action-script={script}")
     case.ckpt.dump(victim.pid, case.images, "--live=wp", *options).ok()
-    _kill(victim)
+    victim.kill()
     with fifo.open("r+b", buffering=0) as told:
         case.ckpt.restore(case.images).ok()
         told.write(b"y")
@@ -175,7 +168,7 @@ def test_bounds(case: Case, option: str) -> None:
     assert isinstance(live, dict)
     if option.startswith("--live-memory"):
         assert live["peak_bytes"] <= 4 << 20
-    _kill(victim)
+    victim.kill()
     _check_each(case, victim, [images])
 
 
@@ -218,5 +211,5 @@ def test_instant_script(case: Case) -> None:
     assert not list(case.images.glob("*"))
     (case.folder / "status").write_text("0")
     case.ckpt.dump(victim.pid, case.images, "--live", wanted).ok()
-    _kill(victim)
+    victim.kill()
     _check_each(case, victim, [case.images])

@@ -10,7 +10,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -55,12 +54,6 @@ def folder(case: Case, number: int) -> Path:
     return case.folder / f"set{number}"
 
 
-def end(victim: Victim) -> None:
-    pids = victim.tree
-    os.kill(victim.pid, signal.SIGKILL)
-    victim.await_gone(pids)
-
-
 def prove(case: Case, victim: Victim, sets: list[Path]) -> None:
     """Restore each in the place of the original, which is dead."""
     size = (victim.folder / "out").stat().st_size
@@ -79,7 +72,7 @@ def test_each_is_of_its_instant(case: Case, name: str) -> None:
     assert all(one["pages_skipped_parent"] for one in said[1:])
     case.ckpt.run("untrack", victim.pid).ok()
     assert traces(victim.pid) == NOTHING
-    end(victim)
+    victim.kill()
     prove(case, victim, [folder(case, number) for number in (sets if STRESS else sets[-1:])])
 
 
@@ -118,7 +111,7 @@ def test_only_what_was_written(case: Case) -> None:
     assert 0 < said[2]["live"]["swept_pages"] < 2000
     case.ckpt.run("untrack", victim.pid).ok()
     visible.assert_same(before, visible.look(victim.pid, exact=True))
-    end(victim)
+    victim.kill()
     case.ckpt.restore(folder(case, 2)).ok()
     for number in (2, 3, 4):
         step(victim, number)
@@ -182,7 +175,7 @@ def test_an_attempt_that_fails(case: Case) -> None:
     folder(case, 1).rmdir()
     assert shot(case, victim, 1)["pages_skipped_parent"]
     case.ckpt.run("untrack", victim.pid).ok()
-    end(victim)
+    victim.kill()
     prove(case, victim, [folder(case, 1)])
 
 
@@ -204,7 +197,7 @@ def test_the_keeper_is_killed(case: Case) -> None:
     assert not shot(case, victim, 2)["pages_skipped_parent"]
     case.ckpt.run("untrack", victim.pid).ok()
     assert traces(victim.pid) == NOTHING
-    end(victim)
+    victim.kill()
     case.ckpt.restore(folder(case, 1)).ok()
     for number in (2, 3, 4):
         step(victim, number)

@@ -41,18 +41,13 @@ def live_dump(case: Case, victim: Victim, images: Path, *options: str) -> dict[s
     return said
 
 
-def end(victim: Victim) -> None:
-    os.kill(victim.pid, signal.SIGKILL)
-    victim.await_gone([victim.pid])
-
-
 def test_what_a_fork_does_not_copy(case: Case) -> None:
     victim = case.start(program("live/withheld"))
     said = live_dump(case, victim, case.images)
     assert said["live"]["swept_pages"] >= 1024, "by the copy"
     assert said["frozen_pages"] >= 2 * 1024, "while it stood"
     assert not copies()
-    end(victim)
+    victim.kill()
     case.ckpt.restore(case.images).ok()
     victim.finish()
 
@@ -72,7 +67,7 @@ def test_a_chain(case: Case) -> None:
     assert said[1]["pages_skipped_parent"] > 1500
     assert not said[2]["live"]["swept_pages"]
     case.ckpt.run("untrack", victim.pid).ok()
-    end(victim)
+    victim.kill()
     case.ckpt.restore(sets[2]).ok()
     for step in (3, 4):
         victim.expect_ready()

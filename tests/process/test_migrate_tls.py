@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import socket
 import ssl
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ckpt.migrate import hello, wire
 from ckpt.record import replace
-from tests.support.certificates import Authority, words
+from tests.support.certificates import Certificates, two_authorities, words
 from tests.support.moved import Mover, migrate, mover, serving
 
 if TYPE_CHECKING:
@@ -22,22 +21,9 @@ if TYPE_CHECKING:
     from tests.support.worlds import World
 
 
-@dataclass
-class Certificates:
-    """Ours and another authority; who has which certificate."""
-
-    ours: Authority
-    other: Authority
-    server: TlsOptions
-    source: TlsOptions
-
-
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    ours = Authority(tmp_path_factory.mktemp("ours"))
-    other = Authority(tmp_path_factory.mktemp("other"))
-    server = ours.issue("server.test", alternative="IP:127.0.0.1")
-    return Certificates(ours, other, server, ours.issue("source"))
+    return two_authorities(tmp_path_factory.mktemp("authorities"))
 
 
 @pytest.fixture
@@ -53,7 +39,7 @@ def test_it_moves(
     """In rounds, and then page by page."""
     images = tmp_path / "images"
     with serving(there, images, "--once", *words(certificates.server)) as server:
-        trusted = words(certificates.source)
+        trusted = words(certificates.client)
         done = migrate(here, tree.pid, server.port, "--mode", "hybrid", *trusted)
         assert done.returncode == 0, done.stderr
         assert server.process.wait(60) == 0
@@ -65,7 +51,7 @@ def test_who_is_not_trusted(
     tree: Mover, here: World, there: World, tmp_path: Path, certificates: Certificates
 ) -> None:
     """On either side; the tree runs on where it is, and nothing of it is left anywhere else."""
-    ours, server, source = certificates.ours, certificates.server, certificates.source
+    ours, server, source = certificates.ours, certificates.server, certificates.client
     else_named = ours.issue("else.test", alternative="DNS:else.test")
     gone = ours.issue("gone")
     ours.revoke(gone)

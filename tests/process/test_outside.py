@@ -128,13 +128,7 @@ def test_job_of_a_shell(case: Case) -> None:
         print(CKPT, "restore -D", case.images, "-d -j -v4 -o", log, file=commands, flush=True)
         assert int(answer.read_text()) == 0, log.read_text()
         visible.assert_same(before, visible.look(pid), ["*/PPid"])
-        os.write(master, b"word\n")
-        shell.go()
-        said = b""
-        while SUCCESS.encode() not in said:
-            said += os.read(master, 4096)
-            assert b"FAIL" not in said, said
-        processes.wait_end(pid)
+        end_on(master, shell, pid)
     os.close(master)
 
 
@@ -147,14 +141,15 @@ def on_terminal(case: Case) -> tuple[Victim, int, int]:
     return leader, master, slave
 
 
-def end_on(master: int, leader: Victim) -> None:
+def end_on(master: int, victim: Victim, pid: int) -> None:
+    """Its process `pid` reads a line of its terminal, and says there that all is well."""
     os.write(master, b"word\n")
-    leader.go()
+    victim.go()
     said = b""
     while SUCCESS.encode() not in said:
         said += os.read(master, 4096)
         assert b"FAIL" not in said, said
-    processes.wait_end(leader.pid)
+    processes.wait_end(pid)
 
 
 def test_a_leader_gets_the_terminal_that_is_given(case: Case) -> None:
@@ -172,11 +167,11 @@ def test_a_leader_gets_the_terminal_that_is_given(case: Case) -> None:
     given = ("--inherit-fd", f"fd[{others_slave}]:{name}")
     taken = case.ckpt.restore(case.images, *given, pass_fds=(others_slave,))
     taken.failed(6, "can't have the terminal", "controls no session yet")
-    end_on(others_master, other)
+    end_on(others_master, other, other.pid)
     new_master, new_slave = pty.openpty()
     given = ("--inherit-fd", f"fd[{new_slave}]:{name}")
     case.ckpt.restore(case.images, *given, pass_fds=(new_slave,)).ok()
-    end_on(new_master, leader)
+    end_on(new_master, leader, leader.pid)
     for lfd in (master, slave, others_master, others_slave, new_master, new_slave):
         os.close(lfd)
 

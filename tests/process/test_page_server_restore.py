@@ -9,22 +9,13 @@ from typing import TYPE_CHECKING
 from ckpt.images.reader import ImageSet
 from ckpt.images.types import PAGEMAPS
 from tests.support.pageserver import PAGE
-from tests.support.programs import programs
+from tests.support.programs import program
 from tests.support.serverprocess import page_server
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.case import Case
-    from tests.support.victim import Victim
-
-
-def dumped(case: Case, name: str) -> Victim:
-    victim = case.start(next(p for p in programs("memory") if p.name == name))
-    pids = victim.tree
-    case.ckpt.dump(victim.pid, case.images).ok()
-    victim.await_gone(pids)
-    return victim
 
 
 def moved(images: Path, target: Path) -> None:
@@ -50,7 +41,7 @@ def moved(images: Path, target: Path) -> None:
 
 def test_restored_from_what_was_received(case: Case) -> None:
     for name in ("sparse", "shared_anonymous"):
-        victim = dumped(case, name)
+        victim = case.dumped(program(f"memory/{name}"))
         target = case.folder / f"target-{name}"
         moved(case.images, target)
         case.ckpt.restore(target).ok()
@@ -59,7 +50,7 @@ def test_restored_from_what_was_received(case: Case) -> None:
 
 
 def test_rot_in_received_pages_is_found(case: Case) -> None:
-    victim = dumped(case, "private")
+    victim = case.dumped(program("memory/private"))
     target = case.folder / "target"
     moved(case.images, target)
     with (target / "pages-1.img").open("r+b") as file:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +13,7 @@ from ckpt.errors import PeerError, UsageError
 from ckpt.images.pageserver.sender import PageSender, ServerAddress
 from ckpt.images.pageserver.tls import TlsOptions
 from ckpt.record import replace
-from tests.support.certificates import Authority, words
+from tests.support.certificates import Certificates, two_authorities, words
 from tests.support.pageserver import PAGE, names, pages, present, send_image
 from tests.support.serverprocess import page_server
 
@@ -27,22 +26,9 @@ DATA = pages(NR_PAGES)
 RECEIVED = ["ckpt-checksums-pages.img", "pagemap-7.img", "pages-1.img"]
 
 
-@dataclass
-class World:
-    """Ours and another authority; who has which certificate."""
-
-    ours: Authority
-    other: Authority
-    server: TlsOptions
-    sender: TlsOptions
-
-
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    ours = Authority(tmp_path_factory.mktemp("ours"))
-    other = Authority(tmp_path_factory.mktemp("other"))
-    server = ours.issue("server.test", alternative="IP:127.0.0.1,DNS:localhost")
-    return World(ours, other, server, ours.issue("sender"))
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return two_authorities(tmp_path_factory.mktemp("authorities"))
 
 
 def send(where: ServerAddress, tls: TlsOptions | None) -> None:
@@ -51,25 +37,25 @@ def send(where: ServerAddress, tls: TlsOptions | None) -> None:
         sender.close()
 
 
-def test_both_are_trusted(tmp_path: Path, world: World) -> None:
-    with page_server(tmp_path, *words(world.server)) as server:
-        send(server.where, world.sender)
+def test_both_are_trusted(tmp_path: Path, certificates: Certificates) -> None:
+    with page_server(tmp_path, *words(certificates.server)) as server:
+        send(server.where, certificates.client)
         server.ends(0)
     assert names(tmp_path) == RECEIVED
     assert (tmp_path / "pages-1.img").read_bytes() == DATA
 
 
-def test_beyond_this_machine_with_tls(tmp_path: Path, world: World) -> None:
-    with page_server(tmp_path, "--address", "0.0.0.0", *words(world.server)) as server:
-        send(ServerAddress(port=server.port), world.sender)
+def test_beyond_this_machine_with_tls(tmp_path: Path, certificates: Certificates) -> None:
+    with page_server(tmp_path, "--address", "0.0.0.0", *words(certificates.server)) as server:
+        send(ServerAddress(port=server.port), certificates.client)
         server.ends(0)
 
 
-def test_nothing_is_sent_in_plain(tmp_path: Path, world: World) -> None:
+def test_nothing_is_sent_in_plain(tmp_path: Path, certificates: Certificates) -> None:
     """Somebody in the middle sees no page."""
     seen = bytearray()
     with (
-        page_server(tmp_path, *words(world.server)) as server,
+        page_server(tmp_path, *words(certificates.server)) as server,
         socket.create_server(("127.0.0.1", 0)) as listener,
     ):
         there = socket.create_connection((server.address, server.port))
@@ -90,7 +76,7 @@ def test_nothing_is_sent_in_plain(tmp_path: Path, world: World) -> None:
 
         thread = threading.Thread(target=lambda: relay(listener.accept()[0]))
         thread.start()
-        send(ServerAddress(port=listener.getsockname()[1]), world.sender)
+        send(ServerAddress(port=listener.getsockname()[1]), certificates.client)
         thread.join(30)
         there.close()
         server.ends(0)
@@ -99,22 +85,22 @@ def test_nothing_is_sent_in_plain(tmp_path: Path, world: World) -> None:
 
 
 @pytest.mark.parametrize("who", ["wrong authority", "expired", "revoked", "none", "no TLS"])
-def test_a_sender_that_is_not_trusted(tmp_path: Path, world: World, who: str) -> None:
-    served = world.server
-    tls: TlsOptions | None = world.sender
+def test_a_sender_that_is_not_trusted(tmp_path: Path, certificates: Certificates, who: str) -> None:
+    served = certificates.server
+    tls: TlsOptions | None = certificates.client
     if who == "wrong authority":
-        tls = replace(world.other.issue("sender"), cacert=str(world.ours.cacert))
+        tls = replace(certificates.other.issue("sender"), cacert=str(certificates.ours.cacert))
     elif who == "expired":
-        tls = world.ours.issue("late", expired=True)
+        tls = certificates.ours.issue("late", expired=True)
     elif who == "revoked":
-        tls = world.ours.issue("gone")
-        world.ours.revoke(tls)
-        served = replace(served, cacrl=str(world.ours.crl))
+        tls = certificates.ours.issue("gone")
+        certificates.ours.revoke(tls)
+        served = replace(served, cacrl=str(certificates.ours.crl))
     elif who == "no TLS":
         tls = None
     with page_server(tmp_path, *words(served)) as server:
         if who == "none":
-            _without_certificate(server.where, world)
+            _without_certificate(server.where, certificates)
         else:
             with pytest.raises(PeerError):
                 send(server.where, tls)
@@ -122,8 +108,8 @@ def test_a_sender_that_is_not_trusted(tmp_path: Path, world: World, who: str) ->
     assert names(tmp_path) == []
 
 
-def _without_certificate(where: ServerAddress, world: World) -> None:
-    context = ssl.create_default_context(cafile=str(world.ours.cacert))
+def _without_certificate(where: ServerAddress, certificates: Certificates) -> None:
+    context = ssl.create_default_context(cafile=str(certificates.ours.cacert))
     with (
         socket.create_connection((where.host, where.port)) as sock,
         pytest.raises(ssl.SSLError),
@@ -134,20 +120,20 @@ def _without_certificate(where: ServerAddress, world: World) -> None:
 
 
 @pytest.mark.parametrize("who", ["wrong authority", "expired", "revoked", "wrong name", "no TLS"])
-def test_a_server_that_is_not_trusted(tmp_path: Path, world: World, who: str) -> None:
-    served, tls = world.server, world.sender
+def test_a_server_that_is_not_trusted(tmp_path: Path, certificates: Certificates, who: str) -> None:
+    served, tls = certificates.server, certificates.client
     alternative = "IP:127.0.0.1"
     if who == "wrong authority":
-        issued = world.other.issue("server.test", alternative=alternative)
-        served = replace(issued, cacert=str(world.ours.cacert))
+        issued = certificates.other.issue("server.test", alternative=alternative)
+        served = replace(issued, cacert=str(certificates.ours.cacert))
     elif who == "expired":
-        served = world.ours.issue("late.test", alternative=alternative, expired=True)
+        served = certificates.ours.issue("late.test", alternative=alternative, expired=True)
     elif who == "revoked":
-        served = world.ours.issue("gone.test", alternative=alternative)
-        world.ours.revoke(served)
-        tls = replace(tls, cacrl=str(world.ours.crl))
+        served = certificates.ours.issue("gone.test", alternative=alternative)
+        certificates.ours.revoke(served)
+        tls = replace(tls, cacrl=str(certificates.ours.crl))
     elif who == "wrong name":
-        served = world.ours.issue("else.test", alternative="DNS:else.test")
+        served = certificates.ours.issue("else.test", alternative="DNS:else.test")
     options = [] if who == "no TLS" else words(served)
     with page_server(tmp_path, *options) as server:
         with pytest.raises(PeerError):
@@ -156,35 +142,35 @@ def test_a_server_that_is_not_trusted(tmp_path: Path, world: World, who: str) ->
     assert names(tmp_path) == []
 
 
-def test_revocation_does_not_touch_the_others(tmp_path: Path, world: World) -> None:
-    world.ours.revoke(world.ours.issue("gone"))
-    crl = str(world.ours.crl)
-    with page_server(tmp_path, *words(replace(world.server, cacrl=crl))) as server:
-        send(server.where, replace(world.sender, cacrl=crl))
+def test_revocation_does_not_touch_the_others(tmp_path: Path, certificates: Certificates) -> None:
+    certificates.ours.revoke(certificates.ours.issue("gone"))
+    crl = str(certificates.ours.crl)
+    with page_server(tmp_path, *words(replace(certificates.server, cacrl=crl))) as server:
+        send(server.where, replace(certificates.client, cacrl=crl))
         server.ends(0)
 
 
-def test_another_name_if_nobody_compares(tmp_path: Path, world: World) -> None:
-    served = world.ours.issue("else.test", alternative="DNS:else.test")
+def test_another_name_if_nobody_compares(tmp_path: Path, certificates: Certificates) -> None:
+    served = certificates.ours.issue("else.test", alternative="DNS:else.test")
     with page_server(tmp_path, *words(served)) as server:
-        send(server.where, replace(world.sender, check_name=False))
+        send(server.where, replace(certificates.client, check_name=False))
         server.ends(0)
 
 
-def test_a_common_name_will_do(tmp_path: Path, world: World) -> None:
+def test_a_common_name_will_do(tmp_path: Path, certificates: Certificates) -> None:
     """Certificates made for CRIU often have nothing else."""
-    served = world.ours.issue("localhost")
+    served = certificates.ours.issue("localhost")
     with page_server(tmp_path, *words(served)) as server:
-        send(ServerAddress("localhost", server.port), world.sender)
+        send(ServerAddress("localhost", server.port), certificates.client)
         server.ends(0)
 
 
 @pytest.mark.parametrize("file", ["cacert", "cacrl", "cert", "key"])
-def test_files_that_are_none(tmp_path: Path, world: World, file: str) -> None:
+def test_files_that_are_none(tmp_path: Path, certificates: Certificates, file: str) -> None:
     broken = tmp_path / "broken.pem"
     for content in (None, "not a certificate"):
         if content:
             broken.write_text(content)
-        tls = replace(world.sender, **{file: str(broken)})
+        tls = replace(certificates.client, **{file: str(broken)})
         with pytest.raises(UsageError, match=f"--tls-.*{file}.*broken.pem"):
             PageSender(ServerAddress(port=1), tls)

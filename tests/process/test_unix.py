@@ -15,20 +15,11 @@ from tests.requirements import require
 from tests.support import processes
 from tests.support.case import Case
 from tests.support.programs import program
-from tests.support.victim import Victim
 from tests.support.waiting import wait_until
 
 
-def dumped(case: Case) -> Victim:
-    victim = case.start(program("files/unix_names"))
-    pids = victim.tree
-    case.ckpt.dump(victim.pid, case.images).ok()
-    victim.await_gone(pids)
-    return victim
-
-
 def test_a_name_that_another_process_has_is_not_taken_away(case: Case) -> None:
-    victim = dumped(case)
+    victim = case.dumped(program("files/unix_names"))
     path = victim.folder / "listener"
     path.unlink()
     with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as client:
@@ -41,7 +32,7 @@ def test_a_name_that_another_process_has_is_not_taken_away(case: Case) -> None:
 
 
 def test_a_file_in_the_place_of_a_name_stays(case: Case) -> None:
-    victim = dumped(case)
+    victim = case.dumped(program("files/unix_names"))
     path = victim.folder / "listener"
     path.unlink()
     path.write_text("kept")
@@ -54,7 +45,7 @@ def test_a_file_in_the_place_of_a_name_stays(case: Case) -> None:
 
 def test_a_restore_that_fails_leaves_no_names(case: Case) -> None:
     """One name is taken; those that were bound before are removed again."""
-    victim = dumped(case)
+    victim = case.dumped(program("files/unix_names"))
     for name in ("listener", "client", "relative", "log"):
         (victim.folder / name).unlink()
     (victim.folder / "relative").write_text("in the way")
@@ -67,7 +58,7 @@ def test_a_restore_that_fails_leaves_no_names(case: Case) -> None:
 
 
 def test_a_plan_names_them_and_makes_nothing(case: Case) -> None:
-    victim = dumped(case)
+    victim = case.dumped(program("files/unix_names"))
     path = victim.folder / "listener"
     path.unlink()
     plan = case.ckpt.run("restore", "-D", case.images, "--dry-run").ok().stdout
@@ -86,7 +77,7 @@ def decoded(image: Path) -> list[dict[str, Any]]:
 
 def test_crit_reads_names_peers_and_queues(case: Case) -> None:
     require(shutil.which("crit"), "crit (Debian's package criu) is not installed")
-    victim = dumped(case)
+    victim = case.dumped(program("files/unix_names"))
     sockets = [e["usk"] for e in decoded(case.images / "files.img") if e["type"] == "UNIXSK"]
     (listener,) = (s for s in sockets if s["state"] == 10 and s["backlog"] == 3)
     assert listener["file_perms"]["mode"] & 0o7777 == 0o640

@@ -53,6 +53,14 @@ class Case:
         self.victims.append(victim)
         return victim
 
+    def dumped(self, program: Program, *options: str) -> Victim:
+        """A victim that was ready, and is in `images` only."""
+        victim = self.start(program)
+        pids = victim.tree
+        self.ckpt.dump(victim.pid, self.images, *options).ok()
+        victim.await_gone(pids)
+        return victim
+
     def dump_and_restore(
         self, victim: Victim, dump: list[str], restore: list[str], differs: list[str]
     ) -> None:

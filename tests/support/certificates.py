@@ -87,6 +87,25 @@ class Authority:
         assert done.returncode == 0, done.stderr
 
 
+@dataclass(frozen=True)
+class Certificates:
+    """Ours and another authority; what a server and who speaks to it have of ours."""
+
+    ours: Authority
+    other: Authority
+    server: TlsOptions
+    client: TlsOptions
+
+
+def two_authorities(folder: Path) -> Certificates:
+    """They are in `folder`, which must exist; the server is that of this machine."""
+    for name in ("ours", "other"):
+        (folder / name).mkdir()
+    ours, other = Authority(folder / "ours"), Authority(folder / "other")
+    server = ours.issue("server.test", alternative="IP:127.0.0.1,DNS:localhost")
+    return Certificates(ours, other, server, ours.issue("client.test"))
+
+
 def words(tls: TlsOptions) -> list[str]:
     """What a command is told of these files."""
     found = ["--tls", "--tls-cacert", tls.cacert, "--tls-cert", tls.cert, "--tls-key", tls.key]

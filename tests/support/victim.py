@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,6 +81,12 @@ class Victim:
         self.process.returncode = 0  # reaped here, maybe as a restored process
         assert self.out.rstrip().endswith(SUCCESS), f"status {status}: {self.out}"
         assert status in (0, None), f"status {status}: {self.out}"
+
+    def kill(self) -> None:
+        """With SIGKILL; back when all of the tree is gone."""
+        pids = self.tree
+        os.kill(self.pid, signal.SIGKILL)
+        self.await_gone(pids)
 
     def await_gone(self, pids: list[int]) -> None:
         """After a dump: until all of the tree is dead and its numbers are free."""
