@@ -1,5 +1,5 @@
 """Terminals on the way into the images: pseudo terminals with both ends in the tree, or with the
-master outside; /dev/tty; controlling terminals.
+master outside; consoles, virtual terminals and serial lines; /dev/tty; controlling terminals.
 
 - A *master* in the tree makes its terminal the tree's: settings, size, what is on its way through
   it (ckpt.files.ttyqueue), session and foreground group are taken, and everything comes back.
@@ -7,14 +7,16 @@ master outside; /dev/tty; controlling terminals.
   tree; only with `--shell-job`. Its settings are taken, as an editor needs them; what was typed
   and not read stays in the old terminal. Not where the leader of its session is in the tree: who
   restores could not give the tree his own terminal then, but another one (--external).
+- A *console or line* (ckpt.files.ttydevice) is there without the tree and is opened again. One that
+  controls a session that is led from outside is that job's terminal, as such a slave is.
 - A slave that was *hung up* (its master closed, its session ended) has nothing but its number.
 - */dev/tty* stands for the controlling terminal of who opened it, whichever it has now.
 - `--external tty[RDEV:DEV]` (both hexadecimal) takes any terminal; a restore is given it by
   --inherit-fd under that name. A leader in the tree that it controls is controlled by the given one
   then, which must be free for that.
 
-Everything but the queues is asked of duplicates. Refused: consoles, serial lines, pseudo terminals
-of another devpts, a master in packet mode that has not read the last change of state.
+Everything but the queues is asked of duplicates. Refused: pseudo terminals of another devpts, a
+master in packet mode that has not read the last change of state.
 
 Not found out: whether somebody outside the tree holds a slave, too, of a master in the tree. Not
 kept: what was written for a slave that nobody in the tree has open.
@@ -33,38 +35,38 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import Refusal
-from ckpt.files import ttystate
+from ckpt.files import ttydevice, ttystate
 from ckpt.files.kind import DumpKind, FdType, Obstacle
 from ckpt.files.openflags import open_as
 from ckpt.files.ptmx import PTS
 from ckpt.files.regular import RegularDump
 from ckpt.files.ttyimage import CTTY, DEV_TTY, EXT_TTY, PTMX, PTS_MAJORS, PTY, Info
 from ckpt.files.ttyqueue import Pair, Queues, may_hold, take_and_put_back
+from ckpt.files.ttysession import leader, lost_leaders, session_on
 from ckpt.procfs.tty import pts_index, tty_nr
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ckpt.files.descriptor import Descriptor
     from ckpt.files.dumping import DumpView
     from ckpt.procfs.stat import Stat
 
-_MAJORS = frozenset({4, 204, *PTS_MAJORS})
-_KNOWN = frozenset({DEV_TTY, PTMX, os.makedev(5, 1)})
+_KNOWN = frozenset({DEV_TTY, PTMX})
 _EXTERNAL_ID = 1008 << 1
 _FIRST_OWN_ID = 1 << 17
-_CTTY_IDS = (1006 << 1, *range(1010 << 1, 1024 << 1, 2))
+_CTTY_IDS = (1006 << 1, *range(1012 << 1, 1024 << 1, 2))
 _INDEX = re.compile(rb"^tty-index:\s*([0-9]+)$", re.MULTILINE)
-_LEADER_REFUSED = (
-    "its leader is in the tree and has a controlling terminal whose other end is outside",
-    "dump a tree that holds what made the terminal, or the job without its shell; or give it "
-    "another terminal at restore (--external 'tty[RDEV:DEV]')",
-)
 
 
 def external_name(d: Descriptor) -> str:
     """The name of a terminal for --external."""
     return f"tty[{d.rdev:x}:{d.dev:x}]"
+
+
+def _elsewhere(d: Descriptor) -> str:
+    """The advice to give another one."""
+    return f"--external '{external_name(d)}' and, at restore, --inherit-fd"
 
 
 def _pts_number(rdev: int) -> int:
@@ -93,11 +95,13 @@ class TtyDump(DumpKind):
         self._info_of: dict[int, int] = {}
         self._masters: dict[int, _Held] = {}
         self._slaves: dict[int, list[_Held]] = {}
+        self._devices: dict[int, int] = {}
 
     def claims(self, d: Descriptor) -> bool:
         if d.format != stat.S_IFCHR or d.flags & os.O_PATH:
             return False
-        return os.major(d.rdev) in _MAJORS or d.rdev in _KNOWN
+        known = d.rdev in _KNOWN or os.major(d.rdev) in PTS_MAJORS
+        return known or ttydevice.type_of(d.rdev) is not None
 
     def obstacle(self, d: Descriptor) -> Obstacle | None:
         if self._external(d) or d.rdev == DEV_TTY:
@@ -106,10 +110,11 @@ class TtyDump(DumpKind):
             same = d.named and d.link in ("/dev/ptmx", f"{PTS}/ptmx")
         elif os.major(d.rdev) in PTS_MAJORS:
             same = d.dev == os.stat(PTS).st_dev  # noqa: PTH116
+        elif d.named:
+            return None
         else:
-            name = f"a console or serial line ({os.major(d.rdev)}:{os.minor(d.rdev)})"
-            hint = f"--external '{external_name(d)}' and, at restore, --inherit-fd"
-            return Obstacle(f"{name} is not restored yet", hint)
+            why = "a console or serial line without a path is not restored"
+            return Obstacle(why, _elsewhere(d))
         return None if same else Obstacle("a pseudo terminal of another devpts is not restored yet")
 
     def together(
@@ -117,27 +122,41 @@ class TtyDump(DumpKind):
     ) -> Iterator[Refusal]:
         """Before the freeze: which masters there are is seen, who opened /dev/tty is assumed."""
         own = [d for d in descriptors if not self._external(d)]
-        given = {tty_nr(d.rdev) for d in descriptors if self._external(d)}
+        given = self._seen_given(descriptors, stats)
         masters = {_seen_index(d) for d in own if d.rdev == PTMX}
         if None in masters:
             return
         for d in own:
+            if ttydevice.type_of(d.rdev) is not None:
+                number = tty_nr(d.rdev)
+                if session_on(stats, number) and not leader(stats, number, given):
+                    yield from self._outside(d)
+                continue
             if os.major(d.rdev) in PTS_MAJORS and not d.deleted:
                 index: int | None = _pts_number(d.rdev)
             elif d.rdev == DEV_TTY and stats[d.pid].tty_nr:
-                if _leader(stats, stats[d.pid].tty_nr, given):
+                if leader(stats, stats[d.pid].tty_nr, given):
                     continue
                 index = pts_index(stats[d.pid].tty_nr)
             else:
                 continue
             if index not in masters:
                 yield from self._outside(d)
-        yield from _leaders(stats, masters, given)
+        yield from lost_leaders(stats, masters, given)
+
+    def _seen_given(self, descriptors: Sequence[Descriptor], stats: Mapping[int, Stat]) -> set[int]:
+        """What can be given to a session, as far as it is seen before the freeze."""
+        lasting = [d for d in descriptors if self._external(d) or ttydevice.type_of(d.rdev)]
+        given = {tty_nr(d.rdev) for d in lasting}
+        if any(ttydevice.stands_for_another(d.rdev) for d in lasting):
+            others = {s.tty_nr & 0xFFFF_FFFF for s in stats.values()}
+            given |= {number for number in others if pts_index(number) is None}
+        return given
 
     def _outside(self, d: Descriptor) -> Iterator[Refusal]:
         if not self.view.options.shell_job:
-            hint = f"--external '{external_name(d)}' and, at restore, --inherit-fd"
-            yield Refusal(d.pid, str(d), "a terminal outside the tree", f"--shell-job, or {hint}")
+            hint = f"--shell-job, or {_elsewhere(d)}"
+            yield Refusal(d.pid, str(d), "a terminal outside the tree", hint)
 
     def hold(self, d: Descriptor, file_id: int) -> None:
         self._held.append(_Held(d, file_id))
@@ -160,30 +179,64 @@ class TtyDump(DumpKind):
             if held.d.rdev == PTMX and not self._external(held.d):
                 index = ttystate.ask(self.view.duplicate(held.d), ttystate.TIOCGPTN)
                 self._masters[index] = held
+            elif ttydevice.type_of(held.d.rdev) is not None and not self._external(held.d):
+                yield from self._ask_device(held)
         for held in self._held:
             if self._external(held.d):
                 self._settle_external(held, stats)
-            elif held.d.rdev != PTMX:
+            elif held.file_id in self._devices:
+                yield from self._settle_device(held, stats)
+            elif held.d.rdev == DEV_TTY or os.major(held.d.rdev) in PTS_MAJORS:
                 yield from self._settle_slave(held, stats)
-        yield from _leaders(stats, self._masters, self._given())
+        yield from lost_leaders(stats, self._masters, self._given())
         for index in self._masters:
             yield from self._settle_master(index)
 
     def _given(self) -> set[int]:
-        """External terminals, as stat names them."""
-        return {tty_nr(held.d.rdev) for held in self._held if self._external(held.d)}
+        """Terminals that are there without the tree, as stat names them."""
+        external = {tty_nr(held.d.rdev) for held in self._held if self._external(held.d)}
+        return external.union(self._devices.values())
+
+    def _ask_device(self, held: _Held) -> Iterator[Refusal]:
+        lfd, kind = self.view.duplicate(held.d), ttydevice.type_of(held.d.rdev)
+        if why := ttydevice.obstacle(lfd, kind or 0):
+            yield Refusal(held.d.pid, str(held.d), why, _elsewhere(held.d))
+        else:
+            self._devices[held.file_id] = ttystate.ask(lfd, ttystate.TIOCGDEV) & 0xFFFF_FFFF
+
+    def _settle_device(self, held: _Held, stats: Mapping[int, Stat]) -> Iterator[Refusal]:
+        d, number = held.d, self._devices[held.file_id]
+        kind = ttydevice.type_of(d.rdev) or 0
+        sid = session_on(stats, number)
+        pgrp = 0
+        if sid and leader(stats, number, self._given()):
+            pgrp = max(0, stats[sid].tpgid)
+        elif sid:
+            yield from self._all_outside(held)
+        info = Info(kind, self._settings(d), sid=sid, pgrp=pgrp)
+        self._add(held, info, self._number(held, kind, ttydevice.FIRST_IDS[kind]))
+
+    def _number(self, held: _Held, kind: int, first: int) -> int:
+        """The id of a terminal's message. CRIU has one for a kind: the first one gets it."""
+        d = held.d
+        known = {(i.rdev, i.dev): i.id for i in self._infos if i.type == kind}
+        own = _FIRST_OWN_ID + 2 * held.file_id
+        return known.get((d.rdev, d.dev), own) if known else first
 
     def _settle_external(self, held: _Held, stats: Mapping[int, Stat]) -> None:
         d = held.d
-        sid = _leader(stats, tty_nr(d.rdev), {tty_nr(d.rdev)})
+        sid = leader(stats, tty_nr(d.rdev), {tty_nr(d.rdev)})
         pgrp = max(0, stats[sid].tpgid) if sid else 0
-        known = {(i.rdev, i.dev): i.id for i in self._infos if i.type == EXT_TTY}
-        number = known.get((d.rdev, d.dev), _FIRST_OWN_ID + 2 * held.file_id)
         info = Info(EXT_TTY, self._settings(d), sid=sid, pgrp=pgrp)
-        self._add(held, info, number if known else _EXTERNAL_ID)
+        self._add(held, info, self._number(held, EXT_TTY, _EXTERNAL_ID))
 
     def _external(self, d: Descriptor) -> bool:
         return external_name(d) in self.view.options.external
+
+    def _all_outside(self, held: _Held) -> Iterator[Refusal]:
+        for same, file_id in self.view.described:
+            if file_id == held.file_id:
+                yield from self._outside(same)
 
     def _settle_slave(self, held: _Held, stats: Mapping[int, Stat]) -> Iterator[Refusal]:
         d = held.d
@@ -195,23 +248,16 @@ class TtyDump(DumpKind):
                 raise
             yield from self._settle_hung_up(held)
             return
-        if d.rdev == DEV_TTY and (sid := _leader(stats, device, self._given())):
+        if d.rdev == DEV_TTY and (sid := leader(stats, device, self._given())):
             self._add_session(held, sid)
             return
         index = pts_index(device)
-        if index is None:
-            yield Refusal(
-                d.pid, str(d), "a /dev/tty that is no pseudo terminal is not restored yet"
-            )
-            return
         inside = index in self._masters
-        if not inside:
-            for same, file_id in self.view.described:
-                if file_id == held.file_id:
-                    yield from self._outside(same)
+        if index is None or not inside:
+            yield from self._all_outside(held)
         else:
             self._slaves.setdefault(index, []).append(held)
-        if d.rdev != DEV_TTY:
+        if index is not None and d.rdev != DEV_TTY:
             self._add(
                 held, Info(PTY, self._settings(d), number=index), _pty_id(index, master=False)
             )
@@ -342,24 +388,3 @@ def _pty_id(index: int, *, master: bool) -> int:
     it has ids for other kinds."""
     number = index if index <= 1000 else index + (_FIRST_OWN_ID << 4)
     return (number << 1) + master
-
-
-def _leader(stats: Mapping[int, Stat], number: int, given: Container[int]) -> int:
-    """Who in the tree leads the session of the terminal `number`, if that is `given`; or 0."""
-    number &= 0xFFFF_FFFF
-    if not number or number not in given:
-        return 0
-    leaders = (p for p, s in stats.items() if s.session == p and s.tty_nr & 0xFFFF_FFFF == number)
-    return next(leaders, 0)
-
-
-def _leaders(
-    stats: Mapping[int, Stat], masters: Iterable[int | None], given: Container[int]
-) -> Iterator[Refusal]:
-    """Leaders of sessions whose controlling terminal nobody could give them again."""
-    known = set(masters)
-    for pid, seen in stats.items():
-        if not seen.tty_nr or seen.session != pid or _leader(stats, seen.tty_nr, given):
-            continue
-        if pts_index(seen.tty_nr) not in known:
-            yield Refusal(pid, f"session {pid}", *_LEADER_REFUSED)

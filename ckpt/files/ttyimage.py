@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ckpt.files.restoring import RestoreView
 
-PTY, CTTY, EXT_TTY = 1, 4, 5
+PTY, CONSOLE, VT, CTTY, EXT_TTY, SERIAL = 1, 2, 3, 4, 5, 6
 """TtyType of the images: what ckpt knows."""
 DEV_TTY, PTMX = os.makedev(5, 0), os.makedev(5, 2)
 PTS_MAJORS = range(136, 144)

@@ -14,6 +14,10 @@ that is one) stands for every slave without a master. The first description whos
 a duplicate of it, for a job shares its shell's description; others are opened from it anew. It gets
 the settings that the program had made. The size of the window is left alone: it belongs to the
 terminal that is there now.
+
+A console, virtual terminal or serial line is opened by its path (ckpt.files.ttydevice), or given by
+--inherit-fd under it, and gets its settings once. It is a controlling terminal if it was one of a
+session of the tree; of a session outside, it is a job's terminal as above.
 """
 
 from __future__ import annotations
@@ -25,12 +29,14 @@ import termios
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import ImageError, RestoreError
-from ckpt.files import ttystate
+from ckpt.files import ttydevice, ttystate
 from ckpt.files.kind import FdType, RestoreKind, Stage
 from ckpt.files.openflags import checked, open_as, shown
 from ckpt.files.ptmx import PTS, only_one, open_masters, open_slave
+from ckpt.files.regular import RegularRestore
+from ckpt.files.ttydevice import DEVICES
+from ckpt.files.ttyfill import fill, own_node
 from ckpt.files.ttyimage import CTTY, EXT_TTY, Info, Terminals
-from ckpt.files.ttyqueue import Pair, Queues, put
 from ckpt.infect.batch import Batch
 
 if TYPE_CHECKING:
@@ -45,6 +51,7 @@ class _File(NamedTuple):
     info: int
     flags: int
     signum: int
+    path: int
 
 
 class TtyRestore(RestoreKind):
@@ -64,11 +71,12 @@ class TtyRestore(RestoreKind):
         self._shared: set[int] = set()
         self._given: dict[int, Info] = {}
         self._lent: dict[int, int] = {}
+        self._paths: dict[int, str] = {}
 
     def take(self, file_id: int, message: Any) -> None:
         where = f"terminal {file_id:#x} of files.img"
         flags, signum = checked(message.flags, where), self.view.signum(message.fown, where)
-        self._files[file_id] = _File(message.tty_info_id, flags, signum)
+        self._files[file_id] = _File(message.tty_info_id, flags, signum, message.regf_id)
 
     def prepare(self, wanted: Iterable[int]) -> None:
         wanted = list(wanted)
@@ -82,7 +90,9 @@ class TtyRestore(RestoreKind):
                         resource=f"terminal {file_id:#x} of files.img",
                     )
                 self._masters[info.number] = file_id
-            if info.type == EXT_TTY and info.sid in self.view.tables:
+            if info.type in DEVICES:
+                self._paths[info.id] = self._path(file_id)
+            if info.type in (EXT_TTY, *DEVICES) and info.sid in self.view.tables:
                 self._given[info.sid] = info
         for file_id in wanted:
             info = self._info(file_id)
@@ -90,7 +100,7 @@ class TtyRestore(RestoreKind):
                 self._hung_up.add(file_id)
             elif self._is_inside(info):
                 self._inside.add(file_id)
-            elif not info.master:
+            elif not info.master and not self._is_device(info):
                 self._check_outside(info, f"terminal {file_id:#x} of files.img")
 
     def _info(self, file_id: int) -> Info:
@@ -100,6 +110,21 @@ class TtyRestore(RestoreKind):
                 "has no entry in tty-info.img", resource=f"terminal {file_id:#x} of files.img"
             )
         return info
+
+    def _path(self, file_id: int) -> str:
+        """Where a device is to be opened again."""
+        file = self.view.kind(RegularRestore).files.get(self._files[file_id].path)
+        rdev = self._info(file_id).rdev
+        if file is None or file.external or ttydevice.type_of(rdev) != self._info(file_id).type:
+            raise ImageError(
+                "is a console or serial line without a path, or with a number that none has",
+                resource=f"terminal {file_id:#x} of files.img",
+            )
+        return file.path
+
+    def _is_device(self, info: Info) -> bool:
+        """One that is opened again: not the terminal of a job."""
+        return info.type in DEVICES and (not info.sid or info.sid in self.view.tables)
 
     def _is_inside(self, info: Info) -> bool:
         if info.type == CTTY:
@@ -115,7 +140,7 @@ class TtyRestore(RestoreKind):
                     resource=name,
                     hint=f"--inherit-fd 'fd[N]:{name}' with N open in ckpt",
                 )
-        elif info.type != CTTY and not info.slave:
+        elif info.type not in (CTTY, *DEVICES) and not info.slave:
             raise RestoreError("is a kind that is not restored yet", resource=where)
         elif not self.view.shell_job:
             raise RestoreError(
@@ -132,7 +157,7 @@ class TtyRestore(RestoreKind):
         """Our descriptor of the terminal of a session, after `open_all`; None if it has none."""
         if sid in self._given:
             if sid not in self._lent:
-                self._lent[sid] = self._source(self._given[sid])
+                self._lent[sid] = self._lend(self._given[sid])
             return self._lent[sid]
         index = self._index_of_session(sid)
         return None if index is None else self._peers[index]
@@ -155,7 +180,7 @@ class TtyRestore(RestoreKind):
         if info.master:
             nr = len(info.output), len(info.lines) + bool(info.rest)
             return f"make the master of {self._name(info)} {flags}, {nr[0]} bytes, {nr[1]} lines"
-        if file_id in self._inside:
+        if file_id in self._inside or self._is_device(info):
             return f"open {self._name(info)} {flags}"
         return f"open our terminal {flags} for {self._name(info)}"
 
@@ -180,7 +205,7 @@ class TtyRestore(RestoreKind):
 
     def finish(self, file_id: int, lfd: int) -> None:
         info = self._info(file_id)
-        if not info.master and file_id not in self._inside:
+        if not info.master and file_id not in self._inside and not self._is_device(info):
             return
         if info.master and info.locked:
             ttystate.tell(lfd, ttystate.TIOCSPTLCK, 1)
@@ -240,41 +265,12 @@ class TtyRestore(RestoreKind):
         slaves = sorted(i for i in inside if self._info(i).number == index)
         if slaves or info.sid or info.left:
             self._peers[index] = open_slave(master, index, os.O_RDWR | os.O_NONBLOCK)
-        self._own(index, info)
+        own_node(index, info, self.view.report)
         for file_id in slaves:
             self._keep(file_id, open_slave(master, index, self._files[file_id].flags))
-        self._fill(info, master, self._peers.get(index))
+        fill(info, master, self._peers.get(index))
         if not slaves and not info.sid and info.left:
             os.close(self._peers.pop(index))
-
-    def _fill(self, info: Info, master: int, slave: int | None) -> None:
-        """What is on its way, settings and size."""
-        whole = info.whole
-        if whole is None:
-            return
-        fcntl.ioctl(master, termios.TIOCSWINSZ, whole.winsize)
-        if slave is None:
-            whole.settings.set(master)
-        else:
-            queues = Queues(info.output, info.lines, info.rest, info.stopped)
-            put(Pair(master, slave), queues, whole.settings)
-        if whole.locked.any:
-            whole.locked.set(master, ttystate.TIOCSLCKTRMIOS)
-        if info.packets:
-            ttystate.tell(master, termios.TIOCPKT, 1)
-
-    def _own(self, index: int, info: Info) -> None:
-        """Give the slave's node its owner and mode."""
-        if info.node is None:
-            return
-        uid, gid, mode = info.node
-        path = f"{PTS}/{index}"
-        try:
-            os.chown(path, uid, gid)
-            os.chmod(path, mode)  # noqa: PTH101
-        except OSError as error:
-            why = os.strerror(error.errno or 0)
-            self.view.report.warn(f"{path}: its owner can't be restored: {why}")
 
     def _open_in_session(self, info: Info, flags: int) -> int:
         """/dev/tty, by the leader of the session."""
@@ -302,24 +298,46 @@ class TtyRestore(RestoreKind):
         try:
             lfd = self._open_from(source, info, file.flags & ~os.O_NOFOLLOW)
         except OSError as error:
-            why = os.strerror(error.errno or 0)
-            raise RestoreError("can't be opened", resource=self._name(info), why=why) from error
+            raise self._cannot_open(info, error) from error
         finally:
             os.close(source)
-        if file.info not in self._set and info.whole is not None:
-            self._set.add(file.info)
-            self._set_outside(lfd, info)
+        try:
+            if file.info not in self._set and info.whole is not None:
+                self._set.add(file.info)
+                self._set_outside(lfd, info)
+        except BaseException:
+            os.close(lfd)
+            raise
         return lfd
+
+    def _cannot_open(self, info: Info, error: OSError) -> RestoreError:
+        why = os.strerror(error.errno or 0)
+        return RestoreError("can't be opened", resource=self._name(info), why=why)
+
+    def _lend(self, info: Info) -> int:
+        source = self._source(info)
+        if not self._is_device(info):
+            return source
+        try:
+            return ttydevice.open_device(f"/proc/self/fd/{source}", os.O_RDWR | os.O_NONBLOCK)
+        except OSError as error:
+            raise self._cannot_open(info, error) from error
+        finally:
+            os.close(source)
 
     def _open_from(self, source: int, info: Info, flags: int) -> int:
         if info.type == CTTY:
             return open_as("/dev/tty", flags)
+        if self._is_device(info):
+            return ttydevice.open_device(f"/proc/self/fd/{source}", flags)
         if fcntl.fcntl(source, fcntl.F_GETFL) == flags and info.id not in self._shared:
             self._shared.add(info.id)
             return fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 3)
         return open_as(f"/proc/self/fd/{source}", flags)
 
     def _name(self, info: Info) -> str:
+        if info.id in self._paths:
+            return self._paths[info.id]
         if info.type == EXT_TTY:
             return f"tty[{info.rdev:x}:{info.dev:x}]"
         return "/dev/tty" if info.type == CTTY else f"{PTS}/{info.number}"
@@ -331,6 +349,11 @@ class TtyRestore(RestoreKind):
             given = self.view.inherited(self._name(info)[1:])
         if given is not None:
             return given
+        if self._is_device(info):
+            try:
+                return ttydevice.open_path(self._name(info), info.rdev)
+            except OSError as error:
+                raise self._cannot_open(info, error) from error
         for lfd in (0, 1, 2):
             if os.isatty(lfd):
                 return fcntl.fcntl(lfd, fcntl.F_DUPFD_CLOEXEC, 3)
@@ -347,6 +370,12 @@ class TtyRestore(RestoreKind):
         # In the background the kernel would stop us (SIGTTOU) instead of doing it.
         old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTTOU})
         try:
+            if self._is_device(info) and not ttydevice.may_set(lfd, info.whole.settings):
+                self.view.report.warn(
+                    f"{self._name(info)}: a session outside the tree has it by now; its settings "
+                    "are left as they are"
+                )
+                return
             info.whole.settings.set(lfd)
         except OSError as error:
             why = os.strerror(error.errno or 0)

@@ -3,7 +3,7 @@
 A victim says in `// key: value` lines at its top how it is to be driven:
 
     args:     arguments; each such line is a case of its own
-    needs:    CPU flags of /proc/cpuinfo, or `cap_NAME` capabilities of this process
+    needs:    CPU flags of /proc/cpuinfo, `cap_NAME` capabilities of this process, or paths
     dump:     further options of `ckpt dump`
     restore:  further options of `ckpt restore`
     cflags:   further flags of gcc
@@ -55,7 +55,11 @@ class Program:
     def missing(self) -> str:
         """What this machine lacks to run it, "" if nothing."""
         have = cpu_flags() | capabilities()
-        return ", ".join(word for word in self.words("needs") if word not in have)
+        return ", ".join(
+            word
+            for word in self.words("needs")
+            if word not in have and not (word.startswith("/") and Path(word).exists())
+        )
 
     def build(self, folder: Path) -> Path:
         """The compiled program in `folder`, made unless it is there already."""

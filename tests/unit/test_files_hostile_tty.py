@@ -36,8 +36,8 @@ def data() -> Any:
     return new("pipe_data.pipe_data_entry", pipe_id=9, bytes=0), b""
 
 
-def tty(file_id: int = 1) -> Any:
-    message = {"id": file_id, "tty_info_id": 7, "flags": 2, "fown": FOWN}
+def tty(file_id: int = 1, **fields: Any) -> Any:
+    message = {"id": file_id, "tty_info_id": 7, "flags": 2, "fown": FOWN, **fields}
     return new("fdinfo.file_entry", type=TTY, id=file_id, tty=message)
 
 
@@ -132,6 +132,29 @@ def test_hostile_images(images: dict[str, list[Any]], text: str, tmp_path: Path)
         read(tmp_path, images)
 
 
-def test_a_console_is_not_restored_yet(tmp_path: Path) -> None:
+def test_an_unknown_kind_is_not_restored(tmp_path: Path) -> None:
     with pytest.raises(RestoreError, match="not restored yet"):
-        read(tmp_path, {"files": [tty()], "tty-info": [terminal(type=3, pty=None)]})
+        read(tmp_path, {"files": [tty()], "tty-info": [terminal(type=0, pty=None)]})
+
+
+@pytest.mark.parametrize("rdev", [os.makedev(4, 1), os.makedev(1, 3), os.makedev(4, 64)])
+def test_a_device_needs_a_path(rdev: int, tmp_path: Path) -> None:
+    images = {"files": [tty()], "tty-info": [terminal(type=3, pty=None, rdev=rdev)]}
+    with pytest.raises(ImageError, match="without a path"):
+        read(tmp_path, images)
+
+
+def test_a_path_that_leads_to_another_device(tmp_path: Path) -> None:
+    """Not opened: it may be anything."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    path = new("regfile.reg_file_entry", id=2, flags=2, pos=0, fown=FOWN, name=str(fifo))
+    files = [tty(regf_id=2), new("fdinfo.file_entry", type=1, id=2, reg=path)]
+    info = terminal(type=3, pty=None, rdev=os.makedev(4, 1))
+    ds.write_set(tmp_path, {"fdinfo-1": [fd()], "files": files, "tty-info": [info]})
+    with (
+        ImageSet(tmp_path) as saved,
+        FilesRestore(saved, RestoreFileOptions(), {7: 1}) as restore,
+        pytest.raises(RestoreError, match="not the terminal 4:1 any more"),
+    ):
+        restore.open_all()

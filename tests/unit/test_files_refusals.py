@@ -269,15 +269,16 @@ def test_preflight_forgets_what_was_closed_meanwhile(monkeypatch: pytest.MonkeyP
     assert str(there) in named and not {str(gone), str(replaced)} & named
 
 
-@pytest.mark.parametrize("device", [(4, 1), (4, 64), (5, 1), (204, 64)])
-def test_consoles_and_serial_lines_are_refused(device: tuple[int, int]) -> None:
+@pytest.mark.parametrize("device", [(4, 1), (4, 64), (5, 1), (204, 64), (188, 0)])
+def test_consoles_and_serial_lines_without_a_path(device: tuple[int, int]) -> None:
     with ds.Stander("stand()") as child, ProcDir(child.pid) as proc:
         seen = look_at_all(proc, None)[0]
-    d = seen._replace(mode=stat.S_IFCHR | 0o620, rdev=os.makedev(*device), link="/dev/x", dev=5)
+    gone = seen._replace(mode=stat.S_IFCHR | 0o620, rdev=os.makedev(*device), link="/dev/x", dev=5)
+    d = gone._replace(named=False)
     kind = TtyDump(DumpView(FileOptions()))
-    assert kind.claims(d)
+    assert kind.claims(d) and kind.obstacle(d._replace(named=True)) is None
     obstacle = kind.obstacle(d)
-    assert obstacle is not None and "a console or serial line" in obstacle.why
+    assert obstacle is not None and "a console or serial line without a path" in obstacle.why
     assert f"--external 'tty[{d.rdev:x}:5]'" in obstacle.hint
     external = FileOptions(external=External({f"tty[{d.rdev:x}:5]"}))
     assert TtyDump(DumpView(external)).obstacle(d) is None
