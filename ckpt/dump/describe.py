@@ -27,7 +27,7 @@ from ckpt.procfs import scalars
 from ckpt.procfs.timens import NS_PER_S
 from ckpt.pstree.model import State
 from ckpt.pstree.sharing import KINDS
-from ckpt.task import creds, fpu, limits, mm, modes, regs, sched, seccomp, signals
+from ckpt.task import creds, fpu, limits, mm, modes, regs, sched, seccomp, signals, thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -128,6 +128,8 @@ def task_images(
     for stopped in s.task.threads:
         core, own = core_entry(mtype=core_entry.X86_64), _own(s, stopped.tid)
         _fill_thread(core, s, stopped)
+        if stopped.dispatch is not None:
+            thread.fill_dispatch(own, stopped.dispatch)
         seccomp.fill(core.thread_core, s.filters.get(stopped.tid, ()), chains)
         core.thread_core.cg_set = groups.number(s.facts.cgroup(stopped.tid))
         sched.fill(core.thread_core, own, s.scheds[stopped.tid])

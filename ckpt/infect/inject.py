@@ -34,7 +34,7 @@ from ckpt.procfs.maps import Mapping, parse_maps
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.status import parse_status
 from ckpt.record import record
-from ckpt.tracee import ops
+from ckpt.tracee import dispatch, ops
 from ckpt.tracee.stopped import SeizedTask, Stopped
 
 PIDFD_THREAD = os.O_EXCL
@@ -101,9 +101,8 @@ def infect(
 
 def _look(task: SeizedTask, leader: Stopped, *, filtered: bool) -> tuple[list[Mapping], int]:
     """The mappings of a target that may be infected, and who we are to it."""
-    if dispatching := [t.tid for t in task.threads if t.dispatch]:
-        why = "its calls are sent to a handler (PR_SET_SYSCALL_USER_DISPATCH); not restored yet"
-        raise RefusedError([Refusal(task.pid, f"thread {tid}", why) for tid in dispatching])
+    if held := dispatch.held(task):
+        raise RefusedError([dispatch.refusal(task, tid, how) for tid, how in held.items()])
     with ProcDir(leader.tid) as proc:
         status = parse_status(proc.read("status"))
         if status.seccomp and not filtered:

@@ -22,7 +22,7 @@ from ckpt.infect.stub import LEADER_AT, MAGIC_BYTES, pieces
 from ckpt.procfs.auxv import AT_SYSINFO_EHDR, parse_auxv
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
-from ckpt.tracee import ops
+from ckpt.tracee import dispatch, ops
 from ckpt.tracee.stopped import Stopped, read_threads
 from ckpt.units import Range
 
@@ -34,7 +34,7 @@ STACK = 1 << 16
 """Bytes above a thread's rsp in which frames of signals are looked for."""
 _WINDOW = struct.Struct("<QQ")
 _USER_CS = 0x33
-_OUT_S, _PAUSE_S = 3.0, 0.002
+_OUT_S, _PAUSE_S, _PASS_S = 3.0, 0.002, 0.1
 
 Seen = Iterable[tuple[Range, bytes]]
 """Holes of a target and what stands there."""
@@ -63,8 +63,18 @@ def settle(task: SeizedTask) -> None:
             pause_s *= 2
             stops = ops.interrupt_and_wait(inside, _OUT_S)
             _renew(task, [(tid, s.group_stop) for tid, s in zip(inside, stops, strict=True)])
+        _let_pass(task, until)
     finally:
         memory.close()
+
+
+def _let_pass(task: SeizedTask, until: float) -> None:
+    """Who has come out has gone on, and may be where its calls go to its handler again."""
+    while (held := dispatch.held(task)) and time.monotonic() < until:
+        for tid, how in held.items():
+            dispatch.run_to_passing(tid, how, _PASS_S)
+        stops = ops.interrupt_and_wait(list(held), _OUT_S)
+        _renew(task, [(tid, s.group_stop) for tid, s in zip(held, stops, strict=True)])
 
 
 def check(task: SeizedTask, memory: Memory, mappings: Sequence[Mapping], seen: Seen) -> None:

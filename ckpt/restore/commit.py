@@ -3,8 +3,8 @@
 1. Every thread is seized, to be killed if this process dies (PTRACE_O_EXITKILL).
 2. The parasites let go of their sockets and park; all threads are stopped. Those that slept for a
    time of which it is known what was left begin to sleep again (sleeps).
-3. The leaders unmap the window; registers, FPU state and signal masks are set. From here no code
-   of ours is left in any task.
+3. The leaders unmap the window; registers, FPU state and signal masks are set, and whose calls go
+   to its handler gets that back. From here no code of ours is left in any task.
 4. Tasks that shall be stopped get their stop signal, which waits for them.
 5. A guard, a process of its own, is set over the tree: it kills every task when we die before we
    have sent it away. The kill-on-exit option is taken off every thread; were there no guard, our
@@ -31,7 +31,7 @@ from ckpt.pstree.model import State
 from ckpt.restore.filters import install_rest
 from ckpt.restore.guard import Guard
 from ckpt.restore.sleeps import sleep_again
-from ckpt.task import fpu, regs
+from ckpt.task import fpu, regs, thread
 from ckpt.tracee import ops
 
 if TYPE_CHECKING:
@@ -88,6 +88,7 @@ def _set_state(image: TaskImage, asleep: Mapping[int, bytes]) -> None:
         ops.set_regs(tid, asleep.get(tid) or regs.pack(info.gpregs))
         mask = core.tc.blk_sigset if core.HasField("tc") else core.thread_core.blk_sigset
         ops.set_sigmask(tid, mask)
+        thread.restore_dispatch(tid, image.own.get(tid))
 
 
 def let_go(site: Site, *, leave_stopped: bool, verdict: int = -1) -> None:

@@ -1,4 +1,5 @@
-"""What one thread has for itself: robust list, clear_child_tid, rseq, name, niceness, processors.
+"""What one thread has for itself: robust list, clear_child_tid, rseq, name, niceness, processors,
+which of its system calls go to its handler.
 
 Robust list, niceness, processors and name are asked from outside; clear_child_tid, the alternate
 stack, the parent-death signal and securebits only the thread itself can tell (`ask`).
@@ -15,8 +16,10 @@ from ckpt.errors import TargetError
 from ckpt.infect.batch import Batch, Data
 from ckpt.record import record
 from ckpt.task import creds, modes, signals
+from ckpt.tracee.dispatch import Dispatch, set_dispatch
 
 if TYPE_CHECKING:
+    from ckpt.images.pb.ckpt_thread_pb2 import ckpt_thread_entry
     from ckpt.images.pb.core_pb2 import thread_core_entry
     from ckpt.images.pb.rseq_pb2 import rseq_entry
 
@@ -92,6 +95,21 @@ def restore_rseq(batch: Batch, entry: rseq_entry) -> None:
             *("rseq", entry.rseq_abi_pointer, entry.rseq_abi_size, 0, entry.signature),
             note="rseq",
         )
+
+
+def fill_dispatch(own: ckpt_thread_entry, how: Dispatch) -> None:
+    """Write which of its system calls go to its handler into a thread's message."""
+    entry = own.dispatch
+    entry.mode, entry.selector = how.mode, how.selector
+    entry.offset, entry.length = how.offset, how.length
+
+
+def restore_dispatch(tid: int, own: ckpt_thread_entry | None) -> None:
+    """The last of all that a standing thread gets, for nothing may be called in it afterwards.
+    Raises KernelError where the kernel does not take it."""
+    if own is not None and own.HasField("dispatch"):
+        entry = own.dispatch
+        set_dispatch(tid, Dispatch(entry.mode, entry.offset, entry.length, entry.selector))
 
 
 def restore_timer_slack(batch: Batch, slack_ns: int) -> None:

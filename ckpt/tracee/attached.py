@@ -31,6 +31,7 @@ from ckpt.errors import DeadlineError, KernelError, Refusal, RefusedError, Targe
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.status import Status, parse_status
 from ckpt.procfs.tree import look
+from ckpt.tracee.dispatch import Dispatch, run_to_passing
 from ckpt.tracee.ops import StopKind
 
 PATIENCE_S = 0.1
@@ -160,6 +161,17 @@ class Attached:
         lib.ckpt_unstand(stops.raw, stops.nr)
         for tid, _, _ in stops:
             self.group_stop.pop(tid, None)
+
+    def run_all(self) -> None:
+        """Let all run until the next `stand`, as if they had not stood."""
+        self.run_on(list(self.pid_of))
+        self.interrupted_at_ns = 0
+
+    def run_to_passing(self, tid: int, how: Dispatch, timeout_s: float) -> None:
+        """Let one that stands run to a call that it makes itself, until the next `stand`."""
+        if tid in self.pid_of:
+            self.group_stop.pop(tid, None)
+            run_to_passing(tid, how, timeout_s)
 
     def all_stand(self) -> bool:
         """Whether those that stood at the last `stand` do so still: none was killed."""

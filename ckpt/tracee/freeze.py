@@ -8,7 +8,9 @@ Order:
    proves that nobody was missed. ckpt/tracee/births.py catches those who have borne the next and
    ended before such a look is over.
 3. Read what ptrace tells of each thread. Where the caller says that some stand at a bad moment,
-   these alone run on for an instant, and it begins again at 2, for LINGER_S at most.
+   these alone run on for an instant, and it begins again at 2, for LINGER_S at most. Threads whose
+   system calls would go to a handler of their own run on to where they pass, for as long as all of
+   it may take (ckpt/tracee/dispatch.py).
 4. On the way out of the scope, however it is left, let go of all. Interrupted system calls start
    again, queued signals arrive, and a task that was stopped by a signal remains so.
 
@@ -33,9 +35,10 @@ from contextlib import contextmanager
 from ckpt.errors import DeadlineError, Refusal, RefusedError, TargetError
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.tree import has_children_files, look
-from ckpt.tracee import ops
+from ckpt.tracee import dispatch, ops
 from ckpt.tracee.attached import Attached, thread_status, traced, undisturbed
 from ckpt.tracee.births import seize_born
+from ckpt.tracee.dispatch import Dispatch
 from ckpt.tracee.scan import Seen, proved, scan, seizable, tasks
 from ckpt.tracee.stopped import SeizedTask, Stopped, read_threads
 
@@ -46,7 +49,7 @@ STOP_S = 5.0
 _STOPPED = "TZX"
 _NAP_S, _LAST_NAP_S = 0.0005, 0.01
 _LOOKS_WITHOUT_LISTS = 2
-_INSTANT_S = 0.0001
+_INSTANT_S, _LONGEST_ROUND_S = 0.0001, 0.05
 
 Lingering = Callable[["SeizedTask"], list[int]]
 """Which threads of a task had better run on for an instant."""
@@ -117,6 +120,44 @@ class SeizedTree:
 
     def _freeze(self) -> None:
         self._stop()
+        self._linger()
+        round_s = _INSTANT_S
+        while held := self._held():
+            self._let_pass(held, round_s)
+            self._linger()
+            round_s = min(_LONGEST_ROUND_S, 2 * round_s)
+
+    def _held(self) -> dict[int, Dispatch]:
+        """The threads whose calls would go to their handler. RefusedError: they always would, as
+        far as we may wait."""
+        alive = [task for task in self.tasks.values() if not task.zombie]
+        found = {task.pid: dispatch.held(task) for task in alive}
+        late = time.monotonic() > self._until
+        never = [
+            dispatch.refusal(task, tid, how)
+            for task in alive
+            for tid, how in found[task.pid].items()
+            if late or task.stopped or not how.selector
+        ]
+        if never:
+            raise RefusedError(never)
+        return {tid: how for some in found.values() for tid, how in some.items()}
+
+    def _let_pass(self, held: dict[int, Dispatch], round_s: float) -> None:
+        """Each of them alone first, which mostly suffices, and then all, for it may wait for one of
+        the others."""
+        self._forget_tasks()
+        for tid, how in held.items():
+            self._attached.run_to_passing(tid, how, round_s)
+        self._stop()
+        if not self._held():
+            return
+        self._forget_tasks()
+        self._attached.run_all()
+        time.sleep(round_s)
+        self._stop()
+
+    def _linger(self) -> None:
         until = min(self._until, time.monotonic() + LINGER_S)
         instant_s = _INSTANT_S
         while self._lingering is not None and time.monotonic() < until:

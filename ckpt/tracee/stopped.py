@@ -16,6 +16,7 @@ from ckpt._native import ffi, lib
 from ckpt.errors import KernelError
 from ckpt.record import record
 from ckpt.tracee import ops
+from ckpt.tracee.dispatch import Dispatch, told
 
 _RIP = struct.Struct("<Q")
 _RIP_AT = 16 * 8
@@ -36,7 +37,7 @@ class Rseq:
 class Stopped:
     """One thread. `regs` is struct user_regs_struct, `xstate` the XSAVE area, `sigmask` has signal
     N at bit N - 1, `pending` are its own queued signals as siginfo_t, `group_stop` is the signal
-    that has stopped its process, or 0. `dispatch`: its calls go to a handler of its own."""
+    that has stopped its process, or 0. `dispatch`: calls of its go to a handler of its own."""
 
     tid: int
     regs: bytes
@@ -45,7 +46,7 @@ class Stopped:
     rseq: Rseq | None
     pending: tuple[bytes, ...]
     group_stop: int
-    dispatch: bool = False
+    dispatch: Dispatch | None = None
 
 
 @record(frozen=True)
@@ -107,5 +108,5 @@ def _stopped(thread: ffi.CData, xstate: bytes, group_stop: int) -> Stopped:
         rseq=Rseq(rseq.pointer, rseq.size, rseq.signature) if rseq.pointer else None,
         pending=ops.pending(tid, shared=False) if thread.pending else (),
         group_stop=group_stop,
-        dispatch=bool(thread.dispatch),
+        dispatch=told(thread.dispatch),
     )

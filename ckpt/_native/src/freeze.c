@@ -163,11 +163,7 @@ static long read_thread(struct ckpt_thread *thread, void *xstate, size_t xstate_
                 return result;
         memcpy(&rip, thread->regs + offsetof(struct user_regs_struct, rip), sizeof(rip));
         thread->abort_ip = abort_of_section(tid, &thread->rseq, rip);
-        result = ckpt_trace_get_dispatch(tid);
-        if (result < 0)
-                return result;
-        thread->dispatch = (uint32_t)result;
-        return 0;
+        return ckpt_trace_get_dispatch(tid, &thread->dispatch);
 }
 
 void ckpt_read_threads(struct ckpt_thread *threads, uint64_t nr, void *xstates, size_t xstate_size)

@@ -31,9 +31,7 @@ struct ckpt_thread {
         uint64_t abort_ip; /* where the thread goes on if it is inside an rseq section, else 0 */
         uint32_t nr_xstate;
         uint32_t pending; /* the thread has queued signals of its own */
-        uint32_t
-            dispatch; /* its system calls are sent to a handler: PR_SET_SYSCALL_USER_DISPATCH */
-        uint32_t reserved;
+        struct ckpt_dispatch dispatch;
         uint8_t regs[216]; /* CKPT_REGS_SIZE */
 };
 

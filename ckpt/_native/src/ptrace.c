@@ -12,6 +12,7 @@
 #define NT_X86_XSTATE 0x202
 #endif
 #ifndef PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG
+#define PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG 0x4210
 #define PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG 0x4211
 #endif
 #ifndef PTRACE_SECCOMP_GET_METADATA
@@ -166,17 +167,19 @@ long ckpt_trace_set_sigmask(int tid, uint64_t mask)
         return request(PTRACE_SETSIGMASK, tid, sizeof(mask), (uintptr_t)&mask);
 }
 
-long ckpt_trace_get_dispatch(int tid)
+long ckpt_trace_get_dispatch(int tid, struct ckpt_dispatch *dispatch)
 {
-        struct {
-                uint64_t mode, selector, offset, len;
-        } config = {0};
-        long err = request(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, sizeof(config),
-                           (uintptr_t)&config);
+        memset(dispatch, 0, sizeof(*dispatch));
+        long err = request(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, tid, sizeof(*dispatch),
+                           (uintptr_t)dispatch);
 
-        if (err < 0)
-                return err == -EIO || err == -EINVAL ? 0 : err;
-        return config.mode != 0;
+        return err == -EIO || err == -EINVAL ? 0 : err;
+}
+
+long ckpt_trace_set_dispatch(int tid, const struct ckpt_dispatch *dispatch)
+{
+        return request(PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG, tid, sizeof(*dispatch),
+                       (uintptr_t)dispatch);
 }
 
 long ckpt_trace_get_rseq(int tid, struct ckpt_rseq *rseq)

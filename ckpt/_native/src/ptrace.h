@@ -27,6 +27,14 @@ struct ckpt_stop {
         int32_t pid; /* its process; used by ckpt_stand() only */
 };
 
+/* prctl(2) PR_SET_SYSCALL_USER_DISPATCH, as struct ptrace_sud_config has it. */
+struct ckpt_dispatch {
+        uint64_t mode; /* 0: off */
+        uint64_t selector;
+        uint64_t offset;
+        uint64_t len;
+};
+
 struct ckpt_rseq {
         uint64_t pointer; /* 0: none is registered */
         uint32_t size;
@@ -65,9 +73,10 @@ long ckpt_trace_set_xstate(int tid, const void *xstate, size_t size);
 long ckpt_trace_get_sigmask(int tid, uint64_t *mask);
 long ckpt_trace_set_sigmask(int tid, uint64_t mask);
 
-/* Whether the thread's system calls are sent to a handler of its own; 0 where the kernel can't tell
- * (before Linux 6.4). */
-long ckpt_trace_get_dispatch(int tid);
+/* Which of the thread's system calls are sent to a handler of its own; mode 0 where the kernel
+ * can't tell (before Linux 6.4). */
+long ckpt_trace_get_dispatch(int tid, struct ckpt_dispatch *dispatch);
+long ckpt_trace_set_dispatch(int tid, const struct ckpt_dispatch *dispatch);
 
 /* -EIO or -EINVAL where the kernel can't tell (before Linux 5.13, or without CONFIG_RSEQ). */
 long ckpt_trace_get_rseq(int tid, struct ckpt_rseq *rseq);
