@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from tests.bench.__main__ import BUILD
@@ -85,7 +86,7 @@ def measure(mib: int, pages: str) -> list[Row]:
     try:
         victim.wait_ready(READY_S)
         rows = [
-            _row(mib, pages, what, victim, lambda options=options: _dump(work, victim, options))
+            _row(mib, pages, what, victim, partial(_dump, work, victim, options))
             for what, options in DUMPS.items()
         ]
         rows.insert(0, _row(mib, pages, "fork", victim, lambda: _fork(victim)))

@@ -113,15 +113,15 @@ class Faults:
 
         real = Batch.encode
 
-        def encode(batch: Batch, *args: Any) -> bytes:
-            raw = bytearray(real(batch, *args))
+        def encode(batch: Batch, addr: int, base: int) -> bytes:
+            raw = bytearray(real(batch, addr, base))
             if self.code > 0:
                 for i in range(len(batch)):
                     if _is_call(raw, i) and self.due(f"entry {i} of a batch"):
                         spoil(raw, i)
             return bytes(raw)
 
-        Batch.encode = encode  # type: ignore[method-assign]
+        setattr(Batch, "encode", encode)  # noqa: B010 (a method can't be assigned)
 
 
 def _is_call(raw: bytearray, index: int) -> bool:
@@ -161,6 +161,10 @@ _FAILING: dict[str, Callable[..., int]] = {"ckpt_visit_threads": _visit_threads}
 """Functions of the extension that tell otherwise."""
 
 
+def _is_counted(name: str, found: object) -> bool:
+    return callable(found) and not any(part in name for part in _LIB)
+
+
 class _FaultyLib:
     """The extension's `lib` with a counter in front."""
 
@@ -170,13 +174,14 @@ class _FaultyLib:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.real, name)
-        if not callable(found) or any(part in name for part in _LIB):
+        if not _is_counted(name, found):
             return found
         can_fail = not any(part in name for part in _VOID)
 
         def call(*args: Any) -> Any:
             if self._faults.due(name, can_fail=can_fail):
-                return _FAILING.get(name, _errno)(self._faults.code, *args)
+                fail: Callable[..., int] = _FAILING.get(name, _errno)
+                return fail(self._faults.code, *args)
             return found(*args)
 
         return call

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import struct
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +62,10 @@ def assert_one_instant(found: list[int]) -> None:
     assert found[0] - found[-1] in (0, 1)
 
 
+def _goes_on(victim: Victim, since: int) -> bool:
+    return rounds(victim, victim.pid)[-1] > since
+
+
 @pytest.mark.parametrize("kind", CHILDLESS, ids=" ".join)
 def test_a_copy(case: Case, kind: tuple[str, ...]) -> None:
     victim = started(case, "all", *kind)
@@ -69,7 +74,7 @@ def test_a_copy(case: Case, kind: tuple[str, ...]) -> None:
         with copied(victim.pid) as copy:
             found = rounds(victim, copy.pid)
             assert_one_instant(found)
-            assert soon(lambda found=found: rounds(victim, victim.pid)[-1] > found[0])
+            assert soon(partial(_goes_on, victim, found[0]))
             assert rounds(victim, copy.pid) == found
             assert len(os.listdir(f"/proc/{copy.pid}/fd")) == 1
             assert os.getsid(copy.pid) == copy.pid

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def change(victim: Victim, *steps: int) -> None:
         victim.wait_ready()
 
 
-def options(victim: Victim, folder: Path, prev: str = "", **more: bool) -> DumpOptions:
+def options(victim: Victim, folder: Path, prev: str = "", **more: Any) -> DumpOptions:
     folder.mkdir(exist_ok=True)
     return DumpOptions(
         tree=victim.pid, images_dir=folder, work_dir=folder, prev_images_dir=prev, **more

@@ -9,7 +9,7 @@ import signal
 import subprocess
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -251,9 +251,11 @@ def walked(case: Case, victim: Victim) -> int:
 def working_set_is_there(images: Path) -> bool:
     with ImageSet(images) as found:
         nr_pages = sum(end - start for _, start, end in read_working_set(found)) // PAGE
-    with Holder.find(images) as holder:
-        status = holder.status()
-    return status["copied"] + status["there"] >= nr_pages
+    holder = Holder.find(images)
+    assert holder
+    with holder:
+        status: dict[str, Any] = holder.status()
+    return bool(status["copied"] + status["there"] >= nr_pages)
 
 
 def test_tracked_from_the_first_instruction_on(case: Case) -> None:

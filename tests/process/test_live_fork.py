@@ -35,8 +35,8 @@ GIB = 1 << 18
 
 def live_dump(case: Case, victim: Victim, images: Path, *options: str) -> dict[str, Any]:
     images.mkdir()
-    words = ("-t", victim.pid, "-D", images, "--live=fork", "--json", *options)
-    said: dict[str, Any] = json.loads(case.ckpt.run("dump", *words).ok().stdout)
+    done = case.ckpt.run("dump", "-t", victim.pid, "-D", images, "--live=fork", "--json", *options)
+    said: dict[str, Any] = json.loads(done.ok().stdout)
     assert said["live"]["engine"] == "fork"
     return said
 

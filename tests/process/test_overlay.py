@@ -22,7 +22,7 @@ def mounted(case: Case) -> Iterator[Path]:
     for name, text in (("below", "below"), ("gone", "was below"), ("folder/inside", "")):
         (layers / "lower" / name).write_text(text)
     options = ",".join(f"{n}dir={layers / n}" for n in ("lower", "upper", "work"))
-    words = ["mount", "-t", "overlay", "overlay", "-o", options, layers / "merged"]
+    words = ["mount", "-t", "overlay", "overlay", "-o", options, str(layers / "merged")]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     require(done.returncode == 0, f"no overlayfs can be mounted: {done.stderr.strip()}")
     try:

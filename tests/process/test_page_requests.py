@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -141,7 +142,7 @@ def test_hostile_and_vanishing_clients(images: Path) -> None:
                 asking.sock.sendall(sent)
                 with suppress(OSError):  # it may have been cut off already
                     asking.sock.shutdown(socket.SHUT_WR)
-                left = b"".join(iter(lambda asking=asking: received_or_reset(asking), b""))
+                left = b"".join(iter(partial(received_or_reset, asking), b""))
                 assert len(left) <= NARROW.size + PAGE
         with client(server) as asking:
             for _ in range(100):
@@ -180,14 +181,15 @@ def test_rotten_pages_are_found_first(images: Path, tmp_path: Path) -> None:
     with (tmp_path / "first/pages-1.img").open("r+b") as file:
         file.seek(200 * PAGE)
         file.write(b"rot")
-    words = [CKPT, "page-server", "--lazy-pages", "-D", tmp_path / "second"]
+    words = [str(CKPT), "page-server", "--lazy-pages", "-D", str(tmp_path / "second")]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 5
     assert "rotten" in done.stderr
 
 
 def test_a_parent_is_the_sets_own_affair(images: Path) -> None:
-    words = [CKPT, "page-server", "--lazy-pages", "-D", images, "--prev-images-dir", "../first"]
+    words = [str(CKPT), "page-server", "--lazy-pages", "-D", str(images)]
+    words += ["--prev-images-dir", "../first"]
     done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert "--lazy-pages" in done.stderr

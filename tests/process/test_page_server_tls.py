@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -171,6 +171,7 @@ def test_files_that_are_none(tmp_path: Path, certificates: Certificates, file: s
     for content in (None, "not a certificate"):
         if content:
             broken.write_text(content)
-        tls = replace(certificates.client, **{file: str(broken)})
+        where: dict[str, Any] = {file: str(broken)}
+        tls = replace(certificates.client, **where)
         with pytest.raises(UsageError, match=f"--tls-.*{file}.*broken.pem"):
             PageSender(ServerAddress(port=1), tls)

@@ -69,8 +69,8 @@ class Moving:
     def move(self, to: Place, images: Path, *options: str) -> dict[str, Any]:
         """To another place; what `ckpt migrate` says of it. Nothing of it is left here then."""
         with serving(to.world, images, "--once", "--address", to.address, "--insecure") as server:
-            words = (self.at.world, self.pid, server.port, *options)
-            done = migrate(*words, address=server.address)
+            here, port, address = self.at.world, server.port, server.address
+            done = migrate(here, self.pid, port, *options, address=address)
             assert done.returncode == 0, done.stderr
             assert server.process.wait(60) == 0
         assert self.outside == 0
@@ -133,7 +133,7 @@ def redis(home: Place, folder: Path, nr_keys: int) -> Iterator[Moving]:
 
 def ask(moving: Moving, *words: str) -> str:
     """What the server answers to redis-cli, where it is."""
-    command = ("redis-cli", "-p", REDIS_PORT, *words)
+    command = ("redis-cli", "-p", str(REDIS_PORT), *words)
     return moving.at.world.run(*command, timeout_s=_ANSWER_S).strip()
 
 

@@ -161,7 +161,7 @@ def test_sharing_flags_and_positions_come_back(plan: list[Step]) -> None:
             inherit = {ds.link(tree.pids[0], fd): lfd for fd, lfd in tree.own.items()}
             with ds.restored(saved, inherit=inherit) as files:
                 tables = {pid: ds.by_number(files, pid) for pid in tree.pids}
-                _compare(tables, {pid: files.placements(pid) for pid in tree.pids})
+                _compare(tables, {pid: [*files.placements(pid)] for pid in tree.pids})
         finally:
             tree.end()
 

@@ -147,9 +147,9 @@ def test_freeing(chain: list[Layer], data: st.DataObject) -> None:
         # First for an older set, then for the newest: as --auto-dedup does round by round.
         for newest in sorted({data.draw(st.integers(0, len(chain) - 1)), len(chain) - 1}):
             freed = dedup(folder / str(newest))
-            for number, layer in enumerate(reversed(freed)):
+            for number, one in enumerate(reversed(freed)):
                 gone = lost(chain[: newest + 1], number)
-                assert layer.freed_in_all == len(gone) * PAGE
+                assert one.freed_in_all == len(gone) * PAGE
             found = dict(restored(folder / str(newest)))
             model = {name: wanted(chain, newest, name) for name in chain[newest].present}
             assert found == model

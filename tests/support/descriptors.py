@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ckpt.files import FileOptions, FilesDump, FilesRestore, RestoreFileOptions
 from ckpt.images.reader import ImageSet
@@ -93,7 +93,14 @@ class Saved:
     contents: dict[int, bytes]
 
 
-def save(stander: Stander, directory: Path, **options: Any) -> Saved:
+class Standing(Protocol):
+    """Processes that wait, and whose descriptors don't change."""
+
+    @property
+    def pids(self) -> list[int]: ...
+
+
+def save(stander: Standing, directory: Path, **options: Any) -> Saved:
     """Dump the stander's descriptors. Contents of memfds are kept in memory."""
     pidfds = {pid: os.pidfd_open(pid) for pid in stander.pids}
     try:

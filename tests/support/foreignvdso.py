@@ -69,7 +69,7 @@ def other_layout(folder: Path, names: tuple[str, ...] = _NAMES, size: int = 40) 
     (folder / "vdso.lds").write_text(_SCRIPT)
     made = folder / "vdso.so"
     linker = "-Wl,-T,vdso.lds,--hash-style=both,--build-id=none,-soname=linux-vdso.so.1"
-    command = ["gcc", "-shared", "-nostdlib", linker, "vdso.s", "-o", made]
+    command = ["gcc", "-shared", "-nostdlib", linker, "vdso.s", "-o", str(made)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     # As the kernel's, without what a linker adds for debuggers.

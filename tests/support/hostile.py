@@ -13,7 +13,7 @@ from typing import Any
 
 from ckpt.errors import ImageError
 from ckpt.images import framing
-from ckpt.images.types import parse_file_name
+from ckpt.images.types import Framing, parse_file_name
 
 NUMBERS = (0, 1, 2, 7, 4095, 4096, 1 << 20, 1 << 22, (1 << 31) - 1, 1 << 31, (1 << 32) - 1)
 WIDE = (1 << 40, (1 << 47) - 4096, 1 << 47, (1 << 63) - 1, 1 << 63, (1 << 64) - 4096, (1 << 64) - 1)
@@ -30,7 +30,7 @@ def blow(chance: random.Random, files: dict[str, bytes]) -> tuple[str, str]:
     if how == "gone":
         del files[name]
         return name, how
-    if how != "bytes" and image is not None and image.type.framing is not framing.Framing.RAW:
+    if how != "bytes" and image is not None and image.type.framing is not Framing.RAW:
         try:
             records = framing.decode(name.removesuffix(".img"), files[name])
         except ImageError:

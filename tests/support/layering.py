@@ -18,7 +18,7 @@ from ckpt.units import PAGE
 from tests.support.image_set import inventory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from ckpt.images.pagemap import Pagemap
@@ -99,8 +99,4 @@ def _copy_rest(images: ImageSet, writer: ImageSetWriter) -> None:
         if found.type.stem in (*PAGEMAPS, CHECKSUMS):
             continue
         name = image_name(found.type.stem, found.number)
-        writer.write(name, _messages(images, name))
-
-
-def _messages(images: ImageSet, name: str) -> Iterator[tuple[object, bytes]]:
-    yield from images.read_payloads(name)
+        writer.write(name, images.read_payloads(name))

@@ -88,4 +88,4 @@ def traces(pid: int) -> dict[str, object]:
     }
 
 
-NOTHING = {"marked": [], "tracers": set(), "userfaultfds": []}
+NOTHING: dict[str, object] = {"marked": [], "tracers": set(), "userfaultfds": []}

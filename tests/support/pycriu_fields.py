@@ -3,27 +3,31 @@
 {"message": {"field": [number, type, label, default]}, ...} and {"enum": {"VALUE": number}, ...}
 """
 
+from __future__ import annotations
+
 import importlib
 import json
 import pathlib
+from typing import Any
 
 import pycriu.images
 
 
-def field_type(field):
+def field_type(field: Any) -> Any:
     if field.message_type is not None:
         return field.message_type.name
     return field.enum_type.name if field.enum_type is not None else field.type
 
 
-def default(field):
+def default(field: Any) -> Any:
     return field.default_value if field.has_default_value else None
 
 
-messages, enums = {}, {}
+messages: dict[str, dict[str, list[Any]]] = {}
+enums: dict[str, dict[str, int]] = {}
 
 
-def walk(message):
+def walk(message: Any) -> None:
     messages[message.name] = {
         field.name: [field.number, field_type(field), field.label, default(field)]
         for field in message.fields

@@ -8,7 +8,7 @@ import signal
 import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckpt.images.pageserver.sender import PageSender, ServerAddress
 from tests.requirements import require
@@ -66,7 +66,7 @@ def page_server(
     ) as process:
         try:
             assert process.stdout is not None
-            said = {"address": "", "port": 0}
+            said: dict[str, Any] = {"address": "", "port": 0}
             if "--ps-socket" not in options:
                 line = process.stdout.readline()
                 assert line, process.communicate()[1]

@@ -23,7 +23,11 @@ from ckpt.record import replace
 OUTER = 50
 
 
-GROUPED = {FILES: [(101, 102)], VM: [(100, 103)], SIGHAND: [(100, 103)]}
+GROUPED: dict[Kind, list[tuple[int, ...]]] = {
+    FILES: [(101, 102)],
+    VM: [(100, 103)],
+    SIGHAND: [(100, 103)],
+}
 
 
 def task(pid: int, ppid: int, sid: int, pgid: int | None = None) -> Task:

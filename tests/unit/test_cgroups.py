@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def image(folder: Path, entry: cgroup_entry) -> GroupsImage:
         return read_groups(images)
 
 
-def inventory(folder: Path) -> object:
+def inventory(folder: Path) -> Any:
     with ImageSet(folder) as images:
         return images.read_one("inventory")
 

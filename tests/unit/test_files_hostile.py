@@ -370,7 +370,7 @@ def test_the_plan_is_made_without_opening(tmp_path: Path) -> None:
 
 def test_kinds_are_registered_in_pairs_and_in_order() -> None:
     assert {one.load().type for one in DUMP_KINDS} == {one.type for one in RESTORE_KINDS}
-    seen = set()
+    seen: set[Any] = set()
     for one in RESTORE_KINDS:
         kind = one.load()
         assert kind.type is one.type

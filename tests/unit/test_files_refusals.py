@@ -6,6 +6,7 @@ import os
 import resource
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -229,7 +230,9 @@ RARE = {
 
 @pytest.mark.parametrize(("mode", "link", "rdev", "text"), RARE.values(), ids=RARE.keys())
 def test_what_tests_can_seldom_open(mode: int, link: str, rdev: int, text: str) -> None:
-    d = Descriptor(7, 3, link, 0, False, 0, mode, 1, 2, rdev, *[0] * 6, False, 0, 0, 0, b"")
+    at = {"pid": 7, "fd": 3, "link": link, "mode": mode, "dev": 1, "ino": 2, "rdev": rdev}
+    nothing: dict[str, Any] = dict.fromkeys(Descriptor._fields, 0) | {"info": b""}
+    d = Descriptor(**{**nothing, **at})
     obstacle = path_obstacle(d) if mode == stat.S_IFREG else unclaimed_obstacle(d)
     assert obstacle is not None and text in obstacle.why and obstacle.hint
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -220,16 +221,23 @@ def test_locks_come_back(tmp_path: Path, images: Path) -> None:
         os.close(lfd)
 
 
-CHANGES = {
+def _make_fifo(file: Path) -> None:
+    file.unlink()
+    os.mkfifo(file)
+
+
+CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "gone": (lambda f: f.unlink(), "No such file"),
     "longer": (lambda f: f.write_bytes(b"x" * 99), "99 bytes"),
     "another mode": (lambda f: f.chmod(0o600), "mode"),
-    "a fifo": (lambda f: (f.unlink(), os.mkfifo(f)), "no file"),
+    "a fifo": (_make_fifo, "no file"),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
-def test_a_changed_file_fails_the_restore(change: tuple, tmp_path: Path, images: Path) -> None:
+def test_a_changed_file_fails_the_restore(
+    change: tuple[Callable[[Path], object], str], tmp_path: Path, images: Path
+) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"0123456789")
     with ds.Stander(f"a = os.open({str(file)!r}, os.O_RDONLY)\nstand(a)") as child:

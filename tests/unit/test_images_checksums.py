@@ -68,7 +68,7 @@ def test_a_verification_can_be_left(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(bytes(50_000))
     with (tmp_path / "f").open("rb") as file:
         wanted = FileSum("f", 50_000, sum_bytes("", bytes(50_000)).sums, 8192)
-        verification = Verification([(wanted, file.fileno())] * 100)
+        verification = Verification([(wanted, file.fileno(), wanted.blocks())] * 100)
         verification.cancel()
         verification.cancel()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ HEAD = struct.pack("<II", 0x54564319, 0x54473203)
 UTS = b"\x0a\x01a\x12\x00"
 
 
-def uts(node: str = "a") -> object:
+def uts(node: str = "a") -> Any:
     return new("utsns.utsns_entry", nodename=node, domainname="")
 
 
@@ -33,7 +34,8 @@ def test_an_ordinary_image() -> None:
 def test_the_inventory_has_one_magic() -> None:
     data = encode("inventory", [inventory()])
     assert data[:4] == u32(0x58313116)
-    assert decode("inventory", data)[0].message.img_version == 2
+    decoded: Any = decode("inventory", data)[0].message
+    assert decoded.img_version == 2
 
 
 def test_a_service_image() -> None:

@@ -85,7 +85,7 @@ def kind(field: Any) -> Any:
 
 def test_fields_are_the_same(criu: Any) -> None:
     messages, _ = ours()
-    differences = []
+    differences: list[tuple[Any, ...]] = []
     for name, message in messages.items():
         if name in ADDED_MESSAGES:
             continue

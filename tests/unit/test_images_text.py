@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from ckpt.images import framing
@@ -18,15 +20,16 @@ def test_any_name_round_trips(text: str) -> None:
     assert get_text(reg, "name") == text
     file = new("fdinfo.file_entry", type=1, id=1, reg=reg)
     (record,) = framing.decode("files", framing.encode("files", [file]))
-    assert get_text(record.message.reg, "name") == text
+    decoded: Any = record.message
+    assert get_text(decoded.reg, "name") == text
 
 
 def test_names_are_fields() -> None:
     from ckpt.images.types import TYPES
 
-    known = set()
+    known: set[str] = set()
 
-    def walk(descriptor: object) -> None:
+    def walk(descriptor: Any) -> None:
         if descriptor.name not in known:
             known.add(descriptor.name)
             for field in descriptor.fields:

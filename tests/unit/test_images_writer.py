@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ckpt.errors import ImageError
-from ckpt.images import writer as writer_module
+from ckpt.images import directory as files_of
 from ckpt.images.directory import write_image
 from ckpt.images.reader import ImageSet
 from ckpt.images.writer import ImageSetWriter
@@ -151,13 +151,13 @@ def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
 
 def test_what_a_sync_covers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[list[str]] = []
-    sync_new = writer_module.files_of.sync_new
+    sync_new = files_of.sync_new
 
     def watching(dir_lfd: int, files: list[str], where: str) -> None:
         synced.append(files)
         sync_new(dir_lfd, files, where)
 
-    monkeypatch.setattr(writer_module.files_of, "sync_new", watching)
+    monkeypatch.setattr(files_of, "sync_new", watching)
     with minimal(tmp_path) as writer:
         os.write(writer.pages(1), bytes(PAGE))
         os.write(writer.pages(2), bytes(PAGE))

@@ -66,7 +66,7 @@ def test_ruff_format() -> None:
 
 def test_mypy() -> None:
     require(importlib.util.find_spec("mypy"), "mypy is not installed")
-    passes(sys.executable, "-m", "mypy", "--strict", "ckpt")
+    passes(sys.executable, "-m", "mypy", "--strict", "ckpt", "tests")
 
 
 def test_layers() -> None:

@@ -14,6 +14,7 @@ from ckpt.live.reach import Objects, reaching
 from ckpt.live.view import is_memfd, shareable
 from ckpt.procfs.maps import Mapping, parse_maps
 from ckpt.procfs.reader import ProcDir
+from ckpt.procfs.stat import parse_stat
 
 SIZE = 3 * mmap.PAGESIZE
 OURS = os.getpid()
@@ -71,14 +72,14 @@ def test_whoever_has_it_open_is_found() -> None:
 def test_age_of_who_can_not_be_seen(root: int, born: int, *, harmless: bool) -> None:
     """Ticks after this process was started."""
     with ProcDir(OURS) as proc:
-        started = reach.parse_stat(proc.read("stat")).starttime
+        started = parse_stat(proc.read("stat")).starttime
         objects = Objects({7: started + born}, (), started + root)
         assert (not list(reach._maybe(proc, objects))) == harmless
 
 
 def test_objects_are_dated() -> None:
     with ProcDir(OURS) as proc:
-        started = reach.parse_stat(proc.read("stat")).starttime
+        started = parse_stat(proc.read("stat")).starttime
     lfd = os.memfd_create("reach")
     try:
         assert started <= reach.ticks(lfd)

@@ -55,7 +55,8 @@ def test_what_is_left(raw: bytes) -> None:
     """The same for a call that is cut for the first time, and for one that was before."""
     call = "nanosleep" if raw is SLEEPS["nanosleep"] else "clock_nanosleep"
     found = sleeping.asleep(raw, Memory(moves("clock_nanosleep")).read)
-    assert found == (number(call), INSN, 3 * 10**9 + 500)
+    assert found is not None
+    assert (found.call, found.insn, found.left_ns) == (number(call), INSN, 3 * 10**9 + 500)
     saved = regs.rewound(raw, asleep=found)
     assert (regs.value(saved, "ax"), regs.value(saved, "ip")) == (number(call), INSN)
     again = sleeping.arguments(saved, 0x9000)

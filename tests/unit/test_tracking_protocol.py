@@ -7,6 +7,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -115,6 +116,7 @@ def test_a_receiver_that_does_not_take_it(pair: Pair) -> None:
 
 def test_types_are_exact() -> None:
     assert checked(True, bool, "x") is True
-    for value, kind in ((True, int), (1, bool), (1.0, int), (None, str)):
+    wrong: list[tuple[object, Any]] = [(True, int), (1, bool), (1.0, int), (None, str)]
+    for value, kind in wrong:
         with pytest.raises(ProtocolError):
             checked(value, kind, "x")
