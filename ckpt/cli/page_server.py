@@ -77,8 +77,9 @@ def _serve(args: Args, options: ServerOptions, listening: Callable[[], None]) ->
 
 def _receive(args: Args, options: ServerOptions, ready: Ready) -> dict[str, int]:
     from ckpt.images.pageserver.listen import serve
+    from ckpt.mem.resolve import resolve
 
-    result = serve(options, args.report, ready)
+    result = serve(options, args.report, ready, resolve)
     return {"images": result.nr_images, "bytes": result.nr_bytes}
 
 

@@ -23,6 +23,7 @@ from ckpt.images import directory as files_of
 from ckpt.images.pageserver.receiver import Receiver
 from ckpt.images.pageserver.store import ReceivedImages
 from ckpt.images.types import INVENTORY, file_name, parse_file_name
+from ckpt.mem.resolve import resolve
 from ckpt.migrate import wire
 
 if TYPE_CHECKING:
@@ -105,7 +106,9 @@ def _receive_set(stream: Stream, frame: wire.Frame, root: Path, report: Report) 
         raise files_of.cannot_write(str(folder), error) from error
     prev = f"../{parent}" if parent else ""
     # Sums made here would tell nothing about the way here; those of the other images come along.
-    with ReceivedImages(folder, prev=prev, checksums=False, durable=False) as images:
+    with ReceivedImages(
+        folder, prev=prev, checksums=False, durable=False, resolver=resolve
+    ) as images:
         Receiver(stream, images, lambda done: report.progress(done, 0)).run()
     try:
         _receive_files(stream, folder)

@@ -57,7 +57,7 @@ def _one(here: World, there: World, size_mib: int, rounds: str) -> dict[str, int
         with serving(there, work / "images", "--once") as server:
             done = migrate(here, pid, server.port, "--pre-rounds", rounds, timeout_s=600)
         if done.returncode:
-            sys.exit(done.stderr)
+            sys.exit(f"{done.stderr}and there:\n{(work / 'serve.err').read_text()}")
         said: dict[str, int] = json.loads(done.stdout)
         return said
     finally:

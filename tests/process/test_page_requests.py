@@ -121,6 +121,17 @@ def test_a_question_for_the_parent_comes_first(images: Path) -> None:
         server.ends(0)
 
 
+def test_who_was_answered_too_late_goes_on_in_the_wide_layout(images: Path) -> None:
+    question = NARROW.encode(Message(Command.PARENT, image=1 << 8 | 1))
+    with lazy_server(images) as server:
+        with client(server, WIDE) as asking:
+            asking.sock.sendall(question + question[-8:])
+            assert asking.exactly(4) == bytes(4)
+            assert asking.get(7, BASE, 1)[1] == SECOND[3 * PAGE : 4 * PAGE]
+            asking.leave()
+        server.ends(0)
+
+
 HOSTILE = {
     "nothing": b"",
     "half a message": NARROW.encode(Message(Command.GET, 0, 1, BASE, 7))[:20],

@@ -30,6 +30,9 @@ class Server:
 
     directory: Path
     prev: str = ""
+    late: int = 0
+    """It answers nothing before so many bytes have come."""
+
     error: BaseException | None = None
     sock: socket.socket = field(init=False)
     nr_bytes: list[int] = field(default_factory=list)
@@ -60,6 +63,8 @@ class Server:
 
     def _run(self, theirs: socket.socket) -> None:
         stream = Stream(theirs, "sender")
+        if self.late:
+            theirs.recv(self.late, socket.MSG_PEEK | socket.MSG_WAITALL)
         try:
             with ReceivedImages(self.directory, prev=self.prev) as images:
                 Receiver(stream, images, self.nr_bytes.append).run()

@@ -14,6 +14,7 @@ import pytest
 from ckpt.errors import ImageError, PeerError
 from ckpt.images.chain import Chain
 from ckpt.images.pagemap import PE_LAZY, PE_PARENT, PE_PRESENT, Run
+from ckpt.images.pageserver import connect
 from ckpt.images.pageserver.protocol import NARROW, WIDE, Command, Layout
 from ckpt.images.pageserver.store import ReceivedImages
 from ckpt.images.reader import ImageSet
@@ -134,6 +135,20 @@ def test_both_layouts_are_understood(tmp_path: Path, layout: Layout) -> None:
         assert answer == bytes(5)
         assert server.end() is None
     assert content(tmp_path) == expected([present(BASE, 2)], pages(2))
+
+
+def test_a_server_that_takes_long_to_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It understands that it was taken for one of the wide layout."""
+    monkeypatch.setattr(connect, "_PATIENCE_S", 0.001)
+    data = pages(3)
+    with Server(tmp_path, late=WIDE.size) as server:
+        with server.sender() as sender:
+            send_image(sender, "pagemap-7", [present(BASE, 3)], data)
+            sender.close()
+        assert server.end() is None
+    assert content(tmp_path) == expected([present(BASE, 3)], data)
 
 
 def test_a_server_of_the_wide_layout_is_recognised(tmp_path: Path) -> None:

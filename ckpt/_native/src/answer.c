@@ -9,6 +9,7 @@
 enum {
         NARROW = 24,
         WIDE = 32,
+        REST = WIDE - NARROW,
         PAGE_BITS = 12,
         PIECE = 256 << 10,
 };
@@ -23,6 +24,7 @@ enum command {
 
 #define COMMAND_MASK 0xffffU
 #define PRESENT      (4U << 16)
+#define KIND_MASK    0xffU
 #define PID_END      (1ULL << 22)
 #define ADDR_END     (1ULL << 63)
 
@@ -35,7 +37,8 @@ struct message {
 
 struct answering {
         int sock;
-        int wide; /* -1: nothing has come yet */
+        int wide;       /* -1: nothing has come yet */
+        uint64_t asked; /* by the first message, if that was a narrow PARENT: its image */
         const struct ckpt_held *held;
         uint64_t nr;
         struct ckpt_answered *done;
@@ -100,12 +103,25 @@ static int is_wide(const unsigned char *first)
 static long next(struct answering *to, struct message *message)
 {
         unsigned char raw[WIDE];
-        long err = receive(to->sock, raw, NARROW);
+        long err = receive(to->sock, raw, REST);
 
+        /* Who has waited for our first answer in vain takes us for wide, and sends the rest of its
+         * question: see ckpt.images.pageserver.connect. */
+        if (!err && to->asked && number(raw, REST) == to->asked) {
+                to->wide = 1;
+                err = receive(to->sock, raw, REST);
+        }
+        to->asked = 0;
+        if (!err)
+                err = receive(to->sock, raw + REST, NARROW - REST);
         if (err)
                 return err;
-        if (to->wide < 0)
+        if (to->wide < 0) {
                 to->wide = is_wide(raw);
+                if (!to->wide && (number(raw, 4) & COMMAND_MASK) == PARENT &&
+                    number(raw + 16, 8) > KIND_MASK)
+                        to->asked = number(raw + 16, 8);
+        }
         if (to->wide) {
                 err = receive(to->sock, raw + NARROW, WIDE - NARROW);
                 if (err)

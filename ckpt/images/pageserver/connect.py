@@ -10,6 +10,7 @@ from ckpt.errors import PeerError, UsageError
 from ckpt.images.pageserver.protocol import (
     ANSWER,
     NARROW,
+    REST,
     WIDE,
     Command,
     Layout,
@@ -81,13 +82,14 @@ def layout_spoken(stream: Stream) -> Layout:
        waits for 8 bytes more, the image.
     3. It gets them if nothing has come for _PATIENCE_S, and answers.
 
-    A narrow server that takes longer sees a stray message then and breaks off: an error, no more.
+    A server of ours that takes longer knows both forms, and goes on in the wide one, which it was
+    taken to speak. CRIU's narrow one sees a stray message then and breaks off: an error, no more.
     """
     question = NARROW.encode(Message(Command.PARENT, image=image_id("pagemap-1")))
     stream.send([question])
     if stream.receives_within(_PATIENCE_S, ANSWER.size) is not None:
         return NARROW
-    stream.send([question[NARROW.size - 8 :]])
+    stream.send([question[NARROW.size - REST :]])
     stream.receive_exactly(ANSWER.size)
     return WIDE
 

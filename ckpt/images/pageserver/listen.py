@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from ckpt.images.chain import Resolver
     from ckpt.report import Report
 
 
@@ -42,9 +43,12 @@ class Received:
 
 
 def serve(
-    options: ServerOptions, report: Report, ready: Callable[[tuple[str, int] | None], None]
+    options: ServerOptions,
+    report: Report,
+    ready: Callable[[tuple[str, int] | None], None],
+    resolver: Resolver | None = None,
 ) -> Received:
-    """Receive from one sender into `options.images_dir`.
+    """Receive from one sender into `options.images_dir`. `resolver`: as that of a Chain.
 
     `ready` is called once a sender may connect, with the address and port, or None for a socket
     that was given. Raises UsageError, KernelError (the port is taken), ImageError, PeerError; the
@@ -52,7 +56,10 @@ def serve(
     """
     with Listener(options) as listener:
         with ReceivedImages(
-            options.images_dir, prev=options.prev_images_dir, checksums=options.checksums
+            options.images_dir,
+            prev=options.prev_images_dir,
+            checksums=options.checksums,
+            resolver=resolver,
         ) as images:
             ready(listener.where)
             stream = listener.accept(last=True)

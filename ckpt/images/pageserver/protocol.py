@@ -17,7 +17,9 @@ ADD and HOLE are older forms: an OPEN2 without answer, an ADD_F of a present and
 
 No session tells its layout. A session begins with OPEN, OPEN2 or PARENT, whose image is not 0 and
 whose other fields are: so the first 24 bytes are narrow if and only if the last 8 are not zero. A
-sender finds out with a PARENT of which it sends 24 bytes first: see ckpt.images.pageserver.sender.
+sender finds out with a PARENT of which it sends 24 bytes first: see ckpt.images.pageserver.connect.
+One that was not answered in time goes on as to a wide receiver, which a receiver that knows both
+can tell (`was_taken_for_wide`).
 
 Facts: criu/page-xfer.c and criu/include/page-xfer.h, 3.17 to 4.2 (pull requests 2750 and 2757 for
 the wide layout).
@@ -56,6 +58,7 @@ class Message(NamedTuple):
 
 ANSWER = struct.Struct("<i")
 HAS_PARENT = struct.Struct("<B")
+_IMAGE = struct.Struct("<Q")
 OLD_FLAGS: dict[int, int] = {Command.ADD: PE_PRESENT, Command.HOLE: PE_PARENT}
 OPENING = (Command.OPEN, Command.OPEN2, Command.PARENT)
 CLOSING = (Command.CLOSE, Command.FORCE_CLOSE)
@@ -71,6 +74,10 @@ _OLD_KINDS = {
     **dict.fromkeys((10, 11, 16, 17), "pagemap"),
     **dict.fromkeys((27, 28, 29, 32, 33, 34), "pagemap-shmem"),
 }
+
+
+REST = 8
+"""So many bytes of the wide form of a question stand behind those of the narrow one."""
 
 
 class Layout:
@@ -101,6 +108,13 @@ def layout_of(first: memoryview) -> Layout:
     """
     message = NARROW.decode(first, 0)
     return WIDE if message.command in OPENING and message.image == 0 else NARROW
+
+
+def was_taken_for_wide(question: Message, then: memoryview) -> bool:
+    """Whether the sender of `question`, a narrow PARENT that began the session, has given up
+    waiting for the answer: the bytes `then` that follow are the rest of its wide form. They begin
+    no narrow message, for the number of an image is no command."""
+    return question.image > _KIND_MASK and then == _IMAGE.pack(question.image)
 
 
 def image_id(name: str) -> int:

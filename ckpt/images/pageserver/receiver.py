@@ -19,7 +19,15 @@ from ckpt.errors import CkptError, PeerError
 from ckpt.images.directory import cannot_write
 from ckpt.images.pagemap import PE_PRESENT, Run
 from ckpt.images.pageserver import protocol
-from ckpt.images.pageserver.protocol import ANSWER, CLOSING, HAS_PARENT, NARROW, OLD_FLAGS, Command
+from ckpt.images.pageserver.protocol import (
+    ANSWER,
+    CLOSING,
+    HAS_PARENT,
+    NARROW,
+    OLD_FLAGS,
+    WIDE,
+    Command,
+)
 from ckpt.units import PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -81,8 +89,20 @@ class Receiver:
         self._stream.send([ANSWER.pack(status)])
 
     def _layout(self) -> Layout:
+        """How the sender speaks; the question by which it finds out how we do is answered then."""
         self._need(NARROW.size)
-        return protocol.layout_of(self._buffer[self._start : self._end])
+        layout = protocol.layout_of(self._buffer[self._start : self._end])
+        question = layout.decode(self._buffer, self._start) if layout is NARROW else None
+        if question is None or question.command != Command.PARENT:
+            return layout
+        self._start += NARROW.size
+        self._on_parent(question)
+        self._need(protocol.REST)
+        then = self._buffer[self._start : self._start + protocol.REST]
+        if not protocol.was_taken_for_wide(question, then):
+            return NARROW
+        self._start += protocol.REST
+        return WIDE
 
     def _next(self, layout: Layout) -> Message:
         self._need(layout.size)

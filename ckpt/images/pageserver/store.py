@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from ckpt.images.chain import Resolver
     from ckpt.images.pagemap import Run
 
 _OURS = {"pagemap", "pagemap-shmem", "pages", PAGES_CHECKSUMS}
@@ -57,9 +58,9 @@ class ReceivedImages:
     """Images of pages for `directory`, which must exist. A context manager.
 
     `prev`: the parent set, relative to the directory; empty for none. `durable`: on the disk, and
-    not only written, when `commit` returns. Raises ImageError if the
-    directory can't be opened, holds pages already, or is another server's; if there is no set at
-    `prev`, or `parent` leads elsewhere.
+    not only written, when `commit` returns. `resolver`: as that of a Chain. Raises ImageError if
+    the directory can't be opened, holds pages already, or is another server's; if there is no set
+    at `prev`, or `parent` leads elsewhere.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class ReceivedImages:
         prev: str = "",
         checksums: bool = True,
         durable: bool = True,
+        resolver: Resolver | None = None,
     ) -> None:
         self.directory = os.fspath(directory)
         self.nr_images = 0
@@ -88,7 +90,9 @@ class ReceivedImages:
         self._placed: list[str] = []
         self._link_is_new = self._link_made = False
         self._parent = (
-            parent_of(self.directory, prev, verify=False, pages_only=True).ranges if prev else {}
+            parent_of(self.directory, prev, verify=False, pages_only=True, resolver=resolver).ranges
+            if prev
+            else {}
         )
         self._stage = -1
         self._dir = files_of.open_directory(self.directory)
