@@ -86,7 +86,7 @@ def connect_as(view: RestoreView, maker: Maker, lfd: int, name: Name) -> None:
     A file is looked up from its folder: the task may have another root, and a long path does not
     fit into an address."""
     pid = _who(view, maker)
-    folder, _, last = os.fsencode(name.path).rpartition(b"/")
+    folder, _, last = os.fsencode(name.at).rpartition(b"/")
     address_of = name.given if name.file is None else last + b"\0"
     packed = struct.pack("=H", socket.AF_UNIX) + address_of
     lent = [lfd]
@@ -127,7 +127,7 @@ def _connect_here(lfd: int, name: Name, lent: list[int]) -> None:
         if len(lent) == 1:
             sock.connect(name.given)
         else:
-            last = os.fsencode(name.path).rpartition(b"/")[2]
+            last = os.fsencode(name.at).rpartition(b"/")[2]
             sock.connect(b"/proc/self/fd/%d/%s" % (lent[1], last))
 
 

@@ -13,6 +13,7 @@ Source: unix(7), sock_diag(7), net/unix/af_unix.c; CRIU's criu/sk-unix.c for wha
 from __future__ import annotations
 
 import fcntl
+import os
 import select
 import socket
 import struct
@@ -252,6 +253,8 @@ class UnixDump(DumpKind):
                 message.place = s.listener.pending.index(s.info.ino)
             if s.info.type == socket.SOCK_DGRAM and any(q.address for q in s.queue):
                 message.senders.extend(q.address for q in s.queue)
+            if s.name and s.name.moved:
+                message.moved = os.fsencode(s.name.moved)
             if message.ListFields()[1:]:
                 ours.append(message)
         flying = self.view.flying

@@ -1,13 +1,16 @@
 """Names of UNIX sockets: in the file system, and abstract.
 
 A name in the file system is what was given to bind(2), which may be relative to a working directory
-of long ago, and a file: SIOCUNIXFILE leads to that, whether its name is still there or not.
+of long ago, and a file: SIOCUNIXFILE leads to that, whether its name is still there or not. Servers
+that replace one another bind to a name of their own and rename the file (haproxy): getsockname(2)
+goes on telling the first name.
 
 Restore: the file that a killed tree has left is replaced, for nobody is bound to it. Anything else
 that is there stays, and the restore fails. bind(2) is called by a child of ours, whose umask and
 working directory are its own. What was made by a restore that fails is removed again.
 
-Not restored: names that lead elsewhere than to their file (through another root, or "..").
+Not restored: names that lead elsewhere than to their file (through another root, or ".."), renamed
+ones whose first name is taken, or on another file system.
 
 Source: unix(7), unix_bind() of net/unix/af_unix.c.
 """
@@ -30,17 +33,20 @@ if TYPE_CHECKING:
 
 _SIOCUNIXFILE = 0x89E0
 _LONGEST = 108
+_LONGEST_PATH = 4096
 _DELETED = " (deleted)"
 
 
 class Name(NamedTuple):
     """`raw` as getsockname(2) tells it. `folder`: what a relative one is relative to. `file`: mode,
-    uid and gid of the file, None for an abstract name."""
+    uid and gid of the file, None for an abstract name. `moved`: the path of a file that was renamed
+    since."""
 
     raw: bytes
     folder: str = ""
     deleted: bool = False
     file: tuple[int, int, int] | None = None
+    moved: str = ""
 
     @property
     def given(self) -> bytes:
@@ -50,6 +56,11 @@ class Name(NamedTuple):
     @property
     def path(self) -> str:
         return os.path.join(self.folder, os.fsdecode(self.given))  # noqa: PTH118 (no Path in a freeze)
+
+    @property
+    def at(self) -> str:
+        """Where the file is once all is done; of a removed one, where it was bound."""
+        return self.moved or self.path
 
     def __str__(self) -> str:
         if self.raw.startswith(b"\0"):
@@ -75,12 +86,28 @@ def find(lfd: int, raw: bytes) -> Name:
     path = link.removesuffix(_DELETED) if deleted else link
     folder = ""
     if not given.startswith("/"):
-        folder = path.removesuffix("/" + given) or "/"
-        if not path.endswith("/" + given):
+        if path.endswith("/" + given):
+            folder = path.removesuffix("/" + given) or "/"
+        elif "/" in given:
             raise ValueError(f"its relative name {given} does not lead to {path}")
-    elif not (given == path if deleted else _is_at(given, seen)):
+        else:
+            folder = os.path.dirname(path)  # noqa: PTH120 (no Path in a freeze)
+    name = Name(raw, folder, deleted, (stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid))
+    if name.path == path or (not deleted and _is_at(name.path, seen)):
+        return name
+    if not _can_be_renamed(name.path, path):
         raise ValueError(f"its name {given} does not lead to {path}")
-    return Name(raw, folder, deleted, (stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid))
+    return name if deleted else name._replace(moved=path)
+
+
+def _can_be_renamed(first: str, path: str) -> bool:
+    """Whether a socket bound to the one could be brought to the other."""
+    folders = [os.path.dirname(p) for p in (first, path)]  # noqa: PTH120 (no Path in a freeze)
+    try:
+        one, other = (os.stat(folder) for folder in folders)  # noqa: PTH116
+    except OSError:
+        return False
+    return one.st_dev == other.st_dev and not os.path.lexists(first)
 
 
 def _is_at(path: str, seen: os.stat_result) -> bool:
@@ -124,6 +151,14 @@ def read(usk: Any, where: str) -> Name | None:
     return Name(given + b"\0", folder, usk.deleted, file)
 
 
+def read_moved(name: Name | None, moved: bytes, where: str) -> Name:
+    """The name, of a socket whose file was renamed to `moved`, checked."""
+    fits = moved.startswith(b"/") and b"\0" not in moved and len(moved) < _LONGEST_PATH
+    if name is None or name.file is None or name.deleted or not fits:
+        raise ImageError("has a name that can't have been renamed", resource=where)
+    return name._replace(moved=os.fsdecode(moved))
+
+
 class Binder:
     """Gives names to the sockets of one restore."""
 
@@ -137,9 +172,14 @@ class Binder:
             with borrowed(lfd) as sock:
                 sock.bind(name.given)
             return
-        self._clear(name)
+        self._clear(name.path, ours=not (name.deleted or name.moved))
+        if name.moved:
+            self._clear(name.moved, ours=True)
         _bind_apart(lfd, name)
         self._made.append(name.path)
+        if name.moved:
+            Path(name.path).rename(name.moved)
+            self._made[-1] = name.moved
         file = file_of(lfd)
         try:
             mode, uid, gid = name.file
@@ -150,27 +190,27 @@ class Binder:
 
     def unlink(self, name: Name) -> None:
         """Remove the file of a bound socket again."""
-        Path(name.path).unlink()
-        self._made.remove(name.path)
+        Path(name.at).unlink()
+        self._made.remove(name.at)
 
-    def _clear(self, name: Name) -> None:
-        """Remove the file that the dumped socket has left."""
+    def _clear(self, path: str, *, ours: bool) -> None:
+        """Remove what the dumped socket has left, if it was its file that was there."""
         try:
-            there = os.lstat(name.path)
+            there = os.lstat(path)
         except FileNotFoundError:
             return
         if self._bound is None:
             self._bound = unixdiag.bound_files()
         if stat.S_ISSOCK(there.st_mode) and there.st_ino & 0xFFFF_FFFF in self._bound:
             why = "a socket of another process is bound to it"
-        elif not stat.S_ISSOCK(there.st_mode) or name.deleted:
+        elif not stat.S_ISSOCK(there.st_mode) or not ours:
             why = "something else is there"
         else:
-            Path(name.path).unlink()
+            Path(path).unlink()
             return
         raise RestoreError(
             "is the name of a UNIX socket, but taken",
-            resource=name.path,
+            resource=path,
             why=why,
             hint="end that process, or remove the file",
         )

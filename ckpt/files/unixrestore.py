@@ -103,6 +103,10 @@ class UnixRestore(RestoreKind):
             if checked_one.message.ino in self._by_ino:
                 raise ImageError("is there twice", resource=checked_one.where)
             self._by_ino[checked_one.message.ino] = file_id
+            ours = self._ours.get(file_id)
+            if ours is not None and ours.HasField("moved"):
+                name = unixnames.read_moved(checked_one.name, ours.moved, checked_one.where)
+                self._sockets[file_id] = checked_one._replace(name=name)
         for file_id in wanted:
             self._check_peer(file_id)
 

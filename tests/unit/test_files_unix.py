@@ -77,6 +77,14 @@ HOSTILE: dict[str, tuple[Images, str]] = {
     "a socket's buffer": ({"files": [unix(opts={**OPTS, "so_rcvbuf": 2**31})]}, "buffer"),
     "a socket's filter": ({"files": [unix(opts={**OPTS, "so_filter": [1]})]}, "packet filter"),
     "a long name": ({"files": [unix(name=b"/" * 109)]}, "109 bytes"),
+    "a moved name that is not there": (
+        {"files": [unix()], "ckpt-unix": [unix_peer(moved=b"/a")]},
+        "renamed",
+    ),
+    "a name moved to nowhere": (
+        {"files": [unix(name=b"/a")], "ckpt-unix": [unix_peer(moved=b"a")]},
+        "renamed",
+    ),
     "a name with a zero": ({"files": [unix(name=b"/a\0b")]}, "zero byte"),
     "a name relative to nothing": ({"files": [unix(name=b"a")]}, "relative to nothing"),
     "a relative folder": ({"files": [unix(name=b"a", name_dir="b")]}, "relative to nothing"),
