@@ -118,8 +118,16 @@ class FilesDump(Closing):
             return [
                 refusal
                 for mapping in mappings
-                if mapping.has_file and (refusal := self._mapped.obstacle(proc, mapping))
+                if mapping.has_file and (refusal := self._mapping_refusal(proc, mapping))
             ]
+
+    def _mapping_refusal(self, proc: ProcDir, mapping: Mapping) -> Refusal | None:
+        try:
+            return self._mapped.obstacle(proc, mapping)
+        except TargetError:
+            if not proc.alive():
+                raise
+            return None  # a running task has unmapped or resized it since it was listed
 
     def collect(self, pid: int, pidfd: int, holder: int | None = None) -> None:
         """Look at every descriptor of a frozen task. `pidfd` must stay open until `resolve`.

@@ -156,3 +156,10 @@ def test_an_external_terminal_is_given(images: Path) -> None:
             assert os.fstat(lfd).st_rdev == os.fstat(other_slave).st_rdev
     for lfd in (master, slave, other_master, other_slave):
         os.close(lfd)
+
+
+def test_a_mapping_that_is_gone_meanwhile_is_no_obstacle() -> None:
+    with ds.Stander("stand()") as child, FilesDump(FileOptions()) as files:
+        known = next(m for m in maps_of(child.pid) if m.has_file)
+        grown = known._replace(end=known.end + (1 << 40))
+        assert not files.mapping_refusals(child.pid, [grown])
