@@ -108,6 +108,9 @@ def copy_rest(work: Work, taken: Snapshot, engine: LiveEngine, session: Session,
     what = taken.content
     if orphans_go_to := _collector(work, taken):
         work.report.info(f"pid {taken.pid}: not copied: pid {orphans_go_to} takes orphans in")
+    elif _has_huge_pages(taken):
+        # Its own next write to each would need a page more than it has, and be its end without.
+        work.report.info(f"pid {taken.pid}: not copied: it has private huge pages")
     else:
         taken.later |= engine.enter(taken.pid, session, what, taken.pages_lfd, _withheld(taken))
     rest = (what.direct | what.hidden) - taken.later
@@ -128,6 +131,10 @@ def _collector(work: Work, taken: Snapshot) -> int:
         if taken.inside is None or taken.inside.subreaper:
             return pid
     return 0
+
+
+def _has_huge_pages(taken: Snapshot) -> bool:
+    return any(s.huge_page and not s.mapping.shared for s in taken.facts.smaps)
 
 
 def _withheld(taken: Snapshot) -> Extents:

@@ -2,8 +2,8 @@
 
 Anonymous objects are found by the device and inode behind their mappings and read through a
 descriptor of /proc/PID/map_files; memfds come from ckpt.files with a descriptor. Each is copied
-once, with its holes, by a live engine if there is one that can. Its id in the images is the inode
-number.
+once, with its holes, by a live engine if there is one that can; those of huge pages, while the tree
+stands. Its id in the images is the inode number.
 
 Not kept: what a task has written behind the end of an object, in its last page; mmap(2) promises
 nothing of it.
@@ -19,6 +19,8 @@ from ckpt._native import check, lib
 from ckpt.dump.pages import send_file
 from ckpt.images.directory import pages_written
 from ckpt.images.pagemap import PE_PRESENT, Run
+from ckpt.kerndat import hugetlb
+from ckpt.mem import hugefile
 from ckpt.mem.transfer import write_all
 from ckpt.mem.vma import Backing, backing_of
 from ckpt.units import PAGE, page_down, page_up
@@ -39,7 +41,7 @@ class SharedMemory:
     have both."""
 
     def __init__(self) -> None:
-        self._sources: dict[int, tuple[ProcDir, str, Backing]] = {}
+        self._sources: dict[int, tuple[ProcDir, str, Backing, int]] = {}
         self._mapped: dict[int, list[tuple[int, Smap]]] = {}
         self.clashes: list[int] = []
         self._nr = 0
@@ -54,16 +56,21 @@ class SharedMemory:
                 self._mapped.setdefault(object_id(smap), []).append((proc.pid, smap))
             if backing in (Backing.SHMEM, Backing.SYSV):
                 link = f"map_files/{smap.start:x}-{smap.end:x}"
-                known = self._sources.setdefault(object_id(smap), (proc, link, backing))
-                if known[2] is not backing:
+                source = (proc, link, backing, smap.huge_page)
+                known = self._sources.setdefault(object_id(smap), source)
+                if known[2:] != source[2:]:
                     self.clashes.append(object_id(smap))
 
     def copy(self, pages: Pages, first_pages_id: int, engine: LiveEngine | None) -> None:
         """Copy the anonymous objects, into pages files numbered from `first_pages_id` on."""
-        for shmid, (proc, link, _) in self._sources.items():
+        for shmid, (proc, link, _, huge_page) in self._sources.items():
             lfd = proc.open(link, os.O_RDONLY)
+            pages_id = first_pages_id + self._nr
             try:
-                self.add(pages, first_pages_id + self._nr, shmid, lfd, engine)
+                if huge_page:
+                    self.add_huge(pages, pages_id, shmid, lfd, huge_page)
+                else:
+                    self.add(pages, pages_id, shmid, lfd, engine)
             finally:
                 os.close(lfd)
 
@@ -84,6 +91,17 @@ class SharedMemory:
                 send_file(lfd, run.addr, to, length)
                 # An object may end within a page; pages files have whole ones.
                 write_all(to, bytes(run.nr_pages * PAGE - length))
+        pages.end()
+
+    def add_huge(self, pages: Pages, pages_id: int, shmid: int, lfd: int, huge_page: int) -> None:
+        """Copy one object of pages of this size, what is not zero of it."""
+        self._nr += 1
+        found = hugefile.data(lfd, huge_page)
+        runs = _runs(found)
+        self.nr_pages += found.nr_pages
+        to = pages.begin(f"pagemap-shmem-{shmid}", pages_id, lambda: runs)
+        with pages_written(pages.where(pages_id)):
+            hugefile.copy(lfd, found, to)
         pages.end()
 
     def _cover(self, pages: Pages, pages_id: int, shmid: int, lfd: int, engine: LiveEngine) -> bool:
@@ -108,7 +126,10 @@ def _runs(data: Extents) -> list[Run]:
 
 
 def object_id(smap: Smap) -> int:
-    """The id of the object behind a mapping. All such objects live on one device."""
+    """The id of the object behind a mapping. All such objects live on one device, but those of huge
+    pages, whose inode numbers are counted apart."""
+    if smap.huge_page and backing_of(smap) is Backing.SHMEM:
+        return hugetlb.object_id(smap.mapping.ino)
     return smap.mapping.ino & 0xFFFFFFFF
 
 

@@ -19,7 +19,7 @@ from ckpt.errors import Refusal, TargetError
 from ckpt.mem.missing.finish import is_arriving
 from ckpt.mem.tracking.client import Keeper
 from ckpt.mem.tracking.where import is_root_tracked
-from ckpt.mem.vma import segment_ids
+from ckpt.mem.vma import segments as segments_of
 from ckpt.ns.cgroup_dump import GroupsDump
 from ckpt.ns.sysv_shm import SegmentsDump
 from ckpt.procfs.reader import ProcDir
@@ -81,7 +81,7 @@ def _between_tasks(options: DumpOptions) -> Iterator[Refusal]:
     shared, segments = sharing.sharing_of(list(alive)), SegmentsDump()
     for pid, (facts, _) in alive.items():
         if shared.first(VM, pid) == pid:
-            segments.attached(pid, segment_ids(facts.smaps))
+            segments.attached(pid, segments_of(facts.smaps))
     yield from segments.obstacles()
     yield from sharing.obstacles((facts for facts, _ in alive.values()), options.tree)
     try:

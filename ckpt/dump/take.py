@@ -27,7 +27,7 @@ from ckpt.infect.threads import run_in_further
 from ckpt.mem.extents import Extents
 from ckpt.mem.locking import lock_future
 from ckpt.mem.transfer import Transfer
-from ckpt.mem.vma import segment_ids, trackable
+from ckpt.mem.vma import segments, trackable
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.smaps import parse_smaps
 from ckpt.pstree.sharing import FILES, VM
@@ -91,7 +91,11 @@ def take(tree: SeizedTree, work: Work) -> None:
         next_id = len(tree.tasks) + 1
         for contents in files.memfd_contents:
             engine = None if contents.open else work.engine
-            work.shared.add(work.pages, next_id, contents.shmid, contents.lfd, engine)
+            what = (work.pages, next_id, contents.shmid, contents.lfd)
+            if contents.huge_page:
+                work.shared.add_huge(*what, contents.huge_page)
+            else:
+                work.shared.add(*what, engine)
             next_id += 1
         work.shared.copy(work.pages, len(tree.tasks) + 1, work.engine)
         work.stats.shpages_written = work.shared.nr_pages
@@ -118,7 +122,7 @@ def _between_tasks(work: Work) -> Iterator[Refusal]:
     for taken in frozen.snapshots:
         first = frozen.sharing.first(VM, taken.pid)
         if first == taken.pid:
-            frozen.segments.attached(taken.pid, segment_ids(taken.facts.smaps))
+            frozen.segments.attached(taken.pid, segments(taken.facts.smaps))
         elif work.engine is not None:
             why = f"shared with pid {first} (clone(2)); not with --live"
             yield Refusal(taken.pid, VM.what, why, "dump without --live")

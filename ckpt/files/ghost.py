@@ -7,7 +7,8 @@ mappings of however many tasks it is behind. Contents are read while the target 
 description of our own (a duplicate's offset is the target's), with holes left out by SEEK_DATA.
 
 `--ghost-limit` bounds the data of one file; holes don't count. Carried: files, FIFOs, directories
-and the devices that hold no state. A directory comes back empty, as the removed one is.
+and the devices that hold no state. A directory comes back empty, as the removed one is. Refused:
+files of hugetlbfs.
 
 Not kept: extended attributes and ACLs; which of several lost names it had (the first one found).
 
@@ -26,6 +27,7 @@ from ckpt.files.kind import Obstacle
 from ckpt.files.memfd import extents
 from ckpt.images.reader import MAX_IMAGE
 from ckpt.images.types import image_name
+from ckpt.kerndat import hugetlb
 from ckpt.record import record
 
 if TYPE_CHECKING:
@@ -56,6 +58,8 @@ def obstacle(d: Descriptor, limit: int, source: str = "") -> Obstacle | None:
     """Why a ghost can't be carried. `source`: what leads to it, by default its descriptor."""
     if d.format not in _FORMATS and not (d.format == stat.S_IFCHR and d.rdev in DEVICES):
         return Obstacle("it was removed, and is no file, directory, FIFO or plain device")
+    if d.fs_type == hugetlb.FS_MAGIC and d.format == stat.S_IFREG:
+        return Obstacle("it was removed, and is of huge pages, which no write(2) can fill")
     if d.info and any(lock.kind in ("LEASE", "DELEG") for lock in d.locks):
         return Obstacle("it was removed, and holds a lease", "give it up before the dump")
     if d.format == stat.S_IFREG and d.size > limit:

@@ -51,7 +51,7 @@ class MappedFiles:
         self.refusals: list[Refusal] = []
         self._ids: dict[tuple[int, int, str], int] = {}
         self._seen: dict[tuple[int, tuple[int, int], int, str], Descriptor] = {}
-        self._memfds: dict[tuple[int, int], int] = {}
+        self._memfds: dict[tuple[int, int, int], int] = {}
 
     def of_mapping(self, proc: ProcDir, mapping: Mapping) -> MappedFile:
         """The file behind one mapping that has one."""
@@ -60,9 +60,9 @@ class MappedFiles:
         memfd = memfds.is_memfd(d.dev, d.link)
         flags = self._open_flags(proc, mapping)
         if memfd:
-            key = (d.ino, flags)
+            key = (d.dev, d.ino, flags)
             if key not in self._memfds:
-                self._memfds[key] = memfds.hold_mapped(d.ino, flags, proc.pid, _name(mapping))
+                self._memfds[key] = memfds.hold_mapped(d, flags, _name(mapping))
             return MappedFile(self._memfds[key], flags, memfd=True)
         source = f"/proc/{proc.pid}/map_files/{_name(mapping)}"
         return MappedFile(self._id(d, f"mapping {mapping}", source), flags)

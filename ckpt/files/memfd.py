@@ -9,8 +9,10 @@ Restore: made anew with its size; `contents` again says what has to be filled in
 all (`apply_seals`), for F_SEAL_FUTURE_WRITE forbids mappings that the tasks still have to make.
 Every description is opened from it through /proc/self/fd, with its own flags and position.
 
-Refused: huge pages. Not kept: holes as such (untouched pages are not written, which makes them
-holes again).
+Those of huge pages are of another device for each size of pages; ckpt.kerndat.hugetlb
+has their shmid.
+
+Not kept: holes as such (untouched pages are not written, which makes them holes again).
 
 Source: memfd_create(2), fcntl(2) "File Sealing"; CRIU's criu/memfd.c for what the image means.
 """
@@ -27,6 +29,7 @@ from ckpt.errors import ImageError, KernelError, Refusal, RestoreError
 from ckpt.files.descriptor import Descriptor
 from ckpt.files.kind import DumpKind, FdType, Obstacle, RestoreKind
 from ckpt.files.openflags import O_LARGEFILE, checked, shown
+from ckpt.kerndat import hugetlb
 from ckpt.units import PAGE, Range, page_up
 
 if TYPE_CHECKING:
@@ -42,14 +45,32 @@ _MFD_EXEC = 0x10
 _LONGEST_NAME = 249
 
 
+class _Key(NamedTuple):
+    """What a memfd is known by."""
+
+    dev: int
+    ino: int
+
+
 class Contents(NamedTuple):
     """Shared memory object `shmid` of `size` bytes behind our descriptor `lfd`. `open`: it is not
-    only mapped, but somebody has a descriptor of it."""
+    only mapped, but somebody has a descriptor of it. `huge_page`: the size of its pages where they
+    are of hugetlbfs, else 0."""
 
     shmid: int
     lfd: int
     size: int
     open: bool = True
+    huge_page: int = 0
+
+
+class HugeMemfd(NamedTuple):
+    """A memfd of huge pages, of `size` bytes; `files` are its entries in files.img."""
+
+    shmid: int
+    size: int
+    huge_page: int
+    files: frozenset[int]
 
 
 def extents(lfd: int, size: int) -> Iterator[Range]:
@@ -75,6 +96,7 @@ class _Inode(NamedTuple):
     shmid: int
     seals: int
     number: int
+    huge_page: int = 0
 
 
 class MemfdDump(DumpKind):
@@ -83,18 +105,27 @@ class MemfdDump(DumpKind):
     def __init__(self, view: DumpView) -> None:
         super().__init__(view)
         self._dev = _memfd_device()
-        self._held: list[tuple[Descriptor, int, int]] = []
-        self._mapped: list[tuple[int, int, int]] = []
-        self._sources: dict[int, Descriptor | tuple[int, str]] = {}
-        self._inodes: dict[int, _Inode] = {}
+        self._held: list[tuple[Descriptor, int, _Key]] = []
+        self._mapped: list[tuple[int, _Key, int]] = []
+        self._sources: dict[_Key, Descriptor | tuple[int, str]] = {}
+        self._inodes: dict[_Key, _Inode] = {}
+        self._huge: dict[int, int] | None = None
         self.contents: list[Contents] = []
 
     def claims(self, d: Descriptor) -> bool:
-        return d.dev == self._dev and self.is_memfd(d.dev, d.link) and stat.S_ISREG(d.mode)
+        return self.is_memfd(d.dev, d.link) and stat.S_ISREG(d.mode)
 
     def is_memfd(self, dev: int, link: str) -> bool:
-        """Whether a file on device `dev` with this link text is a memfd (not of huge pages)."""
-        return dev == self._dev and link.startswith(PREFIX)
+        """Whether a file on device `dev` with this link text is a memfd."""
+        return link.startswith(PREFIX) and (dev == self._dev or bool(self._huge_page(dev)))
+
+    def _huge_page(self, dev: int) -> int:
+        """The size of huge pages on that device; 0 where there are none."""
+        if dev == self._dev:
+            return 0
+        if self._huge is None:
+            self._huge = hugetlb.devices()
+        return self._huge.get(dev, 0)
 
     def obstacle(self, d: Descriptor) -> Obstacle | None:
         try:
@@ -104,23 +135,25 @@ class MemfdDump(DumpKind):
         return None
 
     def hold(self, d: Descriptor, file_id: int) -> None:
-        self._held.append((d, file_id, d.ino))
-        self._sources.setdefault(d.ino, d)
+        key = _Key(d.dev, d.ino)
+        self._held.append((d, file_id, key))
+        self._sources.setdefault(key, d)
 
-    def hold_mapped(self, ino: int, flags: int, pid: int, map_file: str) -> int:
+    def hold_mapped(self, d: Descriptor, flags: int, map_file: str) -> int:
         """The id of a new entry for a mapping; `map_file` is its name in /proc/PID/map_files."""
         file_id = self.view.next_id()
-        self._mapped.append((file_id, ino, flags))
-        self._sources.setdefault(ino, (pid, map_file))
+        key = _Key(d.dev, d.ino)
+        self._mapped.append((file_id, key, flags))
+        self._sources.setdefault(key, (d.pid, map_file))
         return file_id
 
     def settle(self) -> Iterable[Refusal]:
-        for ino, source in self._sources.items():
-            if ino not in self._inodes:
-                self._settle_one(ino, source)
+        for key, source in self._sources.items():
+            if key not in self._inodes:
+                self._settle_one(key, source)
         return ()
 
-    def _settle_one(self, ino: int, source: Descriptor | tuple[int, str]) -> None:
+    def _settle_one(self, key: _Key, source: Descriptor | tuple[int, str]) -> None:
         if isinstance(source, Descriptor):
             path = f"/proc/self/fd/{self.view.duplicate(source)}"
         else:
@@ -136,27 +169,28 @@ class MemfdDump(DumpKind):
         name = os.readlink(f"/proc/self/fd/{lfd}")  # noqa: PTH115 (a Path would lose slashes)
         name = name.removeprefix(PREFIX).removesuffix(_DELETED)
         seals = fcntl.fcntl(lfd, fcntl.F_GET_SEALS)
-        shmid = ino & 0xFFFF_FFFF
-        self._inodes[ino] = _Inode(
+        huge_page = self._huge_page(key.dev)
+        shmid = hugetlb.object_id(key.ino) if huge_page else key.ino & 0xFFFF_FFFF
+        self._inodes[key] = _Inode(
             *(name, seen.st_uid, seen.st_gid, seen.st_mode, seen.st_size),
-            *(shmid, seals, len(self._inodes) + 1),
+            *(shmid, seals, len(self._inodes) + 1, huge_page),
         )
-        held = any(held_ino == ino for _, _, held_ino in self._held)
-        self.contents.append(Contents(shmid, lfd, seen.st_size, held))
+        held = any(held_key == key for _, _, held_key in self._held)
+        self.contents.append(Contents(shmid, lfd, seen.st_size, held, huge_page))
 
     def entries(self) -> Iterator[Any]:
-        for d, file_id, ino in self._held:
+        for d, file_id, key in self._held:
             entry = self.entry(file_id)
             memfd = entry.memfd
             memfd.id, memfd.flags, memfd.pos = file_id, d.flags, d.pos
-            memfd.inode_id = self._inodes[ino].number
+            memfd.inode_id = self._inodes[key].number
             memfd.fown.CopyFrom(self.view.fown(d))
             yield entry
-        for file_id, ino, flags in self._mapped:
+        for file_id, key, flags in self._mapped:
             entry = self.entry(file_id)
             memfd = entry.memfd
             memfd.id, memfd.flags, memfd.pos = file_id, flags, 0
-            memfd.inode_id = self._inodes[ino].number
+            memfd.inode_id = self._inodes[key].number
             memfd.fown.uid = memfd.fown.euid = memfd.fown.signum = 0
             memfd.fown.pid_type = memfd.fown.pid = 0
             yield entry
@@ -174,14 +208,21 @@ class MemfdDump(DumpKind):
                 seals=inode.seals,
                 inode_id=inode.number,
                 mode=inode.mode,
+                hugetlb_flag=_huge_flags(inode.huge_page) or None,
             )
             for inode in self._inodes.values()
         ]
         return {"memfd": entries} if entries else {}
 
 
+def _huge_flags(huge_page: int) -> int:
+    """Those of memfd_create(2) for pages of this size; none for 0."""
+    return hugetlb.MFD_HUGETLB | hugetlb.size_bits(huge_page) if huge_page else 0
+
+
 def _memfd_device() -> int:
-    """st_dev of the kernel's own tmpfs, where every memfd and shared anonymous mapping lives."""
+    """st_dev of the kernel's own tmpfs, where every memfd and shared anonymous mapping lives, but
+    for those of huge pages."""
     lfd = os.memfd_create("ckpt", os.MFD_CLOEXEC)
     try:
         return os.fstat(lfd).st_dev
@@ -220,16 +261,21 @@ class MemfdRestore(RestoreKind):
             where = f"memfd {message.inode_id} of memfd.img"
             if message.inode_id in self._inodes:
                 raise ImageError("is there twice", resource=where)
-            if message.hugetlb_flag:
-                raise RestoreError("is of huge pages, which are not restored yet", resource=where)
             if message.size >= 2**63 or message.seals & ~_SEALS:
                 raise ImageError("has a size or seals that can't be", resource=where)
+            try:
+                huge_page = hugetlb.page_size(message.hugetlb_flag, hugetlb.MFD_HUGETLB)
+            except ValueError as error:
+                raise ImageError("can't be", resource=where, why=str(error)) from error
+            if huge_page and message.size % huge_page:
+                why = f"{message.size} bytes in pages of {huge_page}"
+                raise ImageError("has a size that can't be", resource=where, why=why)
             if "\0" in message.name or len(message.name.encode()) > _LONGEST_NAME:
                 raise ImageError("has a name that can't be", resource=where)
             mode = message.mode & 0o7777 if message.HasField("mode") else 0o777
             self._inodes[message.inode_id] = _Inode(
                 *(message.name, message.uid, message.gid, mode, message.size),
-                *(message.shmid, message.seals, message.inode_id),
+                *(message.shmid, message.seals, message.inode_id, huge_page),
             )
         for file_id, file in self._files.items():
             if file.inode not in self._inodes:
@@ -262,8 +308,20 @@ class MemfdRestore(RestoreKind):
     def contents(self) -> list[Contents]:
         """What has to be filled, of all memfds that the image names. `lfd` stays ours."""
         return [
-            Contents(inode.shmid, self._inode(number), inode.size)
+            Contents(inode.shmid, self._inode(number), inode.size, huge_page=inode.huge_page)
             for number, inode in self._inodes.items()
+        ]
+
+    @property
+    def huge(self) -> list[HugeMemfd]:
+        """All that are of huge pages, made or not."""
+        files: dict[int, set[int]] = {}
+        for file_id, file in self._files.items():
+            files.setdefault(file.inode, set()).add(file_id)
+        return [
+            HugeMemfd(inode.shmid, inode.size, inode.huge_page, frozenset(files.get(number, ())))
+            for number, inode in self._inodes.items()
+            if inode.huge_page
         ]
 
     def apply_seals(self) -> None:
@@ -292,7 +350,7 @@ class MemfdRestore(RestoreKind):
 
 
 def _make(inode: _Inode) -> int:
-    flags = os.MFD_CLOEXEC
+    flags = os.MFD_CLOEXEC | _huge_flags(inode.huge_page)
     if inode.seals != fcntl.F_SEAL_SEAL:
         flags |= os.MFD_ALLOW_SEALING
     try:

@@ -56,7 +56,7 @@ _LINKS = {
     "cgroup": "a cgroup namespace",
     "time": "a time namespace",
     "time_for_children": "a time namespace",
-    "/memfd": "a memfd of huge pages",
+    "/memfd": "a memfd of a kind that is unknown",
     "/secretmem": "secret memory",
     "/dmabuf": "a DMA buffer",
     "/anon_hugepage": "a segment of huge pages",

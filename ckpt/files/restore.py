@@ -30,7 +30,7 @@ from ckpt.errors import ImageError, RestoreError
 from ckpt.files import owner
 from ckpt.files.kind import FLYING_ALONE, FdType, Opener, Stage
 from ckpt.files.locks import RecordLock, SavedLocks, flock_operation
-from ckpt.files.memfd import Contents, MemfdRestore
+from ckpt.files.memfd import Contents, HugeMemfd, MemfdRestore
 from ckpt.files.met import restore_kinds
 from ckpt.files.openflags import O_LARGEFILE
 from ckpt.files.registry import type_name
@@ -197,6 +197,10 @@ class FilesRestore:
     def memfd_contents(self) -> list[Contents]:
         """Memfds to be filled from shared memory images, all that the set has."""
         return self._view.kind(MemfdRestore).contents
+
+    def huge_memfds(self) -> list[HugeMemfd]:
+        """Those of huge pages, before any is made."""
+        return self._view.kind(MemfdRestore).huge
 
     def apply_seals(self) -> None:
         """Seal the memfds, once contents and mappings are in place."""

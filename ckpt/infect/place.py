@@ -30,6 +30,8 @@ _PHDR = struct.Struct("<IIQQQQQQ")
 _ELF64, _PT_LOAD, _PHNUM_MAX = 2, 1, 64
 _VDSO = "[vdso]"
 _LOWEST, _DISTANCE = 1 << 20, 1 << 16
+_MAYBE_HUGE = 2 << 20
+"""What begins and ends at such an address may be of huge pages, which nobody else can write to."""
 
 
 @record
@@ -157,6 +159,8 @@ def holes(memory: Memory, mappings: Sequence[Mapping]) -> Iterator[Hole]:
     heads = {(m.device, m.ino): m.start for m in mappings if m.pgoff == 0 and m.ino and m.readable}
     for m in sorted(mappings, key=lambda m: m.path != _VDSO):
         if not (m.executable and m.readable) or m.writable or m.shared or m.end > TASK_SIZE:
+            continue
+        if not (m.start | m.end) & (_MAYBE_HUGE - 1):
             continue
         if m.path == _VDSO:
             used = vdso_used(memory, m.start)

@@ -5,7 +5,8 @@ nothing for huge pages; each page that is written to later costs 4 us. Write pro
 some milliseconds whatever the size, but stops each task once more by itself beforehand, splits huge
 pages, and each page that is written to costs 10 to 20 us. So a fork is taken where its pause is as
 short, and write protection for what is larger. Shared memory is shared with a fork, too: it would
-be copied while the tree stands, which takes 590 ms for each GiB.
+be copied while the tree stands, which takes 590 ms for each GiB. So is all of a task with memory of
+hugetlbfs, whose own writes a fork could leave without a page.
 
 Both build on sets before. Write protection does where writes are tracked synchronously, which costs
 each page that is written to between two snapshots 3 to 20 us; a fork does where they are tracked in
@@ -74,6 +75,9 @@ def fork_ms(pid: int) -> float:
     huge = sizes.get(b"AnonHugePages", 0)
     small = max(0, sizes.get(b"Anonymous", 0) - huge)
     forked = small * FORK_MS_PER_GIB + huge * HUGE_MS_PER_GIB
+    if pool := sizes.get(b"Private_Hugetlb", 0) + sizes.get(b"Shared_Hugetlb", 0):
+        # A task that has any is not forked, but copied.
+        forked = (small + huge + pool) * COPY_MS_PER_GIB
     copied = sizes.get(b"Pss_Shmem", 0) * COPY_MS_PER_GIB
     return FIXED_MS + (forked + copied) / (1 << 30)
 

@@ -10,6 +10,7 @@ Source: userfaultfd(2), mm/userfaultfd.c.
 from __future__ import annotations
 
 import os
+from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt._native import check, ffi, lib
@@ -37,8 +38,21 @@ def is_memfd(mapping: Mapping) -> bool:
 
 
 def shareable(mapping: Mapping) -> bool:
-    """Whether it is shared memory that can be protected. That of System V can't (EINVAL)."""
-    return mapping.shared and (mapping.path == _ANONYMOUS or is_memfd(mapping))
+    """Whether it is shared memory that is protected. That of System V can't be (EINVAL), huge pages
+    are few, and are copied while the tree stands."""
+    if not mapping.shared:
+        return False
+    return mapping.path == _ANONYMOUS or (is_memfd(mapping) and mapping.dev == _device())
+
+
+@cache
+def _device() -> int:
+    """st_dev of the kernel's own tmpfs."""
+    lfd = os.memfd_create("ckpt", os.MFD_CLOEXEC)
+    try:
+        return os.fstat(lfd).st_dev
+    finally:
+        os.close(lfd)
 
 
 class Segment(NamedTuple):

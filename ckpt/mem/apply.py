@@ -16,7 +16,7 @@ from ckpt.mem import policy
 from ckpt.mem.reads import reads
 from ckpt.mem.vma import Backing
 from ckpt.record import record
-from ckpt.units import Range, page_up
+from ckpt.units import PAGE, Range
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Mapping, Sequence
@@ -38,8 +38,8 @@ _LOAD_TIMEOUT_S = 3600.0
 
 @record(frozen=True)
 class Segments:
-    """What is needed to attach System V shared memory: the sizes by id, and an address where the
-    largest has room beside all that the tasks have."""
+    """What is needed to attach System V shared memory: by id how many bytes it takes, and an
+    address where the largest has room, aligned to its pages, beside all that the tasks have."""
 
     sizes: Mapping[int, int]
     scratch: int
@@ -146,9 +146,10 @@ def _map(one: Map) -> Callable[[Batch, Load], None]:
 
 def _attach(one: Map, segments: Segments) -> Callable[[Batch, Load], None]:
     """A segment can only be attached whole: elsewhere, and the part that is wanted is moved."""
-    where, at, v = one.vma.range, segments.scratch, one.vma
+    where, v = one.vma.range, one.vma
+    at = segments.scratch + -segments.scratch % (v.huge_page or PAGE)
     writable = v.file_flags & os.O_ACCMODE == os.O_RDWR
-    whole = Range(at, at + page_up(segments.sizes[v.shmid]))
+    whole = Range(at, at + segments.sizes[v.shmid])
     part = Range(at + v.pgoff, at + v.pgoff + len(where))
     note = f"mapping {where} of System V shared memory {v.shmid}"
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from typing import TYPE_CHECKING, NamedTuple
 
+from ckpt.kerndat.hugetlb import MAP_HUGETLB, SIZE_BITS
 from ckpt.mem.vma import (
     MADE_BY_KERNEL,
     MAP_ANONYMOUS,
@@ -30,7 +31,7 @@ from ckpt.mem.vma import (
     Vma,
 )
 from ckpt.record import field, record
-from ckpt.units import PAGE, PAGE_SHIFT, Range, gaps, page_up
+from ckpt.units import PAGE, PAGE_SHIFT, Range, gaps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from ckpt.mem.policy import Policy
 
 _KEPT_FLAGS = MAP_SHARED | MAP_PRIVATE | MAP_GROWSDOWN | MAP_NORESERVE
+_HUGE_FLAGS = MAP_HUGETLB | SIZE_BITS
+_ALIKE_FLAGS = _KEPT_FLAGS | _HUGE_FLAGS
 
 
 class Pages(NamedTuple):
@@ -76,8 +79,9 @@ class Map:
 
     @property
     def flags(self) -> int:
-        anonymous = 0 if self.vma.file_backed else MAP_ANONYMOUS
-        return self.vma.flags & _KEPT_FLAGS | anonymous | MAP_FIXED_NOREPLACE
+        of_file = self.vma.file_backed
+        more = 0 if of_file else self.vma.flags & _HUGE_FLAGS | MAP_ANONYMOUS
+        return self.vma.flags & _KEPT_FLAGS | more | MAP_FIXED_NOREPLACE
 
 
 @record
@@ -146,7 +150,7 @@ def _kept(new: Sequence[Vma], old: Sequence[Vma]) -> Iterator[_Kept]:
 
 
 def _alike(a: Vma, b: Vma) -> bool:
-    same = a.backing is b.backing and a.flags & _KEPT_FLAGS == b.flags & _KEPT_FLAGS
+    same = a.backing is b.backing and a.flags & _ALIKE_FLAGS == b.flags & _ALIKE_FLAGS
     if not same or not a.of_object:
         return same
     return a.shmid == b.shmid and a.pgoff - a.range.start == b.pgoff - b.range.start
@@ -273,12 +277,14 @@ def _map_rest(plan: MemoryPlan, v: Vma, kept: Sequence[Range], pages: Sequence[P
             plan.bind.append((part, v.policy))
 
 
-def segments_fit(vmas: Iterable[Vma], sizes: Mapping[int, int]) -> Vma | None:
-    """The first mapping of System V shared memory that no segment of these sizes, by id, has
-    room for."""
+def segments_fit(vmas: Iterable[Vma], sizes: Mapping[int, tuple[int, int]]) -> Vma | None:
+    """The first mapping of System V shared memory that no segment has room for, or that has not its
+    pages. `sizes`, by id: of the segment, and of its huge pages, or 0."""
     for v in vmas:
-        size = page_up(sizes.get(v.shmid, 0))
-        if v.backing is Backing.SYSV and v.pgoff + len(v.range) > size:
+        if v.backing is not Backing.SYSV:
+            continue
+        size, huge_page = sizes.get(v.shmid, (0, 0))
+        if v.pgoff + len(v.range) > size or v.huge_page != huge_page:
             return v
     return None
 

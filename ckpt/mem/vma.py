@@ -10,6 +10,7 @@ import re
 from enum import Enum, IntFlag, auto
 from typing import TYPE_CHECKING
 
+from ckpt.kerndat.hugetlb import MAP_HUGETLB, page_size, size_bits
 from ckpt.mem.policy import DEFAULT, Policy
 from ckpt.record import record
 from ckpt.units import PAGE, TASK_SIZE, Range
@@ -109,6 +110,12 @@ class Vma:
         return self.file_backed or self.backing is Backing.SYSV
 
     @property
+    def huge_page(self) -> int:
+        """Size of its pages where they are huge ones of hugetlbfs, else 0. Of a file in a mounted
+        hugetlbfs, CRIU's images don't tell."""
+        return page_size(self.flags, MAP_HUGETLB)
+
+    @property
     def locked(self) -> bool:
         return bool(self.flags & MAP_LOCKED)
 
@@ -155,6 +162,8 @@ def from_entry(entry: vma_entry) -> Vma:
         raise VmaError(f"{where} is of a kind that can't be restored (status {entry.status:#x})")
     if entry.start >= entry.end or entry.start % PAGE or entry.end % PAGE:
         raise VmaError(f"{where} is not a range of pages")
+    if not _is_of_whole_pages(entry):
+        raise VmaError(f"{where} is not a range of huge pages (flags {entry.flags:#x})")
     if entry.end > TASK_SIZE and not status & Status.VSYSCALL:
         raise VmaError(f"{where} lies outside the address space")
     if not entry.flags & (MAP_SHARED | MAP_PRIVATE):
@@ -186,6 +195,15 @@ def from_entry(entry: vma_entry) -> Vma:
     )
 
 
+def _is_of_whole_pages(entry: vma_entry) -> bool:
+    """Whether what is said to be of huge pages can be."""
+    try:
+        size = page_size(entry.flags, MAP_HUGETLB)
+    except ValueError:
+        return False
+    return not size or not (entry.start % size or entry.end % size)
+
+
 _SEGMENT = re.compile(r"/SYSV[0-9a-f]{8} \(deleted\)")
 VDSO = "[vdso]"
 VVARS = ("[vvar]", "[vvar_vclock]")
@@ -196,8 +214,12 @@ _KERNEL_NAMES = {
 }
 
 _AIO, _URING = "/[aio]", "anon_inode:[io_uring]"
+_ANON_HUGE = "/anon_hugepage (deleted)"
 
 _MISSING = "um"
+HUGETLB = "ht"
+"""The flag of a mapping of huge pages."""
+
 TRACKED = "uw"
 """The flag of a mapping whose writes are tracked, by ckpt or by the target's own userfaultfd."""
 
@@ -205,14 +227,13 @@ _REFUSED_FLAGS = {
     _MISSING: "it is registered with a userfaultfd, its own or that of a lazy restore under way",
     TRACKED: "it is registered with a userfaultfd",
     "ui": "it is registered with a userfaultfd",
-    "ht": "huge pages of hugetlbfs are not restored yet",
     "ss": "a shadow stack is not restored yet",
     "io": "it maps a device",
     "pf": "it maps a device",
 }
 
 
-FLAGS = frozenset(ADVICE) | {"gd", "nr", "lo", "lf", "sl"} | (frozenset(_REFUSED_FLAGS) - {TRACKED})
+FLAGS = frozenset({"gd", "nr", "lo", "lf", "sl", HUGETLB, *ADVICE, *_REFUSED_FLAGS}) - {TRACKED}
 """The flags of smaps that a dump looks at, but for the mark of tracking."""
 
 
@@ -247,6 +268,8 @@ def backing_of(smap: Smap) -> Backing:
         return Backing.RING
     if mapping.path == "/dev/zero (deleted)":
         return Backing.SHMEM
+    if mapping.path == _ANON_HUGE and HUGETLB in smap.flags:
+        return Backing.SHMEM if mapping.shared else Backing.NONE
     return Backing.SYSV if is_segment(mapping) else Backing.FILE
 
 
@@ -255,9 +278,10 @@ def is_segment(mapping: Mapping) -> bool:
     return bool(_SEGMENT.fullmatch(mapping.path)) and mapping.shared and not mapping.device[0]
 
 
-def segment_ids(smaps: Iterable[Smap]) -> list[int]:
-    """The System V shared memory that is mapped, an id for each mapping."""
-    return [smap.mapping.ino for smap in smaps if is_segment(smap.mapping)]
+def segments(smaps: Iterable[Smap]) -> list[tuple[int, int]]:
+    """The System V shared memory that is mapped: for each mapping its id, and the size of its pages
+    if they are huge ones, else 0."""
+    return [(s.mapping.ino, s.huge_page) for s in smaps if is_segment(s.mapping)]
 
 
 def is_aio(mapping: Mapping) -> bool:
@@ -313,6 +337,7 @@ def from_smap(smap: Smap) -> Vma:
     flags |= MAP_GROWSDOWN if "gd" in vm else 0
     flags |= MAP_NORESERVE if "nr" in vm else 0
     flags |= MAP_LOCKED if "lo" in vm else 0
+    flags |= MAP_HUGETLB | size_bits(smap.huge_page) if smap.huge_page else 0
     advice = 0 if special is not None else sum(1 << n for f, n in ADVICE.items() if f in vm)
     return Vma(
         range=mapping.range,

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ckpt._native import check, ffi, lib
 from ckpt.errors import ImageError, Refusal, RestoreError
 from ckpt.infect.batch import number
+from ckpt.kerndat import hugetlb
+from ckpt.units import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -48,6 +50,13 @@ class Segment(NamedTuple):
     cgid: int
     mode: int
     size: int
+    huge_page: int = 0
+    """Size of its pages where they are of hugetlbfs, else 0."""
+
+    @property
+    def room(self) -> int:
+        """How many bytes it takes where it is attached."""
+        return self.size + -self.size % (self.huge_page or PAGE)
 
     def __str__(self) -> str:
         return f"System V shared memory {self.id} (key {self.key:#010x})"
@@ -58,12 +67,15 @@ class SegmentsDump:
 
     def __init__(self) -> None:
         self._uses: dict[int, list[int]] = {}
+        self._huge_pages: dict[int, int] = {}
         self._segments: dict[int, Segment] = {}
 
-    def attached(self, pid: int, ids: Iterable[int]) -> None:
-        """Note the segments behind the mappings of a task, an id for each mapping."""
-        for ident in ids:
+    def attached(self, pid: int, mapped: Iterable[tuple[int, int]]) -> None:
+        """Note the segments behind the mappings of a task: for each of these the segment's id, and
+        the size of its pages if they are huge, else 0."""
+        for ident, huge_page in mapped:
             self._uses.setdefault(ident, []).append(pid)
+            self._huge_pages[ident] = huge_page
 
     def obstacles(self) -> Iterator[Refusal]:
         """Segments that are not the tree's alone."""
@@ -74,7 +86,7 @@ class SegmentsDump:
                 what = f"System V shared memory {ident}"
                 yield Refusal(pids[0], what, f"it can't be looked at: {os.strerror(-result)}")
                 continue
-            s = self._segments[ident] = _segment(ident, found)
+            s = self._segments[ident] = _segment(ident, found, self._huge_pages[ident])
             if found.nr_attached != len(pids):
                 why = (
                     f"of its {found.nr_attached} attachments only {len(pids)} are of the tree; the "
@@ -92,13 +104,21 @@ class SegmentsDump:
             desc = entry.desc
             desc.key, desc.uid, desc.gid, desc.cuid, desc.cgid = s.key, s.uid, s.gid, s.cuid, s.cgid
             desc.mode, desc.id = s.mode, s.id
+            if s.huge_page:
+                entry.hugetlb_flag = _huge_flags(s)
             entries.append(entry)
         return entries
 
 
-def _segment(ident: int, found: Any) -> Segment:
+def _segment(ident: int, found: Any, huge_page: int) -> Segment:
     f = found
-    return Segment(ident, f.key, f.uid, f.gid, f.cuid, f.cgid, f.mode & _MODES, f.size)
+    mode = f.mode & _MODES
+    return Segment(ident, f.key, f.uid, f.gid, f.cuid, f.cgid, mode, f.size, huge_page)
+
+
+def _huge_flags(s: Segment) -> int:
+    """Those of shmget(2) for its pages."""
+    return hugetlb.SHM_HUGETLB | hugetlb.size_bits(s.huge_page) if s.huge_page else 0
 
 
 def segments_of(entries: Iterable[Any], name: str) -> dict[int, Segment]:
@@ -114,8 +134,18 @@ def segments_of(entries: Iterable[Any], name: str) -> dict[int, Segment]:
             raise ImageError("makes no sense", resource=where, why=why)
         if not entry.in_pagemaps:
             raise ImageError("can't be restored yet", resource=where, why="its pages are inside")
-        found[d.id] = Segment(d.id, d.key, d.uid, d.gid, d.cuid, d.cgid, d.mode, entry.size)
+        try:
+            huge_page = hugetlb.page_size(entry.hugetlb_flag, hugetlb.SHM_HUGETLB)
+        except ValueError as error:
+            raise ImageError("can't be", resource=where, why=str(error)) from error
+        owners = (d.uid, d.gid, d.cuid, d.cgid)
+        found[d.id] = Segment(d.id, d.key, *owners, d.mode, entry.size, huge_page)
     return found
+
+
+def is_there(ident: int) -> bool:
+    """Whether there is a segment with this id now, whatever it is."""
+    return int(lib.ckpt_shm_look(ident, ffi.new("struct ckpt_shm *"))) >= 0
 
 
 class SegmentsRestore:
@@ -137,8 +167,8 @@ class SegmentsRestore:
             os.waitpid(self._guard.pid, _WALL)
             self._guard = None
 
-    def make_all(self, fill: Callable[[int, int, int], int]) -> int:
-        """Make, or take over, and fill every segment; `fill` gets id, descriptor and size. They
+    def make_all(self, fill: Callable[[Segment, int], int]) -> int:
+        """Make, or take over, and fill every segment; `fill` gets it and a descriptor. They
         stay attached to this process, so that none goes before its users come. Returns what `fill`
         did, summed up. Raises RestoreError."""
         missing = [s for s in self._segments.values() if not _is_there(s)]
@@ -171,10 +201,10 @@ class SegmentsRestore:
         """The tree lives: they stay."""
         self._made.clear()
 
-    def _fill(self, s: Segment, fill: Callable[[int, int, int], int]) -> int:
+    def _fill(self, s: Segment, fill: Callable[[Segment, int], int]) -> int:
         addr = check(lib.ckpt_call(number("shmat"), s.id, 0, 0, 0, 0, 0), str(s))
         self._addrs.append(addr)
-        end = addr + (s.size + 4095 & ~4095)
+        end = addr + s.room
         try:
             lfd = os.open(f"/proc/self/map_files/{addr:x}-{end:x}", os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
@@ -183,7 +213,7 @@ class SegmentsRestore:
         try:
             # What is in it from before: a hole where the set has none of its pages.
             check(lib.ckpt_call(number("fallocate"), lfd, 3, 0, end - addr, 0, 0), str(s))
-            return fill(s.id, lfd, s.size)
+            return fill(s, lfd)
         finally:
             os.close(lfd)
 
@@ -193,7 +223,9 @@ class SegmentsRestore:
 
 
 def _wanted(s: Segment) -> Any:
-    return ffi.new("struct ckpt_shm *", (s.key, s.uid, s.gid, s.cuid, s.cgid, s.mode, s.size))
+    made = ffi.new("struct ckpt_shm *", (s.key, s.uid, s.gid, s.cuid, s.cgid, s.mode, s.size))
+    made.huge = _huge_flags(s)
+    return made
 
 
 def _is_there(s: Segment) -> bool:
@@ -218,6 +250,8 @@ def _make(s: Segment) -> None:
     if result < 0:
         denied = -result in (errno.EPERM, errno.EACCES)
         hint = _HINT if denied else "kernel.shmmax, shmall and shmmni limit segments"
+        if denied and s.huge_page:
+            hint = "CAP_IPC_LOCK is needed, or vm.hugetlb_shm_group, for one of huge pages"
         taken = -result == errno.EEXIST
         why = "its id or key was taken meanwhile" if taken else os.strerror(-result)
         raise RestoreError("can't be made", resource=str(s), why=why, hint=hint)

@@ -12,7 +12,7 @@ of garbage, which a caller in a frozen window does well to hold).
 VmFlags that matter here: rd wr ex sh, mr mw me ms (may ...), gd (grows down), lo (locked), dd (not
 in core dumps), dc (not inherited by fork), wf (wiped by fork), hg nh (huge page advice), mg (ksm),
 um uw ui (userfaultfd), ss (shadow stack), sf (synchronous fault), io pf (device, no struct page),
-sd (soft-dirty: says nothing on kernels that don't track).
+ht (huge pages of hugetlbfs), sd (soft-dirty: says nothing on kernels that don't track).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ _TAIL = r"VmFlags: ([a-z0-9? ]*)\n"
 _ANY = re.compile(HEADER + r"(Size:.*\n(?:[A-Z][A-Za-z_]*:.*\n)*?)" + _TAIL)
 _SIZE = re.compile(r"^([A-Za-z_]+): +([0-9]{1,19})( kB)?$", re.MULTILINE)
 _LONGEST_BLOCK = 65536
+_HUGETLB = "ht"
 
 
 class Smap(NamedTuple):
@@ -56,6 +57,11 @@ class Smap(NamedTuple):
     def size(self, name: str) -> int:
         """One number (`Rss`, `Swap`, ...) in bytes; 0 where this kernel does not print it."""
         return self.sizes().get(name, 0)
+
+    @property
+    def huge_page(self) -> int:
+        """Size of its pages where they are huge ones of hugetlbfs, else 0."""
+        return self.size("KernelPageSize") if _HUGETLB in self.flags else 0
 
     @property
     def userfaultfd(self) -> bool:

@@ -255,7 +255,7 @@ class Site:
             policy.set_own(batch, wanted_from)
             built.session.run(batch)
         plan = self.plan.memory[built.pid]
-        sizes = {segment.id: segment.size for segment in self.loaded.segments.values()}
+        sizes = {segment.id: segment.room for segment in self.loaded.segments.values()}
         segments = apply.Segments(sizes, self.plan.window.scratch)
         vdso = self.plan.vdso[built.pid]
         wanted = list(vdso.kernel)

@@ -354,7 +354,7 @@ def _memory(
             v = replace(v, policy=policies[v.range.start])
         if not v.status & vma.Status.VSYSCALL:
             vmas.append(v)
-    sizes = {segment.id: segment.size for segment in loaded.segments.values()}
+    sizes = {segment.id: (segment.room, segment.huge_page) for segment in loaded.segments.values()}
     if lost := segments_fit(vmas, sizes):
         raise wrong(name, f"mapping {lost.range} is of no segment of System V shared memory")
     name = f"pagemap-{pid}"

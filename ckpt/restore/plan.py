@@ -127,7 +127,7 @@ def plan_memories(
 
 
 def _largest(loaded: Loaded) -> int:
-    return max((s.size for s in loaded.segments.values()), default=0)
+    return max((s.room + s.huge_page for s in loaded.segments.values()), default=0)
 
 
 def _window(loaded: Loaded, places: Places, needs: Needs) -> Window:

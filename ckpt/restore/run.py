@@ -38,6 +38,7 @@ from ckpt.restore import commit, filters, state
 from ckpt.restore.build import Site
 from ckpt.restore.cgroups import cgroups_of
 from ckpt.restore.groups import end_the_dead, join_groups
+from ckpt.restore.hugepages import refuse_shortage
 from ckpt.restore.late import restore_late
 from ckpt.restore.lazily import Late
 from ckpt.restore.load import Loaded, load
@@ -114,6 +115,7 @@ def restore(
                 lines = [*joins, *map(str, files.plan()), *plan.lines(loaded), *cgroups.lines()]
                 return RestoreResult(root, stats, lines)
             _refuse_taken(plan, early.numbers() if early else set())
+            refuse_shortage(loaded, plan, files.huge_memfds())
             with joined(options.join_ns):
                 _carry_out(
                     *(options, lazily, consent, early, loaded, plan, files, cgroups, stats),
@@ -221,7 +223,8 @@ def _carry_out(
 
 def _fill_memfds(loaded: Loaded, files: FilesRestore) -> int:
     """How many pages were put in."""
-    return sum(fill(loaded, c.shmid, c.lfd, c.size) for c in files.memfd_contents)
+    contents = files.memfd_contents
+    return sum(fill(loaded, c.shmid, c.lfd, c.size, c.huge_page) for c in contents)
 
 
 @contextmanager

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Self
 
 from ckpt._native import check, ffi, lib
 from ckpt.errors import ImageError, RestoreError
+from ckpt.kerndat.hugetlb import MAP_HUGETLB, SIZE_BITS
+from ckpt.mem import hugefile
 from ckpt.mem.vma import MAP_NORESERVE, Backing
 from ckpt.ns.sysv_shm import SegmentsRestore
 from ckpt.units import page_up
@@ -60,26 +62,33 @@ class SharedMemory:
                     users.setdefault(v.shmid, []).append(v)
         nr_pages = sum(self._make(loaded, shmid, vmas) for shmid, vmas in users.items())
         return nr_pages + self.segments.make_all(
-            lambda ident, lfd, size: fill(loaded, ident, lfd, size)
+            lambda s, lfd: fill(loaded, s.id, lfd, s.size, s.huge_page)
         )
 
     def _make(self, loaded: Loaded, shmid: int, vmas: list[Vma]) -> int:
         size = max(v.pgoff + len(v.range) for v in vmas)
         size = page_up(max([size, *(p.range.end for p in loaded.pages(_name(shmid)))]))
+        huge = vmas[0].flags & (MAP_HUGETLB | SIZE_BITS)
+        if any(v.flags & (MAP_HUGETLB | SIZE_BITS) != huge for v in vmas):
+            raise ImageError("has pages of several sizes", resource=_name(shmid))
+        page = vmas[0].huge_page
+        size += -size % page if page else 0
         if size > _SIZE_MAX:
             raise ImageError("is too large", resource=_name(shmid), why=f"{size} bytes")
-        lfd = _anonymous(size, reserve=not all(v.flags & MAP_NORESERVE for v in vmas))
+        reserve = not all(v.flags & MAP_NORESERVE for v in vmas)
+        lfd = _anonymous(size, 0 if reserve else MAP_NORESERVE, huge)
         self._lfds[shmid] = lfd
         self.sizes[shmid] = size
-        return 0 if shmid in self._late else fill(loaded, shmid, lfd, size)
+        return 0 if shmid in self._late else fill(loaded, shmid, lfd, size, page)
 
 
 def _name(shmid: int) -> str:
     return f"pagemap-shmem-{shmid}"
 
 
-def fill(loaded: Loaded, shmid: int, lfd: int, size: int) -> int:
-    """Write what the set holds of object `shmid`, of `size` bytes, to `lfd`; returns the pages."""
+def fill(loaded: Loaded, shmid: int, lfd: int, size: int, huge_page: int = 0) -> int:
+    """Write what the set holds of object `shmid`, of `size` bytes and of huge pages of a size that
+    is not 0, to `lfd`; returns how many pages."""
     pages = loaded.pages(_name(shmid))
     for p in pages:
         if p.range.end > page_up(size):
@@ -87,15 +96,17 @@ def fill(loaded: Loaded, shmid: int, lfd: int, size: int) -> int:
                 "has pages beyond its object", resource=_name(shmid), why=f"size {size}"
             )
         length = min(p.range.end, size) - p.range.start
-        done = lib.ckpt_copy_file(
-            loaded.pages_lfd(p.pages_id), p.offset, lfd, p.range.start, length
-        )
-        check(done, _name(shmid))
+        start, source = p.range.start, loaded.pages_lfd(p.pages_id)
+        if huge_page:
+            hugefile.fill(source, p.offset, lfd, start, length, huge_page, _name(shmid))
+            continue
+        check(lib.ckpt_copy_file(source, p.offset, lfd, start, length), _name(shmid))
     return sum(p.range.nr_pages for p in pages)
 
 
-def _anonymous(size: int, *, reserve: bool) -> int:
-    flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | (0 if reserve else MAP_NORESERVE)
+def _anonymous(size: int, reserve: int, huge: int) -> int:
+    """`reserve` and `huge` are flags of mmap(2), or 0."""
+    flags = mmap.MAP_SHARED | mmap.MAP_ANONYMOUS | reserve | huge
     try:
         with mmap.mmap(-1, size, flags=flags) as mapping:
             view = ffi.from_buffer(mapping)

@@ -128,5 +128,7 @@ def early_memory(vmas: Sequence[Vma], pages: Sequence[Pages]) -> Memory:
 
 
 def _is_plain(v: Vma) -> bool:
-    # What grows down does so between two looks, and is small.
-    return v.private and v.backing is Backing.NONE and not v.flags & MAP_GROWSDOWN
+    # What grows down does so between two looks, and is small. Huge pages are counted first.
+    if v.flags & MAP_GROWSDOWN or v.huge_page:
+        return False
+    return v.private and v.backing is Backing.NONE

@@ -30,6 +30,7 @@ from ckpt.units import PAGE
 from tests.fault.controller import eventually
 from tests.requirements import require
 from tests.support.case import Case
+from tests.support.hugepool import huge_page_pool
 from tests.support.programs import program
 from tests.support.tracked import (
     VARIANTS,
@@ -364,21 +365,6 @@ def test_swapped_out(case: Case, variant: Variant) -> None:
             record = Extents.none()
         t.step("read 1 0 32")
         t.step("write 1 0 2")
-
-
-@contextmanager
-def huge_page_pool(pages: int) -> Iterator[None]:
-    pool = Path("/proc/sys/vm/nr_hugepages")
-    before = int(pool.read_text())
-    try:
-        pool.write_text(str(before + pages))
-    except OSError as error:
-        require(False, f"no huge pages can be had: {error}")
-    require(int(pool.read_text()) == before + pages, "the machine has no free huge pages")
-    try:
-        yield
-    finally:
-        pool.write_text(str(before))
 
 
 @each_variant

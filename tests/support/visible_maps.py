@@ -19,7 +19,8 @@ HEAD = re.compile(
 )
 UNSTEADY_FLAGS = {"ac", "sd"}
 RING = "anon_inode:[io_uring]"
-MADE_ANEW = ("/dev/zero (deleted)", "/memfd:", "/SYSV")
+HUGE = "/anon_hugepage (deleted)"
+MADE_ANEW = ("/dev/zero (deleted)", "/memfd:", "/SYSV", HUGE)
 
 
 @dataclass
@@ -66,7 +67,11 @@ def read(pid: int, tokens: Tokens, *, exact: bool = False) -> Iterator[Mapping]:
             if current:
                 yield current
             path, inode = match["path"], match["inode"]
-            if path.startswith(MADE_ANEW):
+            offset = int(match["offset"], 16)
+            if path == HUGE and match["perms"][3] == "p":
+                # Nobody else can have the file behind it, which says nothing but where it began.
+                what, offset = f"private {path} {match['dev']}", 0
+            elif path.startswith(MADE_ANEW):
                 what = f"{tokens.name('shared memory', inode)} {path}"
             elif path == RING:
                 what = f"{tokens.name('ring', inode)} {path}"
@@ -78,7 +83,7 @@ def read(pid: int, tokens: Tokens, *, exact: bool = False) -> Iterator[Mapping]:
                 int(match["start"], 16),
                 int(match["end"], 16),
                 match["perms"],
-                int(match["offset"], 16),
+                offset,
                 what,
             )
         elif current and line.startswith("VmFlags:"):

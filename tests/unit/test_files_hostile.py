@@ -180,6 +180,14 @@ HOSTILE: dict[str, tuple[Images, str]] = {
     "a huge pipe": ({"files": [pipe()], "pipes-data": [data(size=2**32 - 1)]}, "size"),
     "no inode": ({"files": [memfd()]}, "no inode"),
     "an inode twice": ({"files": [memfd()], "memfd": [inode(), inode()]}, "twice"),
+    "pages of no size": (
+        {"files": [memfd()], "memfd": [inode(hugetlb_flag=4 | 63 << 26)]},
+        "huge pages",
+    ),
+    "half a huge page": (
+        {"files": [memfd()], "memfd": [inode(size=1 << 20, hugetlb_flag=4)]},
+        "size",
+    ),
     "a huge memfd": ({"files": [memfd()], "memfd": [inode(size=2**63)]}, "size"),
     "unknown seals": ({"files": [memfd()], "memfd": [inode(seals=1 << 20)]}, "seals"),
     "a long name": ({"files": [memfd()], "memfd": [inode(name="n" * 250)]}, "name"),
@@ -305,7 +313,6 @@ UNSUPPORTED: dict[str, tuple[Images, str]] = {
         },
         "TUNF",
     ),
-    "huge pages": ({"files": [memfd()], "memfd": [inode(hugetlb_flag=4)]}, "huge pages"),
     "a made socket": (removed(ghost(mode=0o140755)), "type 0o140755"),
     "a dead process": (removed(remap_type=2), "dead process"),
     "a delegation": ({"files": [file()], "filelocks": [lock(flag=4)]}, "kind"),

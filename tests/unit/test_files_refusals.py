@@ -143,7 +143,6 @@ REFUSED = {
         "os.open('/proc/1/status', os.O_RDONLY)",
         "a /proc file of process 1, which is outside the tree",
     ),
-    "huge memfd": ("os.memfd_create('m', os.MFD_HUGETLB)", "a memfd of huge pages"),
     "signals to others": (
         "os.open(F, os.O_RDWR|os.O_CREAT); fcntl.fcntl(fd, fcntl.F_SETOWN, 1)",
         "it sends signals to process 1, which is outside the tree",

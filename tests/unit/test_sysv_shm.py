@@ -18,7 +18,7 @@ NAME = "ipcns-shm-3"
 
 def entry(**changed: Any) -> Any:
     made = ipc_shm_entry(size=5000, in_pagemaps=True)
-    for name in ("size", "in_pagemaps"):
+    for name in ("size", "in_pagemaps", "hugetlb_flag"):
         if name in changed:
             setattr(made, name, changed.pop(name))
     desc = {"key": 7, "uid": 1, "gid": 2, "cuid": 3, "cgid": 4, "mode": 0o1640, "id": 32769}
@@ -43,8 +43,9 @@ def test_what_it_says() -> None:
         [entry(size=1 << 47)],
         [entry(mode=0o10640)],
         [entry(in_pagemaps=False)],
+        [entry(hugetlb_flag=0o4000 | 63 << 26)],
     ],
-    ids=["twice", "id", "empty", "size", "mode", "pages inside"],
+    ids=["twice", "id", "empty", "size", "mode", "pages inside", "pages of no size"],
 )
 def test_hostile(entries: list[Any]) -> None:
     with pytest.raises(ImageError, match="segment"):
@@ -58,8 +59,9 @@ def mapping(pgoff: int, nr_pages: int, shmid: int = 5) -> Vma:
 
 
 def test_mappings_lie_within_their_segment() -> None:
-    """The last page counts whole."""
-    sizes = {5: 2 * PAGE + 1}
+    """The last page counts whole; huge pages are not of a segment without."""
+    sizes = {5: (3 * PAGE, 0), 7: (2 << 20, 2 << 20)}
     assert segments_fit([mapping(0, 3), mapping(2 * PAGE, 1)], sizes) is None
-    for wrong in (mapping(0, 4), mapping(3 * PAGE, 1), mapping(0, 1, shmid=6), mapping(1 << 63, 1)):
+    others = mapping(0, 1, shmid=6), mapping(0, 1, shmid=7)
+    for wrong in (mapping(0, 4), mapping(3 * PAGE, 1), mapping(1 << 63, 1), *others):
         assert segments_fit([mapping(0, 1), wrong], sizes) is wrong

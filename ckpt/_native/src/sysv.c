@@ -68,7 +68,7 @@ static long make_as_creator(const struct ckpt_shm *wanted)
         uid_t uid = geteuid();
         gid_t gid = getegid();
         int other = wanted->cuid != uid || wanted->cgid != gid;
-        int flags = IPC_CREAT | IPC_EXCL | (int)(wanted->mode & PERMISSIONS);
+        int flags = IPC_CREAT | IPC_EXCL | (int)(wanted->mode & PERMISSIONS) | (int)wanted->huge;
         long id = other ? become(wanted->cuid, wanted->cgid) : 0;
         long back;
 

@@ -9,7 +9,8 @@ struct ckpt_shm {
         uint64_t size;
         uint64_t nr_attached;
         int32_t creator; /* its pid */
-        int32_t spare;
+        uint32_t
+            huge; /* flags of shmget(2) for huge pages; nothing tells them of one that is there */
 };
 
 #define CKPT_SHM_DEST   01000 /* removed: it goes with its last user */

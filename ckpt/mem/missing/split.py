@@ -4,7 +4,7 @@ Private anonymous mappings, and shared anonymous memory that nothing but its map
 Everything else is there before the start: pages of files, of a memfd, of a segment of System V can
 be read past the mapping, or through a new one, which would give zeros and tell nobody; locked
 memory may not be missing; what a fork wipes or does not pass on would be filled in the child;
-mappings under mseal(2) can't be registered.
+mappings under mseal(2) can't be registered; of hugetlbfs a page would have to come whole.
 """
 
 from __future__ import annotations
@@ -42,6 +42,8 @@ def may_be_late(vmas: Iterable[Vma], sealed: Container[int]) -> list[Range]:
 def _may_be_late(v: Vma, sealed: Container[int]) -> bool:
     if v.backing is not Backing.NONE or not v.private or v.locked or v.range.start in sealed:
         return False
+    if v.huge_page:
+        return False
     return not {MADV_DONTFORK, MADV_WIPEONFORK} & set(v.advices())
 
 
@@ -61,7 +63,11 @@ def shares(memories: Iterable[tuple[Iterable[Vma], Container[int]]]) -> list[tup
     early: set[int] = set()
     for vmas, sealed in memories:
         mapped = [v for v in vmas if v.backing is Backing.SHMEM]
-        early |= {v.shmid for v in mapped if v.locked or v.range.start in sealed or not v.shared}
+        early |= {
+            v.shmid
+            for v in mapped
+            if v.locked or v.range.start in sealed or not v.shared or v.huge_page
+        }
         found.append(tuple(Share(v.range, v.shmid, v.pgoff) for v in mapped))
     return [tuple(s for s in one if s.shmid not in early) for one in found]
 
