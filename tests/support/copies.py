@@ -30,8 +30,5 @@ def copies() -> list[int]:
 
 
 def untouched(victim: Victim, before: visible.View) -> bool:
-    """Whether all is as it was; what is just going away may be seen, and be gone a moment later."""
-    try:
-        return visible.look(victim.pid, exact=True) == before
-    except OSError:
-        return False
+    """Whether all is as it was."""
+    return visible.looks_as(before, victim.pid)

@@ -10,6 +10,7 @@ looked at: the raw list of mappings, sizes, sizes of descriptor tables.
 from __future__ import annotations
 
 import fnmatch
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,7 +108,10 @@ FILES = [
     "auxv",
     "comm",
 ]
-LINKS = ["exe", "cwd", "root"]
+FORCED = 1 << signal.SIGSYS - 1
+"""SIGSYS, which a thread of `user_dispatch` forces upon itself, is pending for an instant."""
+DIRECTORIES = ["cwd", "root"]
+LINKS = ["exe", *DIRECTORIES]
 
 
 @dataclass
@@ -139,6 +143,15 @@ def look(root: int, *, exact: bool = False) -> View:
     for key, value in visible_fds.descriptors(alive, tokens):
         view.facts[key] = value
     return view
+
+
+def looks_as(before: View, root: int) -> bool:
+    """Whether an exact look shows `before`. A tree that is not quiet yet, in which a descriptor or
+    a mapping goes while it is looked at, does not look so."""
+    try:
+        return look(root, exact=True) == before
+    except OSError:
+        return False
 
 
 def differences(before: View, after: View, ignore: Iterable[str] = ()) -> list[str]:
@@ -183,8 +196,11 @@ def _thread(facts: dict[str, str], key: str, proc: Path) -> None:
     stat = _stat(proc)
     status = _status(proc)
     facts[f"{key}/state"] = stat["state"]
+    if stat["state"] not in "ZX":
+        facts.update({f"{key}/{name}": str((proc / name).readlink()) for name in DIRECTORIES})
     facts.update({f"{key}/{name}": stat[name] for name in THREAD_STAT})
     facts.update({f"{key}/{name}": status[name] for name in THREAD_STATUS if name in status})
+    facts[f"{key}/SigPnd"] = f"{int(status['SigPnd'], 16) & ~FORCED:016x}"
 
 
 def _stat(proc: Path) -> dict[str, str]:
