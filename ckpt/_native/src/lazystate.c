@@ -4,6 +4,7 @@
 #include "lazylayout.h"
 #include "lazyorder.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -193,6 +194,28 @@ static long replay(struct lazy_state *s)
         return err;
 }
 
+static int is_userfaultfd(int lfd)
+{
+        static const char wanted[] = "anon_inode:[userfaultfd]";
+        char path[32], found[sizeof(wanted)];
+
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", lfd);
+        return readlink(path, found, sizeof(found)) == sizeof(wanted) - 1 &&
+               !memcmp(found, wanted, sizeof(wanted) - 1);
+}
+
+/* Our predecessor may have been killed after it noted that it closes one, and before it did: one
+ * that stays open is served by nobody, and holds up whoever touches its memory. By now the number
+ * may be that of anything the holder has opened, but of no other userfaultfd: one that is read from
+ * another is told in the journal, where no note of ours is behind the last one then. */
+static void close_last(const struct lazy_state *s)
+{
+        const struct uffd_msg *last = s->at ? &journal(s)[s->at - 1] : NULL;
+
+        if (last && last->event == CLOSED && is_userfaultfd((int)last->arg.reserved.reserved1))
+                close((int)last->arg.reserved.reserved1);
+}
+
 long lazy_state_load(struct lazy_state *s, const struct ckpt_lazy_job *job)
 {
         long err;
@@ -207,7 +230,11 @@ long lazy_state_load(struct lazy_state *s, const struct ckpt_lazy_job *job)
                 mlock(s->journals[i], job->journal_len);
         }
         err = lazy_layout_load(s, job->layouts[job->told->turn & 1]);
-        return err ? err : replay(s);
+        if (!err)
+                err = replay(s);
+        if (!err)
+                close_last(s);
+        return err;
 }
 
 long lazy_state_renew(struct lazy_state *s)
@@ -352,6 +379,7 @@ void lazy_state_close(struct lazy_state *s, uint64_t space)
         note(s, CLOSED, uffd, 0);
         lazy_space_free(&s->spaces[space]);
         s->spaces[space].uffd = -1;
+        ckpt_fault_point();
         close(uffd);
 }
 
