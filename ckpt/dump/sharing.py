@@ -1,7 +1,7 @@
 """Who shares what in a tree, as kcmp(2) tells of tasks that run or stand.
 
-Refused: threads that share less than their process, a memory or descriptor table that the root
-shares with its parent, which is not dumped, and what a task may have to undo of semaphores.
+Refused: threads that share less than their process, and a memory or descriptor table that the root
+shares with its parent, which is not dumped.
 
 Not seen: that a task shares something with another one outside of the tree.
 """
@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from ckpt._native import lib
 from ckpt.errors import Refusal
-from ckpt.ns.sysv_sem import undo_obstacles
 from ckpt.pstree.sharing import FILES, FS, KINDS, VM, Sharing, numbered
 
 if TYPE_CHECKING:
@@ -28,9 +27,7 @@ def sharing_of(pids: Sequence[int]) -> Sharing:
 
 def obstacles(facts: Iterable[Facts], root: int) -> Iterator[Refusal]:
     """What of their sharing could not be brought back."""
-    tasks = list(facts)
-    yield from undo_obstacles([task.pid for task in tasks])
-    for task in tasks:
+    for task in facts:
         if task.pid == root:
             yield from _with_parent(root, task.stat.ppid)
         for tid in task.threads:

@@ -28,6 +28,7 @@ from ckpt.mem.extents import Extents
 from ckpt.mem.locking import lock_future
 from ckpt.mem.transfer import Transfer
 from ckpt.mem.vma import segments, trackable
+from ckpt.ns.sysv_dump import waits_at
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.smaps import parse_smaps
 from ckpt.pstree.sharing import FILES, VM
@@ -35,7 +36,7 @@ from ckpt.task import regs, seccomp, thread
 from ckpt.units import PAGE, Range
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ckpt.dump.snapshot import Snapshot
     from ckpt.dump.work import Work
@@ -75,6 +76,7 @@ def take(tree: SeizedTree, work: Work) -> None:
             frozen.snapshots.append(taken)
             work.shared.collect(proc, facts.smaps)
         files.resolve()
+        _take_objects(work)
         refuse([*_between_tasks(work), *files.refusals])
         risk = work.options.risk_seccomp
         refuse(r for s in frozen.snapshots for r in s.filter_obstacles(risk=risk))
@@ -99,6 +101,20 @@ def take(tree: SeizedTree, work: Work) -> None:
             next_id += 1
         work.shared.copy(work.pages, len(tree.tasks) + 1, work.engine)
         work.stats.shpages_written = work.shared.nr_pages
+
+
+def _take_objects(work: Work) -> None:
+    """Semaphores and message queues."""
+    frozen = work.frozen
+    threads: dict[int, Sequence[int]] = dict.fromkeys(frozen.zombies, ())
+    waits = set()
+    for taken in frozen.snapshots:
+        threads[taken.pid] = [stopped.tid for stopped in taken.task.threads]
+        for stopped in taken.task.threads:
+            call, first = (regs.value(stopped.regs, name) for name in ("orig_ax", "di"))
+            if where := waits_at(call, first):
+                waits.add(where)
+    frozen.objects.take(threads, waits)
 
 
 def _warn_of_risks(work: Work) -> None:
@@ -197,6 +213,7 @@ def _enter(taken: Snapshot, work: Work) -> None:
         taken.lock_future = lock_future(session, proc, taken.facts.status.vm_locked or 0)
         _ask_threads(taken, session)
         nodes.ask(taken, session, own_memory=work.frozen.sharing.first(VM, taken.pid) == taken.pid)
+        work.frozen.objects.ask(session)
         if work.files.has_rings:
             rings.refuse_registered(taken, session)
         mem = proc.open("mem", os.O_RDONLY)

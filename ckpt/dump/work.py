@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ckpt.dump.shared import SharedMemory
 from ckpt.dump.stats import DumpStats
+from ckpt.ns.sysv_dump import ObjectsDump
 from ckpt.ns.sysv_shm import SegmentsDump
 from ckpt.pstree.sharing import ALONE
 from ckpt.record import field, record
@@ -36,6 +37,7 @@ class Frozen:
     zombies: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
     sharing: Sharing = ALONE
     segments: SegmentsDump = field(default_factory=SegmentsDump)
+    objects: ObjectsDump = field(default_factory=ObjectsDump)
     monotonic_ns: int = 0
     boottime_ns: int = 0
 

@@ -53,6 +53,7 @@ def write(work: Work) -> None:
     images.append(("cgroup", [work.groups.image()]))
     if segments := frozen.segments.image():
         images.append((f"ipcns-shm-{describe.IPC_NS_ID}", segments))
+    images += frozen.objects.images(describe.IPC_NS_ID)
     for name, messages in (*images, *work.pages.images(), *work.files.images().items()):
         writer.write(name, messages)
     if work.options.cpu_cap:
@@ -86,6 +87,10 @@ def _judge(work: Work) -> None:
         found.extend(obstacles(taken.facts, ours, tracked=tracked, risk_seccomp=risk))
         found.extend(describe.unknown_state(taken))
         found.extend(group_obstacles(taken.facts, work.groups))
+    refusals, notes = work.frozen.objects.judge()
+    found.extend(refusals)
+    for note in notes:
+        work.report.warn(note)
     tree = _model(work.options.tree, work.frozen)
     found.extend(birth_obstacles(tree, work.frozen.sharing, work.options))
     refuse(found)

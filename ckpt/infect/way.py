@@ -85,7 +85,7 @@ def rip(regs: bytes) -> int:
 def interruptible_only() -> frozenset[int]:
     """Numbers of calls that return EINTR from a mere interrupt, as the kernel never restarts
     them."""
-    names = ("epoll_wait", "epoll_pwait", "epoll_pwait2", "rt_sigtimedwait")
+    names = ("epoll_wait", "epoll_pwait", "epoll_pwait2", "rt_sigtimedwait", "semop", "semtimedop")
     return frozenset(number(name) for name in names)
 
 

@@ -24,6 +24,7 @@ from ckpt.mem.extents import Extents
 from ckpt.mem.missing.split import Share, split
 from ckpt.mem.resolve import resolve
 from ckpt.mem.vdso import LONGEST
+from ckpt.ns.sysv_objects import Object, read_objects
 from ckpt.ns.sysv_shm import Segment, segments_of
 from ckpt.pstree.model import State, Task, Tree
 from ckpt.pstree.sharing import ALONE, KINDS, VM, Ids, Sharing
@@ -96,6 +97,7 @@ class Loaded:
     clocks_ns: tuple[int, int] | None
     sharing: Sharing = ALONE
     segments: dict[int, Segment] = field(default_factory=dict)
+    objects: tuple[Object, ...] = ()
     shares: dict[int, tuple[Share, ...]] = field(default_factory=dict)
     _files: list[tuple[int, int]] = field(init=False)
     _ids: dict[tuple[int, int], int] = field(init=False)
@@ -194,7 +196,9 @@ def load(directory: str, *, verify: bool, lazily: bool = False) -> Iterator[Load
         tree = _tree(images, entries, cores)
         clocks = images.read_one("timens-0") if images.exists("timens-0") else None
         loaded = Loaded(chain, tree, {}, {}, clocks_of(clocks), _sharing(images, tree))
-        loaded.segments = _segments(images, tree)
+        ipc_ns = images.read_one(f"ids-{tree.root.pid}").ipc_ns_id
+        loaded.segments = _segments(images, ipc_ns)
+        loaded.objects = read_objects(images, ipc_ns)
         for task in tree:
             if task.dead:
                 loaded.dead[task.pid] = cores[task.pid]
@@ -241,8 +245,8 @@ def _tree(images: ImageSet, entries: list[Any], cores: dict[int, Any]) -> Tree:
     return tree
 
 
-def _segments(images: ImageSet, tree: Tree) -> dict[int, Segment]:
-    name = f"ipcns-shm-{images.read_one(f'ids-{tree.root.pid}').ipc_ns_id}"
+def _segments(images: ImageSet, ipc_ns: int) -> dict[int, Segment]:
+    name = f"ipcns-shm-{ipc_ns}"
     return segments_of(images.read(name) if images.exists(name) else (), name)
 
 

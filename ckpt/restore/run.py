@@ -184,7 +184,7 @@ def _carry_out(
         report.stage("files")
         files.open_all(_owners(loaded))
         shared = scope.enter_context(SharedMemory(loaded))
-        stats.pages_restored += shared.make_all() + _fill_memfds(loaded, files)
+        stats.pages_restored += shared.make_all(report) + _fill_memfds(loaded, files)
 
         report.stage("tasks")
         scope.enter_context(cgroups)
@@ -206,11 +206,12 @@ def _carry_out(
         for pid, image in loaded.tasks.items():
             state.restore_threads(site, site.tasks[pid], image, powers)
         restore_late(site, files, report)
+        shared.objects.tell(lambda pid: site.tasks[pid].session)
         for pid, image in loaded.tasks.items():
             filters.hold_off(image)
             state.restore_leader(site.tasks[pid], image, powers, report)
         files.apply_seals()
-        shared.segments.settle()
+        shared.settle()
         late.settle()
         verifying()
         files.finish()
@@ -286,10 +287,10 @@ def _resume(
     if consent is not None:
         consent.wait()
     files.release()
-    shared.segments.send_guard_away()
+    shared.send_guards_away()
     verdict = -1 if consent is None else consent.verdict
     commit.let_go(site, leave_stopped=options.leave_stopped, verdict=verdict)
-    shared.segments.keep()
+    shared.keep()
     cgroups.keep()
     files.remove_links()
     site.forget()

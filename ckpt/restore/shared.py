@@ -17,11 +17,13 @@ from ckpt.errors import ImageError, RestoreError
 from ckpt.kerndat.hugetlb import MAP_HUGETLB, SIZE_BITS
 from ckpt.mem import hugefile
 from ckpt.mem.vma import MAP_NORESERVE, Backing
+from ckpt.ns.sysv_restore import ObjectsRestore
 from ckpt.ns.sysv_shm import SegmentsRestore
 from ckpt.units import page_up
 
 if TYPE_CHECKING:
     from ckpt.mem.vma import Vma
+    from ckpt.report import Report
     from ckpt.restore.load import Loaded
 
 _SIZE_MAX = 1 << 46
@@ -37,11 +39,14 @@ class SharedMemory:
         self._late = loaded.late_objects()
         self.sizes: dict[int, int] = {}
         self.segments = SegmentsRestore(loaded.segments)
+        pids = [task.pid for task in loaded.tree]
+        self.objects = ObjectsRestore(loaded.objects, pids, loaded.tasks, loaded.tree.root.pid)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.objects.close()
         self.segments.close()
         for lfd in self._lfds.values():
             os.close(lfd)
@@ -51,10 +56,11 @@ class SharedMemory:
         """A descriptor, for reading and writing, of an object that `make_all` made."""
         return self._lfds[shmid]
 
-    def make_all(self) -> int:
-        """Make every object that a mapping refers to, and every segment of System V, and fill what
+    def make_all(self, report: Report) -> int:
+        """Make every object that a mapping refers to, and every one of System V, and fill what
         does not come late; returns the pages written."""
         loaded = self._loaded
+        self.objects.make_all(report)
         users: dict[int, list[Vma]] = {}
         for image in loaded.tasks.values():
             for v in image.memory.vmas:
@@ -64,6 +70,21 @@ class SharedMemory:
         return nr_pages + self.segments.make_all(
             lambda s, lfd: fill(loaded, s.id, lfd, s.size, s.huge_page)
         )
+
+    def settle(self) -> None:
+        """All tasks have what they use of System V: owners and modes as they were."""
+        self.segments.settle()
+        self.objects.settle()
+
+    def send_guards_away(self) -> None:
+        """Right before the tree is let go."""
+        self.segments.send_guard_away()
+        self.objects.send_guard_away()
+
+    def keep(self) -> None:
+        """The tree lives."""
+        self.segments.keep()
+        self.objects.keep()
 
     def _make(self, loaded: Loaded, shmid: int, vmas: list[Vma]) -> int:
         size = max(v.pgoff + len(v.range) for v in vmas)

@@ -11,6 +11,7 @@ struct duty {
         void (*act)(const struct duty *duty, uint64_t index);
         const int32_t *numbers; /* pidfds, directories or ids */
         const char *const *names;
+        const struct ckpt_mark *marks;
         uint64_t nr;
         int32_t parent;
         int32_t verdict; /* -1: nobody asks */
@@ -32,6 +33,16 @@ static void remove_segment(const struct duty *duty, uint64_t index)
 
         if (!ckpt_shm_look(duty->numbers[index], &segment) && segment.creator == duty->parent)
                 ckpt_shm_remove(duty->numbers[index]);
+}
+
+static void remove_object(const struct duty *duty, uint64_t index)
+{
+        const struct ckpt_mark *mark = &duty->marks[index];
+        struct ckpt_sysv object;
+
+        if (mark->begun && !ckpt_sysv_look(mark->kind, mark->id, &object) &&
+            object.key == mark->key)
+                ckpt_sysv_remove(mark->kind, mark->id);
 }
 
 static _Noreturn void end(const struct duty *duty, char verdict, int status)
@@ -106,6 +117,13 @@ long ckpt_guard_segments(const int32_t *ids, uint64_t nr, struct ckpt_guard *gua
 {
         struct duty duty = {
             .act = remove_segment, .numbers = ids, .nr = nr, .parent = getpid(), .verdict = -1};
+
+        return start(&duty, guard);
+}
+
+long ckpt_guard_objects(const struct ckpt_mark *marks, uint64_t nr, struct ckpt_guard *guard)
+{
+        struct duty duty = {.act = remove_object, .marks = marks, .nr = nr, .verdict = -1};
 
         return start(&duty, guard);
 }

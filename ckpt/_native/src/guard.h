@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * A process that ends a set of tasks, or removes a set of names or of segments of shared memory,
- * when we die before we have told it not to.
+ * A process that ends a set of tasks, or removes a set of names, of segments of shared memory, of
+ * semaphores or message queues, when we die before we have told it not to.
  */
 
 struct ckpt_guard {
@@ -27,3 +27,15 @@ long ckpt_guard_names(const int32_t *dirs, const char *const *names, uint64_t nr
 /* Start a guard over `nr` ids of System V shared memory: those are removed that this process has
  * made. */
 long ckpt_guard_segments(const int32_t *ids, uint64_t nr, struct ckpt_guard *guard);
+
+/* A set of semaphores or a message queue (CKPT_SYSV_SEM, CKPT_SYSV_MSG) that shall be made. */
+struct ckpt_mark {
+        int32_t kind;
+        int32_t id;
+        uint32_t key;
+        uint32_t begun; /* set before it is made, and not if that failed */
+};
+
+/* Start a guard over `nr` of them, in memory that it shares with us: those are removed that were
+ * begun, as nothing else tells who has made one. */
+long ckpt_guard_objects(const struct ckpt_mark *marks, uint64_t nr, struct ckpt_guard *guard);

@@ -53,6 +53,7 @@
 #include "live.h"
 #include "liveshared.h"
 #include "sysv.h"
+#include "sysvobj.h"
 #include "hugefile.h"
 #include "ring.h"
 #include "epoll.h"

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <sys/ipc.h>
-#include <sys/sem.h>
 #include <sys/shm.h>
 
 #define UNCHANGED   ((uid_t) - 1)
@@ -35,11 +34,11 @@ long ckpt_shm_find(uint32_t key)
         return ckpt_result(shmget((key_t)key, 0, 0));
 }
 
-static long ask_for_id(int id)
+long ckpt_ask_for_id(const char *file, int id)
 {
         char text[16];
         int length = snprintf(text, sizeof(text), "%d", id);
-        int lfd = open("/proc/sys/kernel/shm_next_id", O_WRONLY | O_CLOEXEC);
+        int lfd = open(file, O_WRONLY | O_CLOEXEC);
         ssize_t done;
         long error;
 
@@ -63,24 +62,35 @@ static long become(uid_t uid, gid_t gid)
         return 0;
 }
 
+long ckpt_creator_become(struct ckpt_creator *creator)
+{
+        creator->own_uid = geteuid();
+        creator->own_gid = getegid();
+        creator->other = creator->uid != creator->own_uid || creator->gid != creator->own_gid;
+        return creator->other ? become(creator->uid, creator->gid) : 0;
+}
+
+long ckpt_creator_leave(const struct ckpt_creator *creator)
+{
+        return creator->other ? become(creator->own_uid, creator->own_gid) : 0;
+}
+
 static long make_as_creator(const struct ckpt_shm *wanted)
 {
-        uid_t uid = geteuid();
-        gid_t gid = getegid();
-        int other = wanted->cuid != uid || wanted->cgid != gid;
+        struct ckpt_creator creator = {.uid = wanted->cuid, .gid = wanted->cgid};
         int flags = IPC_CREAT | IPC_EXCL | (int)(wanted->mode & PERMISSIONS) | (int)wanted->huge;
-        long id = other ? become(wanted->cuid, wanted->cgid) : 0;
+        long id = ckpt_creator_become(&creator);
         long back;
 
         if (id == 0)
                 id = ckpt_result(shmget((key_t)wanted->key, wanted->size, flags));
-        back = other ? become(uid, gid) : 0;
+        back = ckpt_creator_leave(&creator);
         return id >= 0 && back < 0 ? back : id;
 }
 
 long ckpt_shm_make(int id, const struct ckpt_shm *wanted)
 {
-        long got = ask_for_id(id);
+        long got = ckpt_ask_for_id("/proc/sys/kernel/shm_next_id", id);
         long error;
 
         if (got < 0)
@@ -112,14 +122,4 @@ long ckpt_shm_set(int id, const struct ckpt_shm *wanted)
 long ckpt_shm_remove(int id)
 {
         return ckpt_result(shmctl(id, IPC_RMID, NULL));
-}
-
-long ckpt_sem_last_users(int id, int32_t *pids, uint32_t nr)
-{
-        for (uint32_t i = 0; i < nr; i++) {
-                pids[i] = semctl(id, (int)i, GETPID);
-                if (pids[i] < 0)
-                        return errno == EINVAL && i ? (long)i : -(long)errno;
-        }
-        return nr;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * System V IPC, in this process's own namespace. shmctl(2), shmget(2), semctl(2).
+ * System V shared memory, in this process's own namespace. shmctl(2), shmget(2).
  */
 
 struct ckpt_shm {
@@ -32,6 +32,17 @@ long ckpt_shm_set(int id, const struct ckpt_shm *wanted);
 
 long ckpt_shm_remove(int id);
 
-/* The processes that were the last to operate on the first `nr` semaphores of set `id`; returns how
- * many of these it has. */
-long ckpt_sem_last_users(int id, int32_t *pids, uint32_t nr);
+/* Have the next object of a kind get this id: `file` is its /proc/sys/kernel/KIND_next_id. */
+long ckpt_ask_for_id(const char *file, int id);
+
+/* Who makes an object. `own_uid`, `own_gid` and `other` are filled in. */
+struct ckpt_creator {
+        uint32_t uid, gid;
+        uint32_t own_uid, own_gid;
+        int32_t other;
+};
+
+/* Have this thread's effective ids be those of a creator, and its own again; what it may do goes
+ * with that. */
+long ckpt_creator_become(struct ckpt_creator *creator);
+long ckpt_creator_leave(const struct ckpt_creator *creator);
