@@ -40,6 +40,7 @@ from ckpt.mem.missing.finish import finish
 from ckpt.mem.tracking.where import is_root_tracked
 from ckpt.ns.cgroup_dump import GroupsDump
 from ckpt.scope import all_descriptors
+from ckpt.task import slept
 from ckpt.tracee.freeze import seize
 
 if TYPE_CHECKING:
@@ -135,6 +136,7 @@ def _dump(
             engine = new_engine()
             scope.callback(engine.close)
             live.prepare(work, engine, list(known))
+        work.slept = slept.look(known)
         _stop_and_write(work, actions, handover)
         if increment is not None:
             _settle(work, increment)

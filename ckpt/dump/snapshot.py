@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ckpt.task.sched import Sched
     from ckpt.task.seccomp import Chain
     from ckpt.task.sleeping import Asleep
+    from ckpt.task.slept import Slept
     from ckpt.task.thread import Answers
     from ckpt.tracee.stopped import SeizedTask
 
@@ -181,7 +182,7 @@ class Snapshot:
         return whole
 
 
-def take(task: SeizedTask, facts: Facts, pages_id: int) -> Snapshot:
+def take(task: SeizedTask, facts: Facts, pages_id: int, slept: Slept) -> Snapshot:
     """Take from a stopped task what can be had from outside, before it is infected: the first use
     of the parasite leaves a mark on pages of the vdso and of one mapping's padding."""
     taken = Snapshot(task, facts, NO_CONTENT, _vdso(facts), pages_id)
@@ -198,6 +199,9 @@ def take(task: SeizedTask, facts: Facts, pages_id: int) -> Snapshot:
     for stopped in task.threads:
         found = sleeping.asleep(stopped.regs, lambda addr, size: vm.read(task.pid, addr, size))
         if found is not None:
+            if found.left_ns is None and stopped.tid in slept.sleeps:
+                switches = facts.thread_status(stopped.tid).voluntary_switches
+                found = found.after(slept.passed_ns(stopped.tid, switches))
             taken.asleep[stopped.tid] = found
     return taken
 

@@ -70,7 +70,7 @@ def take(tree: SeizedTree, work: Work) -> None:
                 continue
             settle(task)
             facts = look(proc, work.known.get(task.pid, NOTHING_KNOWN), stands=True)
-            taken = snapshot.take(task, facts, number)
+            taken = snapshot.take(task, facts, number, work.slept)
             files.collect(task.pid, task.pidfd, frozen.sharing.first(FILES, task.pid))
             taken.take_files(files, proc)
             frozen.snapshots.append(taken)

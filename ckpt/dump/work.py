@@ -12,6 +12,7 @@ from ckpt.ns.sysv_dump import ObjectsDump
 from ckpt.ns.sysv_shm import SegmentsDump
 from ckpt.pstree.sharing import ALONE
 from ckpt.record import field, record
+from ckpt.task.slept import NOT_SEEN, Slept
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +48,7 @@ class Work:
     """`increment` is None where nothing is tracked, nor shall be; `tracked` are the tasks whose
     writes are. `known`: what the frozen window may assume of tasks. `run_id` is the new set's
     identity; `uptime_us` is 0 where nothing is tracked. `engine`: of a live dump. `checked`:
-    what was assumed of mappings holds."""
+    what was assumed of mappings holds. `slept`: what sleepers there were before the freeze."""
 
     options: DumpOptions
     report: Report
@@ -65,6 +66,7 @@ class Work:
     shared: SharedMemory = field(default_factory=SharedMemory)
     stats: DumpStats = field(default_factory=DumpStats)
     frozen: Frozen = field(default_factory=Frozen)
+    slept: Slept = NOT_SEEN
 
     @property
     def goes_on(self) -> bool:

@@ -89,6 +89,7 @@ class Status:
     vm_rss: int | None
     store_bypass: str = ""
     indirect_branch: str = ""
+    voluntary_switches: int = 0
 
     @property
     def zombie(self) -> bool:
@@ -210,6 +211,7 @@ def parse_status(data: bytes) -> Status:
         vm_rss=f.opt_size(b"VmRSS"),
         store_bypass=f.opt_text(b"Speculation_Store_Bypass"),
         indirect_branch=f.opt_text(b"SpeculationIndirectBranch"),
+        voluntary_switches=f.opt_dec(b"voluntary_ctxt_switches") or 0,
     )
 
 

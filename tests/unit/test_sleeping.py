@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import pytest
 
 from ckpt.errors import TargetError
 from ckpt.infect.batch import number
-from ckpt.task import regs, sleeping
+from ckpt.procfs.sched import parse_sched
+from ckpt.task import regs, sleeping, slept
 
 U64 = (1 << 64) - 1
 INSN, PLACE = 0x401000, 0x7000
@@ -59,7 +61,7 @@ def test_what_is_left(raw: bytes) -> None:
     assert (found.call, found.insn, found.left_ns) == (number(call), INSN, 3 * 10**9 + 500)
     saved = regs.rewound(raw, asleep=found)
     assert (regs.value(saved, "ax"), regs.value(saved, "ip")) == (number(call), INSN)
-    again = sleeping.arguments(saved, 0x9000)
+    again = sleeping.arguments(saved, 0x9000, 1)
     assert again is not None and again[0] == number(call)
     assert 0x9000 in again and again[-1] == PLACE
     back = sleeping.interrupted(saved)
@@ -104,5 +106,61 @@ def test_no_sleeper(raw: bytes, memory: Memory) -> None:
 
 def test_a_length_is_a_timespec() -> None:
     assert struct.unpack("<qq", sleeping.length(7 * 10**9 + 3)) == (7, 3)
-    over = sleeping.over(registers(ax=number("nanosleep"), ip=INSN))
-    assert (regs.value(over, "ax"), regs.value(over, "ip")) == (0, INSN + 2)
+    over = sleeping.over(registers(ax=number("futex"), ip=INSN), -110)
+    assert regs.signed(regs.value(over, "ax")) == -110 and regs.value(over, "ip") == INSN + 2
+
+
+@pytest.mark.parametrize(
+    ("raw", "again"),
+    [
+        (cut("nanosleep", di=PLACE), ("nanosleep", 0x9000, 0)),
+        (cut("clock_nanosleep", di=7, dx=PLACE), ("clock_nanosleep", 7, 0, 0x9000, 0)),
+        (cut("poll", di=5, si=2, dx=3001), ("poll", 5, 2, 2002)),
+        (cut("futex", di=5, si=128, dx=9, r10=PLACE), ("futex", 5, 128, 9, 0x9000)),
+    ],
+    ids=["nanosleep", "clock_nanosleep", "poll", "futex"],
+)
+def test_what_has_passed(raw: bytes, again: tuple[str | int, ...]) -> None:
+    """Makes what is left known; without it the call is made anew."""
+    found = sleeping.asleep(raw, Memory(b"", (3, 10**6)).read)
+    assert found is not None and found.left_ns is None
+    assert found.whole_ns == 3001 * 10**6
+    assert found.after(0).left_ns is None
+    assert found.after(10**6).left_ns == 3000 * 10**6
+    assert found.after(10**12).left_ns == 0
+    saved = regs.rewound(raw, asleep=found)
+    call = sleeping.arguments(saved, 0x9000, 2001 * 10**6 + 1)
+    assert call == (number(str(again[0])), *again[1:])
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        cut("poll", dx=-1),
+        cut("futex", si=9, r10=PLACE),
+        cut("futex", si=0),
+        cut("clock_nanosleep", di=1, si=1, dx=PLACE),
+        cut("clock_nanosleep", di=2, dx=PLACE),
+        cut("nanosleep", di=1),
+    ],
+    ids=["endless", "until a time", "endless futex", "until a time", "of work", "no memory"],
+)
+def test_no_length(raw: bytes) -> None:
+    found = sleeping.asleep(raw, Memory(b"").read)
+    assert found is not None and found.left_ns is found.whole_ns is None
+
+
+def test_slept_through() -> None:
+    """Only who has gone to sleep once more, in its stop; and a little less than the truth."""
+    seen = slept.Slept({7: slept.Sleep(10**9, 4)}, 3 * 10**9)
+    assert seen.passed_ns(7, 5) == 2 * 10**9 - 2 * 10**6
+    assert seen.passed_ns(7, 6) == seen.passed_ns(7, 4) == seen.passed_ns(8, 5) == 0
+    assert slept.Slept({7: slept.Sleep(10**9, 4)}, 1).passed_ns(7, 5) == 0
+
+
+def test_when_a_thread_ran() -> None:
+    text = Path("/proc/thread-self/sched").read_bytes()
+    ran, again = parse_sched(text), parse_sched(Path("/proc/thread-self/sched").read_bytes())
+    assert ran is not None and again is not None and ran.slept <= again.slept
+    assert 0 < ran.at_ns <= again.at_ns
+    assert parse_sched(text.replace(b"se.exec_start", b"se.other")) is None
