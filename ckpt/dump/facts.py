@@ -19,7 +19,7 @@ from ckpt.procfs.limits import parse_limits
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.nslink import KINDS, Namespaces, parse_ns_link
 from ckpt.procfs.smaps import Smap, parse_smaps
-from ckpt.procfs.stat import Stat, parse_stat
+from ckpt.procfs.stat import Stat, is_io_worker, parse_stat
 from ckpt.procfs.status import Status, parse_status
 from ckpt.procfs.timens import TimensOffsets, parse_timens_offsets
 from ckpt.procfs.timers import PosixTimer, parse_timers
@@ -192,9 +192,12 @@ def look(proc: ProcDir, known: Known = NOTHING_KNOWN, *, stands: bool = False) -
 
 
 def _thread_files(proc: ProcDir, tid: int) -> tuple[bytes, bytes] | None:
-    """None where the thread has ended since it was listed, as it may before the freeze."""
+    """None where the thread has ended since it was listed, as it may before the freeze, and of a
+    worker that the kernel has made for io_uring: whoever restores a ring gets workers of its own.
+    """
     try:
-        return proc.read(f"task/{tid}/stat"), proc.read(f"task/{tid}/status")
+        stat = proc.read(f"task/{tid}/stat")
+        return None if is_io_worker(stat) else (stat, proc.read(f"task/{tid}/status"))
     except TargetError:
         if not proc.alive():
             raise

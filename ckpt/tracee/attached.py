@@ -85,21 +85,27 @@ def thread_status(pid: int, tid: int) -> Status | None:
 
 
 class Attached:
-    """`pid_of`: the process of each thread that is or may be seized. `group_stop`: the signal that
-    has stopped each standing thread's process, or 0; only of those that stood at the last `stand`.
+    """`pid_of`: the process of each thread that is or may be seized; workers that the kernel has
+    made for io_uring never are. `group_stop`: the signal that has stopped each standing thread's
+    process, or 0; only of those that stood at the last `stand`.
     """
 
     def __init__(self, until: float) -> None:
         """`until`: when to give up, on time.monotonic(); may be infinite."""
         self.pid_of: dict[int, int] = {}
         self.group_stop: dict[int, int] = {}
+        self._workers: set[int] = set()
         self.interrupted_at_ns = 0
         self._until = until
 
     def seize(self, threads: Iterable[tuple[int, int]]) -> int:
         """Attach to (tid, pid) pairs that aren't known yet, and return to how many: those that are
         gone or dead don't count. Raises RefusedError (somebody traces it), TargetError (EPERM)."""
-        new = [(tid, pid) for tid, pid in threads if tid not in self.pid_of]
+        new = [
+            (tid, pid)
+            for tid, pid in threads
+            if tid not in self.pid_of and tid not in self._workers
+        ]
         self.pid_of.update(new)
         denied = self._seize(new)
         again = [(tid, pid) for tid, pid in denied if self._may_live(tid, pid)]
@@ -123,7 +129,9 @@ class Attached:
         for result, (tid, pid) in zip(results, threads, strict=True):
             if result:
                 del self.pid_of[tid]
-            if result and result != -errno.ESRCH:
+            if result == -errno.ENOTSUP:
+                self._workers.add(tid)
+            elif result and result != -errno.ESRCH:
                 denied.append((tid, pid))
         return denied
 
@@ -152,6 +160,14 @@ class Attached:
                 new = []
             else:
                 return
+
+    def at_rest(self) -> Collection[int]:
+        """Who needs not be waited for: those that stood at the last `stand`, and workers, which do
+        nothing but what a thread of their process has asked for."""
+        self._workers = {tid for tid in self._workers if lib.ckpt_is_worker(tid)}
+        if not self._workers:
+            return self.group_stop
+        return self.group_stop.keys() | self._workers
 
     def run_on(self, tids: Iterable[int]) -> None:
         """Let some of those that stand run until the next `stand`."""

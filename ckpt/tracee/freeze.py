@@ -201,7 +201,7 @@ class SeizedTree:
         """The tree, if `seen` is all of it and all of it stands."""
         for _ in range(1 if has_children_files() else _LOOKS_WITHOUT_LISTS):
             self._attached.stand()
-            found = proved(seen, self._attached.group_stop, children=self._children)
+            found = proved(seen, self._attached.at_rest(), children=self._children)
             if found is None:
                 return None
         return found if self._attached.all_stand() else None

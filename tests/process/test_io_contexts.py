@@ -38,6 +38,16 @@ def test_io_uring(case: Case) -> None:
     assert has_io_contexts(victim.pid)
 
 
+def test_a_worker_goes_on_waiting(case: Case) -> None:
+    """It makes a call for its process, which would fail if a tracer interrupted it."""
+    victim = case.start(program("crossing/opening"))
+    images = case.folder / "pre"
+    images.mkdir()
+    case.ckpt.run("pre-dump", "-t", victim.pid, "-D", images).ok()
+    case.ckpt.run("untrack", victim.pid).ok()
+    victim.finish()
+
+
 def test_registered_buffers_without_a_ring_in_sight(case: Case) -> None:
     """Neither mapping nor descriptor is left: what is pinned tells."""
     victim = case.start(program("crossing/pinned"))

@@ -188,8 +188,17 @@ def _task(facts: dict[str, str], pid: int, exact: bool) -> bool:
     for name in LINKS:
         facts[f"{pid}/{name}"] = str((proc / name).readlink())
     for tid in sorted(int(entry.name) for entry in (proc / "task").iterdir()):
-        _thread(facts, f"{pid}/thread/{tid}", proc / "task" / str(tid))
+        if not _is_worker(proc / "task" / str(tid)):
+            _thread(facts, f"{pid}/thread/{tid}", proc / "task" / str(tid))
     return False
+
+
+def _is_worker(proc: Path) -> bool:
+    """Whether the kernel has made it for io_uring, which it does, and ends it, as it likes."""
+    try:
+        return (proc / "comm").read_text().startswith("iou-wrk-")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def _thread(facts: dict[str, str], key: str, proc: Path) -> None:

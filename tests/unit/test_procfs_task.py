@@ -25,7 +25,7 @@ from ckpt.procfs.scalars import (
     parse_personality,
     parse_timerslack_ns,
 )
-from ckpt.procfs.stat import parse_stat
+from ckpt.procfs.stat import is_io_worker, parse_stat
 from ckpt.procfs.status import parse_name, parse_status
 from ckpt.procfs.syscall import SyscallState, parse_syscall
 from ckpt.procfs.timens import TimensOffsets, parse_timens_offsets, render_timens_offsets
@@ -115,6 +115,12 @@ def test_stat_takes_any_command() -> None:
         700,
     )
     assert (stat.env_start, stat.env_end, stat.exit_code, stat.policy) == (900, 1000, 256, 2)
+
+
+def test_stat_of_a_worker() -> None:
+    assert not is_io_worker(STAT.encode())
+    assert is_io_worker(STAT.replace("4194368", "4194384").encode())
+    assert not is_io_worker(b"42 (a) T 7 8")
 
 
 def test_stat_of_ourselves() -> None:

@@ -12,9 +12,18 @@ struct caught {
         uint64_t room;
 };
 
+/* Those that stand already are most of what is listed. */
+static int stands(int tid)
+{
+        uint64_t mask;
+
+        return ckpt_trace_get_sigmask(tid, &mask) == 0;
+}
+
 static void seize(struct caught *caught, int tid, int pid)
 {
-        if (caught->nr == caught->room || ckpt_trace_seize(tid, 0))
+        if (caught->nr == caught->room || stands(tid) || ckpt_is_worker(tid) ||
+            ckpt_trace_seize(tid, 0))
                 return;
         ckpt_trace_interrupt(tid);
         caught->born[caught->nr++] = (struct ckpt_born){.tid = tid, .pid = pid};

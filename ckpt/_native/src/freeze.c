@@ -2,16 +2,44 @@
 #include "native.h"
 #include "stopwait.h"
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/user.h>
 
 _Static_assert(sizeof(struct user_regs_struct) == CKPT_REGS_SIZE, "registers");
 _Static_assert(sizeof(((struct ckpt_thread *)NULL)->regs) == CKPT_REGS_SIZE, "registers");
 
+#define IO_WORKER 0x10 /* PF_IO_WORKER */
+
+int ckpt_is_worker(int tid)
+{
+        char path[64], text[512];
+        const char *at;
+        unsigned flags;
+        ssize_t n;
+        int fd;
+
+        /* That of the process would be summed up over all threads. */
+        snprintf(path, sizeof(path), "/proc/%d/task/%d/stat", tid, tid);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+                return 0;
+        n = read(fd, text, sizeof(text) - 1);
+        close(fd);
+        if (n <= 0)
+                return 0;
+        text[n] = 0;
+        at = strrchr(text, ')');
+        return at && sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) == 1 &&
+               (flags & IO_WORKER);
+}
+
 void ckpt_seize_many(const int32_t *tids, uint64_t nr, unsigned long options, int32_t *results)
 {
         for (uint64_t i = 0; i < nr; i++)
-                results[i] = (int32_t)ckpt_trace_seize(tids[i], options);
+                results[i] = ckpt_is_worker(tids[i]) ? -ENOTSUP
+                                                     : (int32_t)ckpt_trace_seize(tids[i], options);
 }
 
 void ckpt_interrupt_many(const int32_t *tids, uint64_t nr)

@@ -4,7 +4,13 @@
  * the thread of ours that seized them may call these.
  */
 
-/* Seize each; `results` takes 0 or -errno of each. */
+/* Whether the kernel has made this thread to work for its task (io_uring). It would stop for a
+ * tracer, which ends the call that it is in with an error that its task gets to see; it has no user
+ * mode to go back to. 0 also if it is gone. Source: PF_IO_WORKER of include/linux/sched.h, since
+ * Linux 5.12; proc_pid_stat(5). */
+int ckpt_is_worker(int tid);
+
+/* Seize each; `results` takes 0 or -errno of each, -ENOTSUP of a worker, which is left alone. */
 void ckpt_seize_many(const int32_t *tids, uint64_t nr, unsigned long options, int32_t *results);
 
 /* Interrupt each; those that ended are found by the wait. */
