@@ -229,7 +229,7 @@ def obstacles(
         profile = facts.surroundings.profile.decode(errors="replace")
         yield Refusal(pid, f"security profile {profile}", "it is not ckpt's own; not restored yet")
     for timer in facts.timers:
-        if why := timers.obstacle(timer, len(facts.threads)):
+        if why := timers.obstacle(timer):
             yield Refusal(pid, f"POSIX timer {timer.timer_id}", why)
     yield from _thread_obstacles(facts, risk_seccomp=risk_seccomp)
     for smap in facts.smaps:

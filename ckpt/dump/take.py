@@ -16,7 +16,7 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from ckpt.dump import inside, live, nodes, rings, sharing, snapshot
+from ckpt.dump import inside, live, nodes, rings, sharing, snapshot, threadtimers
 from ckpt.dump.facts import NOTHING_KNOWN, look
 from ckpt.dump.preflight import refuse
 from ckpt.errors import Refusal, TargetError
@@ -224,7 +224,8 @@ def _enter(taken: Snapshot, work: Work) -> None:
                 live.copy_rest(work, taken, work.engine, session, mem)
         finally:
             os.close(mem)
-        taken.timers = inside.ask_timers(session, taken.facts.timers, taken.inside)
+        posix = threadtimers.with_threads(taken, session)
+        taken.timers = inside.ask_timers(session, posix, taken.inside)
     taken.take_pending()
     work.stats.memdump_us += (time.monotonic_ns() - before) // 1000
 

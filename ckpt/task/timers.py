@@ -40,7 +40,9 @@ _NOTIFY = {"signal": 0, "none": 1, "thread": 2}
 _SIGEV_NONE, _SIGEV_THREAD_ID = 1, 4
 _SI_TIMER = -2
 _CLOCKS = {0, 1, 7, 8, 9, 11}
-_CLOCK_FD, _OWN_THREAD = 3, -2
+_CLOCK_FD, _OF_SCHEDULER, _PER_THREAD = 3, 2, 4
+OWN_THREAD = -2
+"""The clock of a timer of the CPU time of whichever thread has made it."""
 _AT_ONCE = 500
 _FARTHEST = 1 << 20
 NR_TIMERS_MAX = 1 << 16
@@ -58,13 +60,16 @@ class Questions:
         return any(outcome.read(self.itimers, _PAIRS.size * len(_ITIMERS)))
 
 
-def obstacle(timer: PosixTimer, nr_threads: int) -> str:
+def clock_of_thread(tid: int) -> int:
+    """The clock of the CPU time of the thread with this number."""
+    return (~tid << 3) | _PER_THREAD | _OF_SCHEDULER
+
+
+def obstacle(timer: PosixTimer) -> str:
     """Why this timer can't be restored, or an empty string."""
     clock = timer.clock
     if clock < 0 and clock & 3 == _CLOCK_FD:
         return "it counts a clock of a device; not restored yet"
-    if clock == _OWN_THREAD and nr_threads > 1:
-        return "the CPU time of which of its threads it counts can't be found out"
     if clock >= 0 and clock not in _CLOCKS:
         return f"clock {clock} is not restored yet"
     return ""

@@ -86,4 +86,4 @@ def test_a_policy_that_nobody_knows() -> None:
 )
 def test_timers_of_other_clocks(clock: int, text: str) -> None:
     timer = PosixTimer(1, 0, 0, "none", False, 0, clock)
-    assert text in timers.obstacle(timer, 1)
+    assert text in timers.obstacle(timer)

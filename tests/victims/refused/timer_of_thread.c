@@ -1,5 +1,6 @@
-// refused: "POSIX timer" "the CPU time of which of its threads"
-/* A timer of one thread's CPU time, which nobody can tell from outside among several. */
+// refused: "POSIX timer" "does not run"
+// unseen: "POSIX timer" "does not run"
+/* A timer of one thread's CPU time that does not run: nobody can tell which thread's it is. */
 #include "victim.h"
 
 static void *body(UNUSED void *argument)
