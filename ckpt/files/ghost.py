@@ -7,8 +7,8 @@ mappings of however many tasks it is behind. Contents are read while the target 
 description of our own (a duplicate's offset is the target's), with holes left out by SEEK_DATA.
 
 `--ghost-limit` bounds the data of one file; holes don't count. Carried: files, FIFOs, directories
-and the devices that hold no state. A directory comes back empty, as the removed one is. Refused:
-files of hugetlbfs.
+and the devices that hold no state. A directory comes back empty, as the removed one is. Pages of
+hugetlbfs, which tells of no holes, are taken for some where they hold only zeros.
 
 Not kept: extended attributes and ACLs; which of several lost names it had (the first one found).
 
@@ -22,6 +22,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ckpt._native import check, ffi, lib
 from ckpt.errors import KernelError, Refusal
 from ckpt.files.kind import Obstacle
 from ckpt.files.memfd import extents
@@ -58,8 +59,6 @@ def obstacle(d: Descriptor, limit: int, source: str = "") -> Obstacle | None:
     """Why a ghost can't be carried. `source`: what leads to it, by default its descriptor."""
     if d.format not in _FORMATS and not (d.format == stat.S_IFCHR and d.rdev in DEVICES):
         return Obstacle("it was removed, and is no file, directory, FIFO or plain device")
-    if d.fs_type == hugetlb.FS_MAGIC and d.format == stat.S_IFREG:
-        return Obstacle("it was removed, and is of huge pages, which no write(2) can fill")
     if d.info and any(lock.kind in ("LEASE", "DELEG") for lock in d.locks):
         return Obstacle("it was removed, and holds a lease", "give it up before the dump")
     if d.format == stat.S_IFREG and d.size > limit:
@@ -165,7 +164,10 @@ class Ghosts:
         lfd = _open_to_read(path)
         try:
             seen = os.fstat(lfd)
-            ranges = [(r.start, min(r.end, seen.st_size)) for r in extents(lfd, seen.st_size)]
+            if d.fs_type == hugetlb.FS_MAGIC:
+                ranges = _huge_data(lfd, seen)
+            else:
+                ranges = [(r.start, min(r.end, seen.st_size)) for r in extents(lfd, seen.st_size)]
             found = _too_large(
                 sum(end - start for start, end in ranges), self._view.options.ghost_limit
             )
@@ -188,6 +190,13 @@ def _open_to_read(path: str) -> int:
         return os.open(path, flags | os.O_NOATIME)
     except PermissionError:  # it belongs to somebody else, and we are not root
         return os.open(path, flags)
+
+
+def _huge_data(lfd: int, seen: os.stat_result) -> list[tuple[int, int]]:
+    out = ffi.new("struct ckpt_extent **")
+    nr = check(lib.ckpt_huge_data(lfd, seen.st_size, seen.st_blksize, out), "huge pages")
+    found = ffi.gc(out[0], lib.ckpt_free)
+    return [(found[i].start, found[i].end) for i in range(nr)]
 
 
 def _read(lfd: int, start: int, end: int) -> bytes:

@@ -276,7 +276,7 @@ def _fill(path: str, ghost: _Ghost) -> None:
     """`path` leads to the file through /proc/self/fd."""
     try:
         if stat.S_ISREG(ghost.mode):
-            lfd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+            lfd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 os.ftruncate(lfd, ghost.size)
                 for offset, data in ghost.parts:
@@ -291,11 +291,29 @@ def _fill(path: str, ghost: _Ghost) -> None:
         raise _failed("a deleted file", error) from error
 
 
-def _write(lfd: int, offset: int, data: bytes) -> None:
+def _write(lfd: int, offset: int, data: bytes | memoryview) -> None:
     view = memoryview(data)
     while view:
-        done = os.pwrite(lfd, view, offset)
+        try:
+            done = os.pwrite(lfd, view, offset)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return _write_mapped(lfd, offset, view)
         view, offset = view[done:], offset + done
+    return None
+
+
+def _write_mapped(lfd: int, offset: int, data: memoryview) -> None:
+    """Into a file of hugetlbfs, which has no write(2). The kernel copies, so that a pool without
+    pages is an error and no SIGBUS."""
+    source = os.memfd_create("ckpt", os.MFD_CLOEXEC)
+    try:
+        _write(source, 0, data)
+        page = os.fstat(lfd).st_blksize
+        check(lib.ckpt_huge_fill(source, 0, lfd, offset, len(data), page), "huge pages")
+    finally:
+        os.close(source)
 
 
 def _failed(path: str, error: OSError) -> RestoreError:

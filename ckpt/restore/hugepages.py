@@ -3,11 +3,14 @@ task that gets none where it was promised one dies of SIGBUS.
 
 Counted: what new mappings reserve, contents where nothing is reserved, copies that children have of
 their parents' pages, objects of shared memory and segments as a whole where they reserve. Not
-counted: files in a mounted hugetlbfs, which have theirs; limits of control groups.
+counted: shared mappings of files in a mounted hugetlbfs, which have pages, or get theirs before
+tasks are born; limits of control groups.
 """
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckpt.errors import RestoreError
@@ -40,6 +43,17 @@ def refuse_shortage(loaded: Loaded, plan: RestorePlan, memfds: Sequence[HugeMemf
             why = f"{nr} are wanted, {max(0, pool.available)} are free"
             hint = f"add {nr - pool.available} to what {pool.file} says"
             raise RestoreError("there are too few", resource=resource, why=why, hint=hint)
+
+
+def check_pages(v: Vma, lfd: int) -> None:
+    """Raises RestoreError where the file for this mapping has other pages than it had: without its
+    hugetlbfs there may be an ordinary one at its path."""
+    if os.fstat(lfd).st_blksize != v.huge_page:
+        raise RestoreError(
+            f"is no file of huge pages of {v.huge_page >> 10} KiB",
+            resource=str(Path(f"/proc/self/fd/{lfd}").readlink()),
+            hint="mount the hugetlbfs that it was in",
+        )
 
 
 def wanted(loaded: Loaded, plan: RestorePlan, memfds: Sequence[HugeMemfd]) -> dict[int, int]:

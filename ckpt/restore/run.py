@@ -38,7 +38,7 @@ from ckpt.restore import commit, filters, state
 from ckpt.restore.build import Site
 from ckpt.restore.cgroups import cgroups_of
 from ckpt.restore.groups import end_the_dead, join_groups
-from ckpt.restore.hugepages import refuse_shortage
+from ckpt.restore.hugepages import check_pages, refuse_shortage
 from ckpt.restore.late import restore_late
 from ckpt.restore.lazily import Late
 from ckpt.restore.load import Loaded, load
@@ -255,7 +255,10 @@ def _site(
     def lfd_of(v: Vma) -> int:
         if v.backing is Backing.SHMEM:
             return shared.lfd(v.shmid)
-        return files.mapping_lfd(v.shmid, v.file_flags)
+        lfd = files.mapping_lfd(v.shmid, v.file_flags)
+        if v.huge_page:
+            check_pages(v, lfd)
+        return lfd
 
     born = early.hand_over().tasks if early is not None and early.started else {}
     return Site(

@@ -29,12 +29,16 @@ def pool() -> Iterator[int]:
         yield free()
 
 
+def mount(folder: Path) -> None:
+    subprocess.run(["mount", "-t", "hugetlbfs", "none", str(folder)], check=True, timeout=60)
+
+
 @pytest.fixture
 def mounted(case: Case) -> Iterator[Path]:
     """A hugetlbfs, where tests/victims/huge/file.c looks for it."""
     folder = case.folder / "huge"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "hugetlbfs", "none", str(folder)], check=True, timeout=60)
+    mount(folder)
     try:
         yield folder
     finally:
@@ -50,7 +54,7 @@ def victim_of(request: pytest.FixtureRequest) -> Program:
 def test_restored(case: Case, pool: int, victim_of: Program) -> None:
     """Killed by the dump, and built anew; in the end every page is given back."""
     victim = case.start(victim_of)
-    case.dump_and_restore(victim, [], [], victim_of.differs)
+    case.dump_and_restore(victim, victim_of.words("dump"), [], victim_of.differs)
     victim.finish()
     assert free() == pool
 
@@ -63,6 +67,23 @@ def test_a_dump_shows_nothing(case: Case, pool: int, name: str) -> None:
     case.ckpt.dump(victim.pid, case.images, "--leave-running").ok()
     visible.assert_same(before, visible.look(victim.pid, exact=True))
     assert free() == taken
+    victim.finish()
+    assert free() == pool
+
+
+def test_without_its_file_system(case: Case, pool: int, mounted: Path) -> None:
+    """What would be made in its place is no memory of huge pages."""
+    victim = case.start(VICTIMS["file-removed"])
+    pids = victim.tree
+    case.ckpt.dump(victim.pid, case.images, *VICTIMS["file-removed"].words("dump")).ok()
+    victim.await_gone(pids)
+    subprocess.run(["umount", str(mounted)], check=True, timeout=60)
+    try:
+        case.ckpt.restore(case.images).failed(SURROUNDINGS, "huge pages of 2048 KiB", "hugetlbfs")
+        victim.await_gone(pids)
+    finally:
+        mount(mounted)
+    case.ckpt.restore(case.images).ok()
     victim.finish()
     assert free() == pool
 

@@ -1,10 +1,13 @@
-/* A file of a mounted hugetlbfs: shared and private mappings, and private pages of its own. The
- * test mounts it beside the victim's folder. */
+// args: named
+// args: removed
+// dump: --ghost-limit 16777216
+/* A file of a mounted hugetlbfs, with its name or without: shared and private mappings, and private
+ * pages of its own. The test mounts it beside the victim's folder. */
 #include "huge.h"
 
 enum { PAGES = 4 };
 
-int main(void)
+int main(UNUSED int argc, char **argv)
 {
         char path[600];
         char *shared, *private;
@@ -18,12 +21,18 @@ int main(void)
         CHECK(shared != MAP_FAILED && private != MAP_FAILED);
         fill(shared, 2 * HUGE, 1);
         fill(private + PAGE, PAGE, 2);
+        if (!strcmp(argv[1], "removed"))
+                CALL(unlink(path));
         ready_and_wait();
         CHECK(filled(shared, 2 * HUGE, 1) && all_zero(shared + 2 * HUGE, HUGE));
         CHECK(!memcmp(private, shared + HUGE, PAGE) && filled(private + PAGE, PAGE, 2));
         shared[HUGE] ^= 1; /* the private copy has all of the page */
         shared[2 * HUGE] = 5;
         CHECK(private[0] == (shared[HUGE] ^ 1) && private[HUGE] == 5);
-        CALL(unlink(path));
+        struct stat st;
+        CALL(fstat(fd, &st));
+        CHECK(st.st_size == PAGES * (long)HUGE && st.st_blocks == 3 * (long)HUGE / 512);
+        if (!strcmp(argv[1], "named"))
+                CALL(unlink(path));
         pass();
 }
