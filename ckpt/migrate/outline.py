@@ -34,7 +34,7 @@ _NR_FIELDS, _NR_OF_VMA = 9, 5
 
 def of_running(root: int) -> list[Any] | None:
     """The outline of the running tree at `root`; None where none can be had, or it would be of no
-    use: a tree that changes meanwhile, or has terminals."""
+    use: a tree that changes meanwhile, or has a controlling terminal."""
     alive, dead = {}, {}
     try:
         for seen in process_tree(root):

@@ -9,9 +9,11 @@
 They run nothing but the parasite, and end when we do. What they have been given is not trusted
 later: a page stays as it is only where the last set has it from the same place of the same file.
 
-Not for trees with terminals, which are inherited by who is born after they were taken, nor for
-tasks that share memory, which can't enter the time namespace later. Of memory only what is
-anonymous and private comes early. It is charged to the control groups of who restores.
+Not for trees with a controlling terminal, which is inherited by who is born after it was taken, nor
+for tasks that share memory, which can't enter the time namespace later; and where a machine has
+several NUMA nodes, not for those that want memory of certain ones, which no outline tells. Of
+memory only what is anonymous and private comes early. It is charged to the control groups of who
+restores.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from ckpt.files.ttyimage import CTTY
 from ckpt.mem import policy
 from ckpt.mem.build import Memory, clip
 from ckpt.mem.vma import MAP_GROWSDOWN, Backing
@@ -20,6 +21,7 @@ from ckpt.units import Range
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from ckpt.images.reader import ImageSet
     from ckpt.mem.build import Pages
     from ckpt.mem.vma import Vma
     from ckpt.pstree.birth import Birth
@@ -88,17 +90,24 @@ class Started:
             return "the set does not build on those before it"
         if places.nr_slots > self.window.nr_slots or any(places.rooms.values()):
             return "it has many more threads now, or tasks that share memory"
-        if loaded.chain.layers[0].exists("tty-info"):
-            return "it has terminals"
+        if _controlled(loaded.chain.layers[0]):
+            return "it has a controlling terminal"
         vmas = [v for image in loaded.tasks.values() for v in image.memory.vmas]
         leaders = (policy.of_thread(i.own.get(pid)) for pid, i in loaded.tasks.items())
-        if any(leaders) or any(v.policy for v in vmas):
+        if policy.several_nodes() and (any(leaders) or any(v.policy for v in vmas)):
             return "it wants memory of certain nodes"
         return "" if in_the_clear(self.window, vmas, needs) else "it uses more addresses now"
 
     def memory_of(self, pids: Iterable[int]) -> dict[int, Memory]:
         """What those of them have who have a memory of their own."""
         return {pid: self.memory[pid] for pid in pids if pid in self.memory}
+
+
+def _controlled(images: ImageSet) -> bool:
+    """Whether a session has a terminal. One that is only open is like any other file."""
+    if not images.exists("tty-info"):
+        return False
+    return any(info.sid or info.type == CTTY for info in images.read("tty-info"))
 
 
 def in_the_clear(window: Window, vmas: Iterable[Vma], needs: Needs) -> bool:

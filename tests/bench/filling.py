@@ -52,7 +52,7 @@ def _one(here: World, there: World, size_mib: int, rounds: str) -> dict[str, int
         binary = program("bench/live", str(size_mib), "small").build(work)
         here.numbers_from(5000)
         victim = start(here.inside("setsid", binary, size_mib, "small"), work / "victim")
-        victim.wait_ready()
+        victim.wait_ready(600)
         pid = number_inside(processes.children(victim.process.pid)[0])
         with serving(there, work / "images", "--once") as server:
             done = migrate(here, pid, server.port, "--pre-rounds", rounds, timeout_s=600)

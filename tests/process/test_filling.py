@@ -115,7 +115,15 @@ def test_memory_is_there_before_the_tree_stands(
         tree.finish()
 
 
-@pytest.mark.parametrize("what", ["", "fork", "end", "low"])
+@pytest.fixture(scope="module")
+def own_terminals(here: World, tomorrow: World) -> None:
+    """As machines have: their numbers are not those of others."""
+    for world in (here, tomorrow):
+        world.run("mount", "-t", "devpts", "-o", "newinstance,ptmxmode=0666", "none", "/dev/pts")
+
+
+@pytest.mark.usefixtures("own_terminals")
+@pytest.mark.parametrize("what", ["", "fork", "end", "low", "policy", "pty"])
 def test_what_has_changed_since(
     what: str, here: World, tomorrow: World, built: Path, tmp_path: Path
 ) -> None:

@@ -1,9 +1,12 @@
 /* Memory of all kinds that changes at "step": pages are written, given back, protected, mapped anew
  * at the same address, moved and grown, while a child keeps what it had. With `fork` a child is
- * born then, with `end` one ends, with `low` there is memory at a low address then. After "go"
- * everything is as it was left, the list of mappings included, and clocks have neither gone back
- * nor leapt. */
+ * born then, with `end` one ends, with `low` there is memory at a low address then. With `policy`
+ * memory is wanted of node 0, some of it only from then on, with `pty` there is a pseudo terminal
+ * that controls no session. After "go" everything is as it was left, the list of mappings included,
+ * and clocks have neither gone back nor leapt. */
 #include "victim.h"
+
+#include <linux/mempolicy.h>
 
 #define HOUR 3600L
 
@@ -16,6 +19,7 @@ static struct mapping {
 
 static unsigned char *written, *given, *locked, *anew, *moved, *same, *more;
 static struct timespec last[2];
+static int terminal[2];
 
 /* Without the stack and the heap, which may grow; neighbours without a name are one. Returns how
  * many there are. */
@@ -112,6 +116,51 @@ static void use_low_addresses(void)
         fill(low, 16 * PAGE, 8);
 }
 
+static void want_node(void *address)
+{
+        unsigned long first = 1;
+
+        if (address)
+                CALL(syscall(SYS_mbind, address, 64 * PAGE, MPOL_BIND, &first, 64, 0));
+        else
+                CALL(syscall(SYS_set_mempolicy, MPOL_PREFERRED, &first, 64));
+}
+
+static int policy_at(void *address)
+{
+        int mode;
+
+        CALL(syscall(SYS_get_mempolicy, &mode, NULL, 0, address, address ? MPOL_F_ADDR : 0));
+        return mode;
+}
+
+static void verify_policies(void)
+{
+        CHECK(policy_at(NULL) == MPOL_PREFERRED);
+        CHECK(policy_at(written) == MPOL_BIND);
+        CHECK(policy_at(same) == MPOL_BIND);
+        CHECK(policy_at(given) == MPOL_DEFAULT);
+}
+
+static void open_terminal(void)
+{
+        const char *slave;
+
+        terminal[0] = CALL(posix_openpt(O_RDWR | O_NOCTTY));
+        ZERO(unlockpt(terminal[0]));
+        slave = ptsname(terminal[0]);
+        CHECK(slave);
+        terminal[1] = CALL(open(slave, O_RDWR | O_NOCTTY));
+}
+
+static void verify_terminal(void)
+{
+        char got[6];
+
+        CHECK(write(terminal[0], "hello\n", 6) == 6);
+        CHECK(read(terminal[1], got, 6) == 6 && !memcmp(got, "hello\n", 6));
+}
+
 static void build(void)
 {
         written = anonymous(1024 * PAGE);
@@ -167,6 +216,12 @@ int main(int argc, char **argv)
 
         CALL(mkfifo(in_folder("step"), 0666));
         build();
+        if (!strcmp(what, "policy")) {
+                want_node(NULL);
+                want_node(written);
+        }
+        if (!strcmp(what, "pty"))
+                open_terminal();
         look_at_clocks(1);
         if (!strcmp(what, "end"))
                 ended = child(ended_child);
@@ -180,6 +235,8 @@ int main(int argc, char **argv)
                 second = child(late_child);
         if (!strcmp(what, "low"))
                 use_low_addresses();
+        if (!strcmp(what, "policy"))
+                want_node(same);
         look_at_clocks(0);
         nr = list_mappings(before);
         ready();
@@ -188,6 +245,10 @@ int main(int argc, char **argv)
         verify();
         if (!strcmp(what, "low"))
                 CHECK(filled((void *)(1UL << 36), 16 * PAGE, 8));
+        if (!strcmp(what, "policy"))
+                verify_policies();
+        if (!strcmp(what, "pty"))
+                verify_terminal();
         compare_mappings(nr);
         join_child(first);
         if (second)
