@@ -49,8 +49,8 @@ static int works_alone(int which)
 
         for (int i = 0; i < NR; i++)
                 theirs[i] = left(i);
-        begun = used();
         mine = left(which);
+        begun = used();
         while (used() - begun < 10000000)
                 ;
         CHECK(left(which) <= mine - 10000000);
