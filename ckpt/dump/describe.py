@@ -222,6 +222,10 @@ def _own(s: Snapshot, tid: int) -> ckpt_thread_entry:
         entry.sleep_left_ns = asleep.left_ns
     if s.slack.get(tid):
         entry.timerslack_ns = scalars.parse_timerslack_ns(s.slack[tid])
+    if tid in s.directories:
+        own = entry.directories
+        own.cwd_id, own.root_id = s.directories[tid]
+        own.umask = s.facts.thread_status(tid).umask or 0
     if tid in s.policies:
         policy.fill(entry, s.policies[tid])
     if tid == s.pid:

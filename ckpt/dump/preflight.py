@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt.dump.facts import Facts, Known, group_obstacles, look, obstacles, surroundings_of
+from ckpt.dump.sharing import apart
 from ckpt.errors import Refusal, RefusedError, TargetError
 from ckpt.mem.vma import Backing, from_smap
 from ckpt.procfs.reader import ProcDir
@@ -17,6 +18,7 @@ from ckpt.procfs.stat import parse_stat
 from ckpt.procfs.tree import tree as process_tree
 from ckpt.pstree.birth import NoBirthError, plan_births
 from ckpt.pstree.model import State, Task, Tree
+from ckpt.pstree.sharing import FS
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
@@ -74,6 +76,8 @@ def preflight(
             if not facts.raw["maps"]:
                 continue  # a kernel thread: it has no executable either
             found.extend(files.preflight(task.pid))
+            for tid in apart(task.pid, facts.threads, FS):
+                found.extend(files.preflight_thread(tid))
             mappings = (s.mapping for s in facts.smaps if from_smap(s).backing is Backing.FILE)
             found.extend(files.mapping_refusals(task.pid, mappings))
         except TargetError:

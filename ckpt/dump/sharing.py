@@ -1,7 +1,8 @@
 """Who shares what in a tree, as kcmp(2) tells of tasks that run or stand.
 
-Refused: threads that share less than their process, and a memory or descriptor table that the root
-shares with its parent, which is not dumped.
+Refused: threads with a descriptor table of their own, or with directories that they share with
+others than their process, and a memory or descriptor table that the root shares with its parent,
+which is not dumped.
 
 Not seen: that a task shares something with another one outside of the tree.
 """
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ckpt._native import lib
 from ckpt.errors import Refusal
-from ckpt.pstree.sharing import FILES, FS, KINDS, VM, Sharing, numbered
+from ckpt.pstree.sharing import FILES, FS, KINDS, VM, Kind, Sharing, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,14 +28,31 @@ def sharing_of(pids: Sequence[int]) -> Sharing:
 
 def obstacles(facts: Iterable[Facts], root: int) -> Iterator[Refusal]:
     """What of their sharing could not be brought back."""
-    for task in facts:
+    tasks = list(facts)
+    for task in tasks:
         if task.pid == root:
             yield from _with_parent(root, task.stat.ppid)
-        for tid in task.threads:
-            for kind in (FILES, FS):
-                if tid != task.pid and lib.ckpt_kcmp(task.pid, tid, kind.kcmp, 0, 0) > 0:
-                    why = f"it has a {kind.what} of its own; not restored yet"
-                    yield Refusal(task.pid, f"thread {tid}", why)
+        for tid in apart(task.pid, task.threads, FILES):
+            why = f"it has a {FILES.what} of its own; not restored yet"
+            yield Refusal(task.pid, f"thread {tid}", why)
+    yield from _directories_of_several(tasks)
+
+
+def apart(pid: int, tids: Iterable[int], kind: Kind) -> list[int]:
+    """The threads `tids` of a process that do not share its `kind`."""
+    return [tid for tid in tids if tid != pid and lib.ckpt_kcmp(pid, tid, kind.kcmp, 0, 0) > 0]
+
+
+def _directories_of_several(tasks: Sequence[Facts]) -> Iterator[Refusal]:
+    """A thread's own are restored where nobody else has them."""
+    process_of = {tid: task.pid for task in tasks for tid in apart(task.pid, task.threads, FS)}
+    if not process_of:
+        return
+    for group in _groups((*(task.pid for task in tasks), *process_of), FS.kcmp):
+        for tid in process_of.keys() & group if len(group) > 1 else ():
+            other = next(one for one in group if one != tid)
+            why = f"it shares its {FS.what} with thread {other}, not with its process"
+            yield Refusal(process_of[tid], f"thread {tid}", f"{why}; not restored yet")
 
 
 def _with_parent(root: int, parent: int) -> Iterator[Refusal]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ckpt._native import check, ffi, lib
 from ckpt.dump.facts import RISK_HINT
 from ckpt.dump.shared import object_id
+from ckpt.dump.sharing import apart
 from ckpt.errors import Refusal
 from ckpt.files.mapped import PATH_LINKS
 from ckpt.infect.batch import number
@@ -18,6 +19,7 @@ from ckpt.mem.extents import Extents
 from ckpt.mem.missing.split import may_be_late
 from ckpt.mem.transfer import NO_CONTENT, Content, content
 from ckpt.procfs.reader import read_at
+from ckpt.pstree.sharing import FS
 from ckpt.record import field, record, replace
 from ckpt.task import sched, seccomp, sleeping
 from ckpt.tracee import filters, ops, vm
@@ -50,7 +52,8 @@ class Snapshot:
     """A live task. `read` is what the vdso and the early pages of `content` held before the task
     was infected, each range by its start. `pages_id` names its pages file; `robust`, `cpus`,
     `threads` and `policies` are by thread, `files` and `urings` by position of the mapping,
-    `bindings` by its start. `later`: pages that a
+    `bindings` by its start; `directories`, by thread, are cwd and root of those that do not share
+    them with the process. `later`: pages that a
     live engine writes into `pages_lfd`, which is -1 where there are none."""
 
     task: SeizedTask
@@ -74,6 +77,7 @@ class Snapshot:
     pending_at_ns: int = 0
     files: dict[int, MappedFile] = field(default_factory=dict)
     links: dict[str, int] = field(default_factory=dict)
+    directories: dict[int, tuple[int, int]] = field(default_factory=dict)
     urings: dict[int, int] = field(default_factory=dict)
     policies: dict[int, Policy] = field(default_factory=dict)
     bindings: dict[int, Policy] = field(default_factory=dict)
@@ -168,6 +172,9 @@ class Snapshot:
         found = files.files_for_mappings(proc, (self.facts.smaps[i].mapping for i in mapped))
         self.files = dict(zip(mapped, found, strict=True))
         self.links = {name: files.file_for_path_link(self.pid, name) for name in PATH_LINKS}
+        for tid in apart(self.pid, self.facts.threads, FS):
+            cwd, root = (files.file_for_path_link(tid, name) for name in ("cwd", "root"))
+            self.directories[tid] = cwd, root
 
     def vmas(self) -> list[Vma]:
         """The mappings with the ids of what stands behind them."""

@@ -96,6 +96,12 @@ class FilesDump(Closing):
                 if still_there(proc, d)
             ]
 
+    def preflight_thread(self, tid: int) -> list[Refusal]:
+        """As `preflight`, for the directories of a thread that does not share its process's."""
+        with ProcDir(tid) as proc:
+            names = (name for name in PATH_LINKS if name != "exe")
+            return [r for name in names if (r := self._mapped.link_obstacle(proc, name))]
+
     def preflight_together(self) -> list[Refusal]:
         """What is in the way of all the processes together that `preflight` has looked at."""
         seen, self._seen = self._seen, {}

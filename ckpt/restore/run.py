@@ -204,7 +204,7 @@ def _carry_out(
             state.restore_context(site, built, image, files)
             restore_outside(image, report)
         for pid, image in loaded.tasks.items():
-            state.restore_threads(site, site.tasks[pid], image, powers)
+            state.restore_threads(site, site.tasks[pid], image, files, powers)
         restore_late(site, files, report)
         shared.objects.tell(lambda pid: site.tasks[pid].session)
         for pid, image in loaded.tasks.items():

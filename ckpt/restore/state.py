@@ -30,8 +30,8 @@ from ckpt.infect.lend import Lender
 from ckpt.mem import aio, apply, policy
 from ckpt.mem.locking import restore_lock_future
 from ckpt.mem.vma import MADV_MERGEABLE
-from ckpt.pstree.sharing import FILES
-from ckpt.restore import filters
+from ckpt.pstree.sharing import CLONE_FS, FILES
+from ckpt.restore import apart, filters
 from ckpt.restore.window import THREAD_SLOT
 from ckpt.task import creds, limits, mm, modes, sched, signals, thread, timers
 from ckpt.tracee import vm
@@ -204,7 +204,9 @@ def _only(_: Result) -> None:
     return
 
 
-def restore_threads(site: Site, built: Built, image: TaskImage, powers: Powers) -> None:
+def restore_threads(
+    site: Site, built: Built, image: TaskImage, files: FilesRestore, powers: Powers
+) -> None:
     """Step 4: clone the further threads; return when each has run its batch and parks."""
     started, window = [], site.plan.window
     for index, tid in enumerate(image.task.threads):
@@ -223,22 +225,35 @@ def restore_threads(site: Site, built: Built, image: TaskImage, powers: Powers) 
         vm.write(built.pid, slot, head)
         vm.write(built.pid, at, raw)
         started.append((tid, slot, batch, at, len(raw)))
-    for first in range(0, len(started), 500):
-        _clone_threads(built, started[first : first + 500])
+    own = {tid: there for tid in image.threads if (there := apart.directories(image, tid))}
+    together = [one for one in started if one[0] not in own]
+    for first in range(0, len(together), 500):
+        _clone_threads(built, together[first : first + 500])
+    for one in started:
+        if one[0] in own:
+            _clone_threads(built, [one], apart.Elsewhere(image, own[one[0]], files))
 
 
 Started = tuple[int, int, Batch, int, int]
 
 
-def _clone_threads(built: Built, started: list[Started]) -> None:
+def _clone_threads(
+    built: Built, started: list[Started], elsewhere: apart.Elsewhere | None = None
+) -> None:
     cloning = Batch()
+    flags = _CLONE_THREAD
+    if elsewhere is not None:
+        elsewhere.go(cloning)
+        flags &= ~CLONE_FS
     for tid, slot, _, _, _ in started:
         wanted = cloning.put(struct.pack("<i", tid))
-        args = cloning.struct("<11Q", _CLONE_THREAD, 0, 0, 0, 0, 0, 0, 0, wanted, 1, 0)
+        args = cloning.struct("<11Q", flags, 0, 0, 0, 0, 0, 0, 0, wanted, 1, 0)
         cloning.clone(args, _CLONE_ARGS_SIZE, slot, 0, want=tid, note=f"thread {tid}")
+    if elsewhere is not None:
+        elsewhere.come_back(cloning)
     for _, _, _, at, _ in started:
         cloning.wait(at + 12, 1)
-    built.session.run(cloning)
+    built.session.run(cloning, fds=elsewhere.lfds if elsewhere is not None else ())
     for tid, _, batch, at, size in started:
         try:
             batch.decode(at, vm.read(built.pid, at, size))
