@@ -10,7 +10,8 @@ master outside; consoles, virtual terminals and serial lines; /dev/tty; controll
 - A *console or line* (ckpt.files.ttydevice) is there without the tree and is opened again. One that
   controls a session that is led from outside is that job's terminal, as such a slave is.
 - A slave that was *hung up* (its master closed, its session ended) has nothing but its number.
-- */dev/tty* stands for the controlling terminal of who opened it, whichever it has now.
+- */dev/tty* stands for the controlling terminal of who opened it, whichever it has now, or for one
+  that is no session's any more (ckpt.files.devtty).
 - `--external tty[RDEV:DEV]` (both hexadecimal) takes any terminal; a restore is given it by
   --inherit-fd under that name. A leader in the tree that it controls is controlled by the given one
   then, which must be free for that.
@@ -246,7 +247,7 @@ class TtyDump(DumpKind):
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
-            yield from self._settle_hung_up(held)
+            self._add_hung_up(held)
             return
         if d.rdev == DEV_TTY and (sid := leader(stats, device, self._given())):
             self._add_session(held, sid)
@@ -262,13 +263,12 @@ class TtyDump(DumpKind):
                 held, Info(PTY, self._settings(d), number=index), _pty_id(index, master=False)
             )
             return
-        sid = 0
-        if inside:
-            sid = next((s.session for s in stats.values() if pts_index(s.tty_nr) == index), 0)
-            if not sid:
-                why = "a /dev/tty of a terminal that is no controlling terminal any more"
-                yield Refusal(d.pid, str(d), why, "close it before the dump")
-        self._add_session(held, sid)
+        sid = session_on(stats, device) if inside else 0
+        if inside and not sid:
+            lost = Info(CTTY, self._settings(d), number=index or 0, lost=True)
+            self._add(held, lost, _FIRST_OWN_ID + 2 * held.file_id)
+        else:
+            self._add_session(held, sid)
 
     def _add_session(self, held: _Held, sid: int) -> None:
         """/dev/tty of a session."""
@@ -276,16 +276,12 @@ class TtyDump(DumpKind):
         number = next((i for i in _CTTY_IDS if i not in known), _FIRST_OWN_ID + 2 * held.file_id)
         self._add(held, Info(CTTY, self._settings(held.d), sid=sid), number)
 
-    def _settle_hung_up(self, held: _Held) -> Iterator[Refusal]:
-        d = held.d
-        if d.rdev == DEV_TTY:
-            why = "a /dev/tty that was hung up is not restored yet"
-            yield Refusal(d.pid, str(d), why, "close it before the dump")
-            return
-        # Not the id of its terminal, which may have been opened anew since.
-        self._add(
-            held, Info(PTY, None, number=_pts_number(d.rdev)), _FIRST_OWN_ID + 2 * held.file_id
-        )
+    def _add_hung_up(self, held: _Held) -> None:
+        """Not under the id of its terminal, which may have been opened anew since."""
+        info = Info(CTTY, None)
+        if held.d.rdev != DEV_TTY:
+            info = Info(PTY, None, number=_pts_number(held.d.rdev))
+        self._add(held, info, _FIRST_OWN_ID + 2 * held.file_id)
 
     def _settle_master(self, index: int) -> Iterator[Refusal]:
         held = self._masters[index]

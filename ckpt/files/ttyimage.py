@@ -33,6 +33,8 @@ _MOST = 1 << 16
 class Info(NamedTuple):
     """A tty_info_entry and what belongs to it. `whole`: None for one that was hung up.
 
+    `lost`: /dev/tty of the terminal `number`, which is no session's any more.
+
     Of masters alone: `left`: the slave was open and is no more; `node`: uid, gid and mode of the
     slave's node; what is on its way.
     """
@@ -45,6 +47,7 @@ class Info(NamedTuple):
     number: int = 0
     sid: int = 0
     pgrp: int = 0
+    lost: bool = False
     locked: bool = False
     packets: bool = False
     left: bool = False
@@ -82,7 +85,7 @@ class Info(NamedTuple):
         )
         if self.node is not None:
             message.uid, message.gid = self.node[:2]
-        if self.type == PTY:
+        if self.type == PTY or self.lost:
             message.pty.index = self.number
         if self.whole is not None:
             self.whole.settings.fill(message.termios)
@@ -187,6 +190,8 @@ def _checked(message: Any) -> Info:
         raise ImageError("is of a session that can't be", resource=where)
     if message.type == PTY and (not message.HasField("pty") or message.pty.index >= _INDEX_MAX):
         raise ImageError("is a pseudo terminal without a number that can be", resource=where)
+    if message.HasField("pty") and message.pty.index >= _INDEX_MAX:
+        raise ImageError("has a number that can't be", resource=where)
     whole = None
     if message.HasField("termios"):
         locked = Settings(0, 0, 0, 0, 0, bytes(NR_CC))
@@ -214,9 +219,10 @@ def _checked(message: Any) -> Info:
         id=message.id,
         rdev=message.rdev,
         dev=message.dev,
-        number=message.pty.index if message.type == PTY else 0,
+        number=message.pty.index if message.type in (PTY, CTTY) else 0,
         sid=message.sid,
         pgrp=message.pgrp,
+        lost=message.type == CTTY and message.HasField("pty"),
         locked=message.locked,
         packets=message.packet_mode,
         node=node,

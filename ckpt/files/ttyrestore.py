@@ -29,7 +29,7 @@ import termios
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt.errors import ImageError, RestoreError
-from ckpt.files import ttydevice, ttystate
+from ckpt.files import devtty, ttydevice, ttystate
 from ckpt.files.kind import FdType, RestoreKind, Stage
 from ckpt.files.openflags import checked, open_as, shown
 from ckpt.files.ptmx import PTS, only_one, open_masters, open_slave
@@ -37,14 +37,11 @@ from ckpt.files.regular import RegularRestore
 from ckpt.files.ttydevice import DEVICES
 from ckpt.files.ttyfill import fill, own_node
 from ckpt.files.ttyimage import CTTY, EXT_TTY, Info, Terminals
-from ckpt.infect.batch import Batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ckpt.files.restoring import RestoreView
-
-_AT_FDCWD = -100 & 0xFFFF_FFFF_FFFF_FFFF
 
 
 class _File(NamedTuple):
@@ -65,6 +62,7 @@ class TtyRestore(RestoreKind):
         self._masters: dict[int, int] = {}
         self._inside: set[int] = set()
         self._hung_up: set[int] = set()
+        self._gone: set[int] = set()
         self._open: dict[int, int] | None = None
         self._peers: dict[int, int] = {}
         self._set: set[int] = set()
@@ -98,6 +96,8 @@ class TtyRestore(RestoreKind):
             info = self._info(file_id)
             if info.hung_up:
                 self._hung_up.add(file_id)
+            elif info.type == CTTY and info.whole is None:
+                self._gone.add(file_id)
             elif self._is_inside(info):
                 self._inside.add(file_id)
             elif not info.master and not self._is_device(info):
@@ -127,9 +127,9 @@ class TtyRestore(RestoreKind):
         return info.type in DEVICES and (not info.sid or info.sid in self.view.tables)
 
     def _is_inside(self, info: Info) -> bool:
-        if info.type == CTTY:
+        if info.type == CTTY and not info.lost:
             return info.sid in self._given or self._index_of_session(info.sid) is not None
-        return info.slave and info.number in self._masters
+        return (info.slave or info.lost) and info.number in self._masters
 
     def _check_outside(self, info: Info, where: str) -> None:
         if info.type == EXT_TTY:
@@ -170,12 +170,16 @@ class TtyRestore(RestoreKind):
         return 0 if index is None else self._info(self._masters[index]).pgrp
 
     def stage_of(self, file_id: int) -> Stage:
-        inside = file_id in self._inside and self._info(file_id).type == CTTY
-        return Stage.TASKS if inside else self.stage
+        return Stage.TASKS if self._of_session(file_id) else self.stage
+
+    def _of_session(self, file_id: int) -> bool:
+        """/dev/tty, which the leader of a session of the tree opens."""
+        info = self._info(file_id)
+        return file_id in self._inside and info.type == CTTY and not info.lost
 
     def text(self, file_id: int) -> str:
         info, flags = self._info(file_id), shown(self._files[file_id].flags)
-        if file_id in self._hung_up:
+        if file_id in self._hung_up or file_id in self._gone:
             return f"open {self._name(info)} {flags}, hung up"
         if info.master:
             nr = len(info.output), len(info.lines) + bool(info.rest)
@@ -186,8 +190,10 @@ class TtyRestore(RestoreKind):
 
     def open(self, file_id: int) -> int:
         info = self._info(file_id)
-        if file_id in self._inside and info.type == CTTY:
-            lfd = self._open_in_session(info, self._files[file_id].flags)
+        if self._of_session(file_id):
+            lfd = devtty.open_in_session(self.view.tasks, info.sid, self._files[file_id].flags)
+        elif file_id in self._gone:
+            lfd = self._open_gone(info, self._files[file_id].flags)
         elif info.master or file_id in self._inside or file_id in self._hung_up:
             try:
                 lfd = self._made().pop(file_id)
@@ -263,32 +269,28 @@ class TtyRestore(RestoreKind):
                 os.close(lfd)
         inside = (i for i in self._inside if self._info(i).slave)
         slaves = sorted(i for i in inside if self._info(i).number == index)
-        if slaves or info.sid or info.left:
+        lost = sorted(i for i in self._inside if self._info(i).lost)
+        lost = [i for i in lost if self._info(i).number == index]
+        if slaves or lost or info.sid or info.left:
             self._peers[index] = open_slave(master, index, os.O_RDWR | os.O_NONBLOCK)
         own_node(index, info, self.view.report)
         for file_id in slaves:
             self._keep(file_id, open_slave(master, index, self._files[file_id].flags))
+        for file_id in lost:
+            self._keep(
+                file_id, devtty.open_given_up(self._peers[index], self._files[file_id].flags)
+            )
         fill(info, master, self._peers.get(index))
         if not slaves and not info.sid and info.left:
             os.close(self._peers.pop(index))
 
-    def _open_in_session(self, info: Info, flags: int) -> int:
-        """/dev/tty, by the leader of the session."""
-        tasks = self.view.tasks
-        if tasks is None or info.sid not in tasks:
-            raise RestoreError(
-                "the leader of its session is not there", resource=self._name(info), pid=info.sid
-            )
-        batch = Batch()
-        how = flags | os.O_NOCTTY | os.O_CLOEXEC
-        fd = batch.call("openat", _AT_FDCWD, batch.text("/dev/tty"), how, 0, note="/dev/tty")
-        number = tasks.run(info.sid, batch).of(fd)
+    def _open_gone(self, info: Info, flags: int) -> int:
+        """Once the tree's own terminals have their numbers."""
         try:
-            return tasks.duplicate(info.sid, number)
-        finally:
-            closing = Batch()
-            closing.call("close", number)
-            tasks.run(info.sid, closing)
+            self._made()
+            return devtty.open_hung_up(flags)
+        except OSError as error:
+            raise self._cannot_open(info, error) from error
 
     # ---- terminals outside the tree
 
