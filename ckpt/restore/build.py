@@ -18,6 +18,7 @@ import socket
 import struct
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ckpt._native import ffi, lib
@@ -215,7 +216,8 @@ class Site:
         parked, moves = [], []
         for where, status in kernel:
             parked.append((Range(at, at + len(where)), status))
-            moves.append((where, at))
+            if where.start != at:
+                moves.append((where, at))
             at += len(where)
         if at > self.plan.window.layout.window.end:
             raise RestoreError("the kernel's vdso is too large", pid=built.pid)
@@ -258,30 +260,31 @@ class Site:
         sizes = {segment.id: segment.room for segment in self.loaded.segments.values()}
         segments = apply.Segments(sizes, self.plan.window.scratch)
         vdso = self.plan.vdso[built.pid]
-        wanted = list(vdso.kernel)
-        if [(len(r), s) for r, s in wanted] != [(len(r), s) for r, s in built.kernel]:
-            raise RestoreError(
-                "its vdso is of another kernel",
-                pid=built.pid,
-                why=f"dumped {_sizes(wanted)}, here {_sizes(built.kernel)} pages",
-                hint="restore it on the kernel that it was dumped on",
-            )
-        if wanted != built.kernel:
-            parking = Range(self.plan.window.parking, self.plan.window.layout.window.end)
-            if not all(parking.start <= r.start < parking.end for r, _ in built.kernel):
-                self._park(built, built.kernel)
-            parked = built.kernel
-            apply.shape(built.session, plan, self.lfd_of, segments)
-            apply.move(
-                built.session,
-                [(here, r.start) for (here, _), (r, _) in zip(parked, wanted, strict=True)],
-            )
-            built.kernel = wanted
-        else:
-            apply.shape(built.session, plan, self.lfd_of, segments)
+        self._shape(built, partial(apply.shape, built.session, plan, self.lfd_of, segments))
         apply.fill(built.session, plan.load, self.loaded.pages_lfd)
         _patch(built.pid, vdso)
         apply.settle(built.session, plan)
+
+    def _shape(self, built: Built, shape: Callable[[], None]) -> None:
+        """Make the mappings, and bring the kernel's to their places. What the task has unmapped of
+        those (valgrind does it to the vdso) is left parked, for a child may have it: it goes with
+        the window."""
+        places = _places(built, list(self.plan.vdso[built.pid].kernel))
+        parking = Range(self.plan.window.parking, self.plan.window.layout.window.end)
+        parked = [where.start in parking for where, _ in built.kernel]
+        there = [at == where for (where, _), at in zip(built.kernel, places, strict=True)]
+        if all(
+            is_there or (at is None and is_parked)
+            for is_there, at, is_parked in zip(there, places, parked, strict=True)
+        ):
+            shape()
+            return
+        if not all(parked):
+            self._park(built, built.kernel)
+        shape()
+        both = list(zip(built.kernel, places, strict=True))
+        apply.move(built.session, [(here, at.start) for (here, _), at in both if at])
+        built.kernel = [(at or here, status) for (here, status), at in both]
 
     def _clone(self, parent: Birth, child: Birth) -> None:
         self.clone(parent.pid, child.pid, for_parent=child.for_parent, shared=child.shared)
@@ -354,6 +357,24 @@ def _patch(pid: int, vdso: Placing) -> None:
     for addr, code in vdso.patches:
         if vm.read(pid, addr, len(code)) != code:
             vm.write(pid, addr, code)
+
+
+def _places(built: Built, wanted: list[tuple[Range, Status]]) -> list[Range | None]:
+    """Where each of the kernel's mappings goes, None for those that the task does not have. Raises
+    RestoreError where it has one that the kernel has not."""
+    left: list[tuple[Range, Status]] = list(wanted)
+    places: list[Range | None] = []
+    for where, status in built.kernel:
+        fits = bool(left) and (len(left[0][0]), left[0][1]) == (len(where), status)
+        places.append(left.pop(0)[0] if fits else None)
+    if left:
+        raise RestoreError(
+            "its vdso is of another kernel",
+            pid=built.pid,
+            why=f"dumped {_sizes(wanted)}, here {_sizes(built.kernel)} pages",
+            hint="restore it on the kernel that it was dumped on",
+        )
+    return places
 
 
 def _sizes(mappings: list[tuple[Range, Status]]) -> str:
