@@ -76,20 +76,19 @@ def choose_sites(memory: Memory, mappings: Sequence[Mapping]) -> tuple[Places, S
     """
     places = Places(memory, mappings)
     first, second = pieces()
-    leader = _site(places, first)
-    if leader is None:
+    # Frames are better than none; but without its piece a thread can't be entered at all.
+    code, further = places.take(len(first)), places.take(len(second))
+    if code is None:
         raise TargetError(
             "no room for the parasite's stub",
             pid=memory.tid,
             why=f"no executable mapping ends in {len(first)} unused bytes",
         )
-    return places, leader, _site(places, second)
+    leader = _site(places, first, code)
+    return places, leader, _site(places, second, further) if further else None
 
 
-def _site(places: Places, piece: Piece) -> Site | None:
-    code = places.take(len(piece))
-    if code is None:
-        return None
+def _site(places: Places, piece: Piece, code: Place) -> Site:
     frame = places.take(way.FRAME_SIZE)
     sizes = way.xstate_sizes(_xsave_layout()) if frame else ()
     found = (places.take(size, way.XSTATE_ALIGN) for size in sizes)

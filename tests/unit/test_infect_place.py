@@ -12,8 +12,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 from ckpt.errors import TargetError
-from ckpt.infect import place
-from ckpt.infect.stub import MAGIC_BYTES
+from ckpt.infect import entry, place
+from ckpt.infect.stub import MAGIC_BYTES, pieces
 from ckpt.procfs.maps import Mapping, parse_maps
 from ckpt.units import PAGE, TASK_SIZE, Range
 
@@ -80,6 +80,36 @@ def test_places_don_t_overlap_and_repeat(memory: place.Memory) -> None:
         if p:
             assert len(p.range) == size == len(p.before) and p.addr % align == 0
             assert p.before == memory.read(p.addr, size)
+
+
+class Segments(place.Memory):
+    """The memory of a static program: the vdso and one segment, each with room behind its end."""
+
+    def __init__(self, behind_vdso: int, behind_code: int) -> None:
+        self.tid = 0
+        self.mappings: list[Mapping] = []
+        self._bytes: dict[int, bytes] = {}
+        for number, room in enumerate((behind_vdso, behind_code)):
+            start, size = (number + 1) << 24, 2 * PAGE
+            head = place._EHDR.pack(b"\x7fELF", 2, 1, 3, 62, 1, 0, 64, 0, 0, 64, 56, 1, 64, 0, 0)
+            load = place._PHDR.pack(1, 5, 0, 0, 0, size - room, size - room, PAGE)
+            self._bytes[start] = (head + load).ljust(size, b"\0")
+            path = "/program" if number else "[vdso]"
+            self.mappings.append(Mapping(start, start + size, "r-xp", 0, (0, 0), number, path))
+
+    def read(self, addr: int, size: int) -> bytes:
+        start = max(start for start in self._bytes if start <= addr)
+        return self._bytes[start][addr - start :][:size]
+
+
+def test_threads_of_a_static_program_find_room_before_frames_do() -> None:
+    first, second = (len(piece) for piece in pieces())
+    memory = Segments(first + 200, second + 200)
+    _, leader, further = entry.choose_sites(memory, memory.mappings)
+    assert further is not None
+    assert len(leader.code.range) == first and leader.xstate is None
+    memory = Segments(first + 200, second - 200)
+    assert entry.choose_sites(memory, memory.mappings)[2] is None
 
 
 def test_no_place_for_what_is_larger_than_a_page(memory: place.Memory) -> None:
