@@ -26,7 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ckpt._native import ffi, lib
+from ckpt._native import check, ffi, lib
 from ckpt.errors import CkptError, KernelError, Refusal, TargetError
 from ckpt.infect.batch import number
 from ckpt.ns.sysv_objects import (
@@ -93,6 +93,7 @@ class ObjectsDump:
         where = kind, ident
         seen = ffi.new("struct ckpt_sysv *")
         result = lib.ckpt_sysv_look(kind, ident, seen)
+        _refuse_unknown(result, where)
         if result == 0 and kind == MSG:
             users = {seen.sender, seen.receiver} & self._pids
             if users or where in waits:
@@ -116,7 +117,7 @@ class ObjectsDump:
     def _find_lists(self, tasks: Mapping[int, Sequence[int]]) -> None:
         """Who may have something to give back, and who of them shares it with others."""
         # Now this thread has no list, which is what all others are compared with.
-        lib.ckpt_call(number("unshare"), _CLONE_SYSVSEM, 0, 0, 0, 0, 0)
+        check(lib.ckpt_call(number("unshare"), _CLONE_SYSVSEM, 0, 0, 0, 0, 0), "unshare")
         own = threading.get_native_id()
         for pid, tids in tasks.items():
             for tid in tids:
@@ -198,8 +199,14 @@ class ObjectsDump:
         return replace(one, undos=tuple(self._undos.get(one.id, ())))
 
 
+def _refuse_unknown(result: int, where: Wait) -> None:
+    """It may have gone, or not be for us to read; nothing else may go wrong."""
+    if result < 0 and -result not in (errno.EINVAL, errno.EIDRM, errno.EACCES):
+        raise KernelError("can't be read", resource=name(*where), why=os.strerror(-result))
+
+
 def _differ(pid: int, other: int) -> bool:
-    return bool(lib.ckpt_kcmp(pid, other, _KCMP_SYSVSEM, 0, 0) > 0)
+    return check(lib.ckpt_kcmp(pid, other, _KCMP_SYSVSEM, 0, 0), "kcmp") > 0
 
 
 def _perm(seen: Any) -> Perm:
@@ -217,6 +224,7 @@ def _values(ident: int, nr: int) -> tuple[tuple[int, ...], tuple[int, ...], int]
 def _semaphores(ident: int, seen: Any) -> tuple[Semaphores | None, int]:
     """None where it has gone, or is not for us to read."""
     values, last, waiting = _values(ident, seen.nr)
+    _refuse_unknown(waiting, (SEM, ident))
     if waiting < 0:
         return None, 0
     return Semaphores(ident, _perm(seen), values, last), waiting

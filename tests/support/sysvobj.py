@@ -10,7 +10,7 @@ from pathlib import Path
 from tests.support.procfd import libc
 
 IPC_CREAT, IPC_EXCL, IPC_NOWAIT = 0o1000, 0o2000, 0o4000
-GETPID, GETVAL, SETVAL = 11, 12, 16
+GETPID, GETVAL = 11, 12
 KEYS = {"sem": 0x5E000000, "msg": 0x5F000000}
 """Those of the victims' objects, less the pid of who made them."""
 
@@ -45,6 +45,16 @@ def value(ident: int, num: int) -> int:
     result: int = libc.semctl(ident, num, GETVAL)
     assert result >= 0
     return result
+
+
+def state(kind: str, ident: int) -> tuple[dict[str, int], list[tuple[int, int]]]:
+    """All that can be told from outside: times, and of semaphores values and last users, of a
+    queue its messages' types."""
+    row = rows(kind)[ident]
+    if kind == "msg":
+        return row, [(0, found) for found in types(ident)]
+    nums = range(row["nsems"])
+    return row, [(value(ident, num), libc.semctl(ident, num, GETPID)) for num in nums]
 
 
 def operate(ident: int, num: int, op: int) -> None:

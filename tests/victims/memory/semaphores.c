@@ -8,7 +8,7 @@
 #include <sys/sem.h>
 
 enum { NR = 8, NEVER = 4, WAITED = 5, MANY = 32767 };
-static int id;
+static int id, interrupted;
 static int end[2], began[2];
 
 static void operate(int num, int op, int flags)
@@ -34,11 +34,15 @@ static void *wait_in_thread(UNUSED void *argument)
         return NULL;
 }
 
-/* Waits, and is not to be woken by anything but the root. */
+/* Waits, and is not to be woken by anything but the root; or, interrupted, by a tracer that goes
+ * before it has done anything: the kernel ends the call then. */
 static void waiter(void)
 {
+        struct sembuf take = {.sem_num = WAITED, .sem_op = -2};
+
         tell(began[1]);
-        operate(WAITED, -2, 0);
+        while (semop(id, &take, 1) < 0)
+                CHECK(errno == EINTR && interrupted);
         CHECK(value(WAITED) == 1);
 }
 
@@ -110,8 +114,10 @@ int main(int argc, char **argv)
         CALL(semctl(id, 0, IPC_SET, &ds));
         CALL(pipe(end));
         CALL(pipe(began));
+        interrupted = argc > 2 && !strcmp(argv[2], "interrupted");
         if (!strcmp(argv[1], "undo"))
-                worker = child(argc > 2 ? with_undo_and_threads : with_undo);
+                worker = child(argc > 2 && !strcmp(argv[2], "threads") ? with_undo_and_threads
+                                                                       : with_undo);
         if (worker)
                 hear(began[0]);
         operate(NEVER + 3, 9, 0);
