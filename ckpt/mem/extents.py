@@ -18,11 +18,13 @@ _EXTENT = struct.Struct("=QQ")
 
 
 class Extents:
-    """An array of ascending, page-aligned ranges."""
+    """An array of ascending, page-aligned ranges, which nobody changes. `apart`: it is known that
+    none of them touch."""
 
-    def __init__(self, array: Any, nr: int) -> None:
+    def __init__(self, array: Any, nr: int, *, apart: bool = False) -> None:
         self.array = array
         self.nr = nr
+        self.apart = apart
 
     @classmethod
     def of(cls, ranges: Iterable[tuple[int, int]]) -> Extents:
@@ -60,12 +62,20 @@ class Extents:
         return bytes(ffi.buffer(self.array, _EXTENT.size * self.nr)) if self.nr else b""
 
     def __or__(self, other: Extents) -> Extents:
+        if self.apart and not other.nr:
+            return self
+        if other.apart and not self.nr:
+            return other
         return self._combined(lib.CKPT_SET_OR, other)
 
     def __and__(self, other: Extents) -> Extents:
+        if not self.nr or not other.nr:
+            return Extents.none()
         return self._combined(lib.CKPT_SET_AND, other)
 
     def __sub__(self, other: Extents) -> Extents:
+        if self.apart and not other.nr:
+            return self
         return self._combined(lib.CKPT_SET_SUB, other)
 
     def _combined(self, op: int, other: Extents) -> Extents:
@@ -74,7 +84,9 @@ class Extents:
             lib.ckpt_combine_sets(op, self.array, self.nr, other.array, other.nr, out),
             "sets of pages",
         )
-        return Extents.filled(nr, out)
+        made = Extents.filled(nr, out)
+        made.apart = True
+        return made
 
     def __len__(self) -> int:
         return self.nr

@@ -38,6 +38,15 @@ def test_operations(a: set[int], b: set[int], cuts_a: set[int], cuts_b: set[int]
     assert list(left - right) == merged(a - b)
 
 
+@given(PAGES, PAGES, PAGES)
+def test_operations_on_results(a: set[int], b: set[int], c: set[int]) -> None:
+    """One of which may be an operand itself, where the other is empty."""
+    both, last = Extents.of(cut(a, a)) | Extents.of(cut(b, b)), Extents.of(cut(c, c))
+    assert list(both | last) == list(last | both) == merged(a | b | c)
+    assert list(both - last) == merged((a | b) - c)
+    assert list(both & last) == list(last & both) == merged((a | b) & c)
+
+
 @given(PAGES, PAGES)
 def test_bytes_and_back(pages: set[int], cuts: set[int]) -> None:
     ranges = cut(pages, cuts)

@@ -167,8 +167,8 @@ long ckpt_live_noted(struct ckpt_live *live, long index, int which, struct ckpt_
 /* Mark pages as done, or as not, a word at a time. */
 static long mark(struct live_mm *mm, const struct ckpt_extent *ranges, uint64_t nr, int done)
 {
-        for (uint64_t i = 0; i < nr; i++) {
-                uint64_t left, at = placement_find(&mm->place, ranges[i].start, &left);
+        for (uint64_t i = 0, hint = 0; i < nr; i++) {
+                uint64_t left, at = placement_next(&mm->place, &hint, ranges[i].start, &left);
                 uint64_t pages = (ranges[i].end - ranges[i].start) / PAGE, end = at + pages;
 
                 if (at == NOWHERE || pages > left)

@@ -49,14 +49,29 @@ static uint64_t last_below(const struct placement *of, uint64_t addr)
         return low ? low - 1 : of->nr;
 }
 
-uint64_t placement_find(const struct placement *of, uint64_t addr, uint64_t *left)
+static uint64_t number_in(const struct placement *of, uint64_t i, uint64_t addr, uint64_t *left)
 {
-        uint64_t i = last_below(of, addr);
-
-        if (i == of->nr || addr >= of->at[i].end)
+        if (i >= of->nr || addr < of->at[i].start || addr >= of->at[i].end)
                 return NOWHERE;
         *left = (of->at[i].end - addr) / PAGE;
         return of->first[i] + (addr - of->at[i].start) / PAGE;
+}
+
+uint64_t placement_find(const struct placement *of, uint64_t addr, uint64_t *left)
+{
+        return number_in(of, last_below(of, addr), addr, left);
+}
+
+static int is_above(const struct placement *of, uint64_t i, uint64_t addr)
+{
+        return i >= of->nr || of->at[i].start > addr;
+}
+
+uint64_t placement_next(const struct placement *of, uint64_t *at, uint64_t addr, uint64_t *left)
+{
+        if (!is_above(of, *at + 1, addr))
+                *at = is_above(of, *at + 2, addr) ? *at + 1 : last_below(of, addr);
+        return number_in(of, *at, addr, left);
 }
 
 uint64_t placement_above(const struct placement *of, uint64_t addr)

@@ -25,6 +25,10 @@ void placement_free(struct placement *of);
  * included, without a gap. */
 uint64_t placement_find(const struct placement *of, uint64_t addr, uint64_t *left);
 
+/* The same for one address after the other, where they ascend: `*at`, 0 at first, is where the last
+ * one was found. */
+uint64_t placement_next(const struct placement *of, uint64_t *at, uint64_t addr, uint64_t *left);
+
 /* The address of page `number`, and how many follow it, itself included, without a gap. */
 uint64_t placement_addr(const struct placement *of, uint64_t number, uint64_t *left);
 

@@ -27,6 +27,43 @@ static int pass(struct borders *of, uint64_t addr)
         return of->at & 1;
 }
 
+struct result {
+        struct ckpt_extent *set;
+        uint64_t nr;
+};
+
+static void begin_range(struct result *to, uint64_t addr)
+{
+        if (to->nr && to->set[to->nr - 1].end == addr)
+                to->nr--;
+        else
+                to->set[to->nr].start = addr;
+}
+
+static void end_range(struct result *to, uint64_t addr)
+{
+        to->set[to->nr++].end = addr;
+}
+
+/* Whole ranges that end below `limit`, the other operand's next border: most of a large set beside
+ * a small one. `in`, `out`: whether what is in them, and between them, is in the result. Returns
+ * whether there were any. */
+static int pass_many(struct borders *of, uint64_t limit, int in, int out, struct result *to)
+{
+        uint64_t first = of->at / 2, i = first, nr = of->nr / 2;
+
+        if (of->at & 1 || (out && !in))
+                return 0;
+        for (; i < nr && of->set[i].end < limit; i++) {
+                if (in == out)
+                        continue;
+                begin_range(to, of->set[i].start);
+                end_range(to, of->set[i].end);
+        }
+        of->at = 2 * i;
+        return i > first;
+}
+
 /* Each result range takes two borders, so there are never more than the operands have. */
 long ckpt_combine_sets(int op, const struct ckpt_extent *a, uint64_t nr_a,
                        const struct ckpt_extent *b, uint64_t nr_b, struct ckpt_extent **out)
@@ -35,34 +72,35 @@ long ckpt_combine_sets(int op, const struct ckpt_extent *a, uint64_t nr_a,
         static const unsigned char table[] = {
             [CKPT_SET_OR] = 0xe, [CKPT_SET_AND] = 0x8, [CKPT_SET_SUB] = 0x2};
         struct borders of_a = {a, 0, 2 * nr_a}, of_b = {b, 0, 2 * nr_b};
-        struct ckpt_extent *to;
-        uint64_t nr = 0;
+        struct result to = {0};
         int inside = 0;
 
         if (op < 0 || op >= (int)sizeof(table))
                 return -EINVAL;
-        to = malloc((nr_a + nr_b ? nr_a + nr_b : 1) * sizeof(*to));
-        if (!to)
+        to.set = malloc((nr_a + nr_b ? nr_a + nr_b : 1) * sizeof(*to.set));
+        if (!to.set)
                 return -ENOMEM;
         while (of_a.at < of_a.nr || of_b.at < of_b.nr) {
-                uint64_t addr;
-                int state;
+                uint64_t next_a = of_a.at < of_a.nr ? border(&of_a) : UINT64_MAX;
+                uint64_t next_b = of_b.at < of_b.nr ? border(&of_b) : UINT64_MAX;
+                uint64_t addr = next_a < next_b ? next_a : next_b;
+                int in_a = of_a.at & 1, in_b = of_b.at & 1;
 
-                if (of_b.at == of_b.nr || (of_a.at < of_a.nr && border(&of_a) < border(&of_b)))
-                        addr = border(&of_a);
-                else
-                        addr = border(&of_b);
-                state = pass(&of_a, addr) + 2 * pass(&of_b, addr);
-                if ((table[op] >> state & 1) == inside)
+                if (pass_many(&of_a, next_b, table[op] >> (1 + 2 * in_b) & 1,
+                              table[op] >> 2 * in_b & 1, &to) ||
+                    pass_many(&of_b, next_a, table[op] >> (2 + in_a) & 1, table[op] >> in_a & 1,
+                              &to))
+                        continue;
+                if ((table[op] >> (pass(&of_a, addr) + 2 * pass(&of_b, addr)) & 1) == inside)
                         continue;
                 if (inside)
-                        to[nr++].end = addr;
+                        end_range(&to, addr);
                 else
-                        to[nr].start = addr;
+                        begin_range(&to, addr);
                 inside = !inside;
         }
-        *out = to;
-        return (long)nr;
+        *out = to.set;
+        return (long)to.nr;
 }
 
 long ckpt_check_set(const struct ckpt_extent *set, uint64_t nr)
