@@ -249,6 +249,9 @@ class TtyDump(DumpKind):
                 raise
             self._add_hung_up(held)
             return
+        if ttystate.has_discipline(lfd):
+            yield Refusal(d.pid, str(d), ttystate.DISCIPLINE, "close it before the dump")
+            return
         if d.rdev == DEV_TTY and (sid := leader(stats, device, self._given())):
             self._add_session(held, sid)
             return

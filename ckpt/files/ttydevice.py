@@ -11,7 +11,7 @@ A line is opened with O_NONBLOCK, or a modem that is not there would hold the re
 Not kept: what is on its way through the device, the screen, modem lines. The size of the window is
 left alone: it is that of the screen which is there. Refused is what a restore would have to bring
 back: modes of a virtual terminal by which an X server takes it over, line disciplines that make a
-network of a line, speeds without a name, devices that were hung up.
+network of a line, devices that were hung up.
 
 Source: tty_ioctl(4), console_ioctl(2), Documentation/admin-guide/devices.txt; CRIU's criu/tty.c for
 types and ids.
@@ -37,7 +37,6 @@ _KD_TEXT, _VT_AUTO = 0, 0
 _TYPED = (1, 3)
 """K_XLATE and K_UNICODE: characters come from the keyboard, not what keys do."""
 _VT_MODE = struct.Struct("=bbhhh")
-_SPEEDS, _NAMELESS = 0o010017, 0o010000
 _TTY_MAJOR, _AUX_MAJOR, _FIRST_SERIAL = 4, 5, 64
 _LINES = frozenset({166, 188, 204, 229})
 """Majors of modems, USB, embedded and virtual lines."""
@@ -64,11 +63,8 @@ def stands_for_another(rdev: int) -> bool:
 def obstacle(lfd: int, kind: int) -> str:
     """Why the terminal of our duplicate can't be restored; an empty string if it can."""
     try:
-        settings = Settings.of(lfd)
-        if ttystate.ask(lfd, ttystate.TIOCGETD):
-            return "its line discipline is not restored yet"
-        if kind == SERIAL and settings.cflag & _SPEEDS == _NAMELESS:
-            return "its speed has no name, and is not restored yet"
+        if ttystate.has_discipline(lfd):
+            return ttystate.DISCIPLINE
         if kind == VT and _is_taken_over(lfd):
             return "it is in a mode for graphics or raw keys, which is not restored yet"
     except OSError as error:
@@ -119,8 +115,10 @@ def open_device(path: str, flags: int) -> int:
 def may_set(lfd: int, settings: Settings) -> bool:
     """Whether a terminal may be given these settings: it has them already (but for the line
     discipline, which is none of them), or no session has it by now. Raises OSError."""
-    now = Settings.of(lfd)
-    return now._replace(line=settings.line) == settings or not _controls_somebody(lfd)
+    now = Settings.of(lfd)._replace(line=settings.line)
+    if not settings.ospeed:
+        now = now._replace(ispeed=settings.ispeed, ospeed=settings.ospeed)
+    return now == settings or not _controls_somebody(lfd)
 
 
 def _controls_somebody(lfd: int) -> bool:

@@ -31,7 +31,7 @@ def fill(info: Info, master: int, slave: int | None) -> None:
         queues = Queues(info.output, info.lines, info.rest, info.stopped)
         put(Pair(master, slave), queues, whole.settings)
     if whole.locked.any:
-        whole.locked.set(master, ttystate.TIOCSLCKTRMIOS)
+        whole.locked.lock(master)
     if info.packets:
         ttystate.tell(master, termios.TIOCPKT, 1)
 

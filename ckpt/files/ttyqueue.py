@@ -233,19 +233,19 @@ def _take(pair: Pair) -> tuple[Queues, Settings]:
 
 def _one(pair: Pair) -> Queues:
     """Take and put back. Raises OSError."""
-    locks = Settings.of(pair.master, ttystate.TIOCGLCKTRMIOS)
+    locks = Settings.locks_of(pair.master)
     packets = ttystate.ask(pair.master, ttystate.TIOCGPKT)
     if packets:
         ttystate.tell(pair.master, termios.TIOCPKT, 0)
     if locks.any:
-        Settings(0, 0, 0, 0, 0, bytes(ttystate.NR_CC)).set(pair.master, ttystate.TIOCSLCKTRMIOS)
+        Settings(0, 0, 0, 0, 0, bytes(ttystate.NR_CC)).lock(pair.master)
     try:
         found, settings = _take(pair)
         put(pair, found, settings)
         return found
     finally:
         if locks.any:
-            locks.set(pair.master, ttystate.TIOCSLCKTRMIOS)
+            locks.lock(pair.master)
         if packets:
             ttystate.tell(pair.master, termios.TIOCPKT, 1)
 

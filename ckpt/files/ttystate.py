@@ -24,12 +24,15 @@ TIOCGLCKTRMIOS, TIOCSLCKTRMIOS, TIOCGSID, TIOCGETD = 0x5456, 0x5457, 0x5429, 0x5
 
 NR_CC = 19
 WINSIZE = struct.Struct("=4H")
-_TERMIOS = struct.Struct(f"={4}IB{NR_CC}s")
+_TERMIOS = struct.Struct(f"=4IB{NR_CC}s")
+_TERMIOS2 = struct.Struct(f"=4IB{NR_CC}s2I")
+_TCGETS2, _TCSETS2 = 0x802C542A, 0x402C542B
 _ROOM = b"\0" * 64
 
 
 class Settings(NamedTuple):
-    """A struct termios of the kernel; `cc` has NR_CC bytes."""
+    """A struct termios of the kernel; `cc` has NR_CC bytes. Speeds are in bits per second, as they
+    need not have names in `cflag`; 0 where they are not known."""
 
     iflag: int
     oflag: int
@@ -37,15 +40,29 @@ class Settings(NamedTuple):
     lflag: int
     line: int
     cc: bytes
+    ispeed: int = 0
+    ospeed: int = 0
 
     @classmethod
-    def of(cls, lfd: int, request: int = termios.TCGETS) -> Self:
-        """Those of a terminal; with TIOCGLCKTRMIOS which of them are locked. Raises OSError."""
-        return cls(*_TERMIOS.unpack(fcntl.ioctl(lfd, request, _ROOM)[: _TERMIOS.size]))
+    def of(cls, lfd: int) -> Self:
+        """Those of a terminal. Raises OSError."""
+        return cls(*_TERMIOS2.unpack(fcntl.ioctl(lfd, _TCGETS2, bytes(_TERMIOS2.size))))
 
-    def set(self, lfd: int, request: int = termios.TCSETS) -> None:
+    @classmethod
+    def locks_of(cls, lfd: int) -> Self:
+        """Which of them are locked. Raises OSError."""
+        return cls(*_TERMIOS.unpack(fcntl.ioctl(lfd, TIOCGLCKTRMIOS, _ROOM)[: _TERMIOS.size]))
+
+    def set(self, lfd: int) -> None:
         """Raises OSError."""
-        fcntl.ioctl(lfd, request, _TERMIOS.pack(*self))
+        if self.ospeed:
+            fcntl.ioctl(lfd, _TCSETS2, _TERMIOS2.pack(*self))
+        else:
+            fcntl.ioctl(lfd, termios.TCSETS, _TERMIOS.pack(*self[:6]))
+
+    def lock(self, lfd: int) -> None:
+        """Lock what is set in here. Raises OSError."""
+        fcntl.ioctl(lfd, TIOCSLCKTRMIOS, _TERMIOS.pack(*self[:6]))
 
     @property
     def canonical(self) -> bool:
@@ -64,12 +81,12 @@ class Settings(NamedTuple):
         if len(cc) < NR_CC or any(c > 255 for c in cc) or entry.c_line > 255:
             raise ImageError("has settings that no terminal has", resource=where)
         flags = entry.c_iflag, entry.c_oflag, entry.c_cflag, entry.c_lflag
-        return cls(*flags, entry.c_line, bytes(cc))
+        return cls(*flags, entry.c_line, bytes(cc), entry.c_ispeed, entry.c_ospeed)
 
     def fill(self, entry: Any) -> None:
         """Into a termios_entry."""
         entry.c_iflag, entry.c_oflag, entry.c_cflag, entry.c_lflag, entry.c_line = self[:5]
-        entry.c_ispeed = entry.c_ospeed = 0
+        entry.c_ispeed, entry.c_ospeed = self.ispeed, self.ospeed
         entry.c_cc.extend(self.cc)
 
 
@@ -86,10 +103,19 @@ class Whole(NamedTuple):
         """Raises OSError."""
         return cls(
             Settings.of(lfd),
-            Settings.of(lfd, TIOCGLCKTRMIOS),
+            Settings.locks_of(lfd),
             fcntl.ioctl(lfd, termios.TIOCGWINSZ, bytes(WINSIZE.size)),
             bool(ask(lfd, TIOCGEXCL)),
         )
+
+
+DISCIPLINE = "it has a line discipline that is not restored yet"
+
+
+def has_discipline(lfd: int) -> bool:
+    """Whether it has another line discipline than that of terminals; of the slave itself. Raises
+    OSError."""
+    return ask(lfd, TIOCGETD) != 0
 
 
 def is_left(master: int) -> bool:

@@ -125,12 +125,26 @@ static void packets(void)
         CHECK(on == 1);
 }
 
+/* TCGETS2 and TCSETS2, for which glibc has no struct: speeds are the last two of these words, and
+ * BOTHER, in the third, is one that has no name. */
+static void speeds(unsigned int *words, unsigned long request)
+{
+        CALL(ioctl(slave, request, words));
+}
+
 static void locked(void)
 {
+        unsigned int words[11];
         int is = 1;
 
+        speeds(words, 0x802C542A);
+        words[2] = (words[2] & ~010017) | 010000;
+        words[10] = 12345;
+        speeds(words, 0x402C542B);
         CALL(ioctl(master, TIOCSPTLCK, &is));
         ready_and_wait();
+        speeds(words, 0x802C542A);
+        CHECK(words[10] == 12345 && (words[2] & 010017) == 010000);
         is = 0;
         CALL(ioctl(master, TIOCGPTLCK, &is));
         CHECK(is == 1);
