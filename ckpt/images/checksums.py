@@ -30,8 +30,12 @@ if TYPE_CHECKING:
     from ckpt.images.spans import Spans
 
 ALGORITHM = "xxh3-64"
-BLOCK = 4 << 20
+BLOCK = 256 << 10
+"""Who reads a set takes what it says. A lazy restore hands out no page before its whole block is
+found good."""
+
 _STRIDE = 256 << 10
+_JOB = 4 << 20
 
 
 @record(frozen=True)
@@ -71,10 +75,11 @@ class FileSum:
             found.extend(range(first, last + 1))
         return found
 
-    def verify_block(self, lfd: int, index: int) -> None:
-        """Raises ImageError if block number `index` is not what was summed."""
+    def verify_block(self, lfd: int, index: int, buffer: memoryview | None = None) -> None:
+        """Raises ImageError if block number `index` is not what was summed. `buffer`: as of
+        `sum_range`."""
         start, size = self.extent(index)
-        if sum_range(lfd, start, size, self.punched) != self.sums[index]:
+        if sum_range(lfd, start, size, self.punched, buffer) != self.sums[index]:
             raise rotten(self.file, start, f"its sum is not the one recorded for {size} bytes")
 
     def extent(self, index: int) -> tuple[int, int]:
@@ -108,13 +113,24 @@ def sum_bytes(file: str, data: bytes) -> FileSum:
     return FileSum(file, len(data), sums)
 
 
-def sum_range(lfd: int, start: int, size: int, punched: Sequence[tuple[int, int]] = ()) -> int:
+def new_buffer() -> memoryview:
+    """For `sum_range`, any number of times."""
+    return memoryview(bytearray(_STRIDE))
+
+
+def sum_range(
+    lfd: int,
+    start: int,
+    size: int,
+    punched: Sequence[tuple[int, int]] = (),
+    buffer: memoryview | None = None,
+) -> int:
     """The sum of `size` bytes of a file from `start`, or of what there is, with zeros in the place
-    of `punched`. Needs 256 KiB."""
+    of `punched`. Needs 256 KiB: those of `buffer`, or some of its own."""
     import xxhash
 
     state = xxhash.xxh3_64()
-    buffer = memoryview(bytearray(min(size, _STRIDE)))
+    buffer = new_buffer() if buffer is None else buffer
     end = start + size
     while start < end:
         got = os.preadv(lfd, [buffer[: end - start]], start)
@@ -125,6 +141,11 @@ def sum_range(lfd: int, start: int, size: int, punched: Sequence[tuple[int, int]
         state.update(buffer[:got])
         start += got
     return state.intdigest()
+
+
+def _sum_blocks(lfd: int, start: int, end: int) -> list[int]:
+    buffer = new_buffer()
+    return [sum_range(lfd, at, min(BLOCK, end - at), (), buffer) for at in range(start, end, BLOCK)]
 
 
 def summing_pool() -> ThreadPoolExecutor:
@@ -146,19 +167,20 @@ class GrowingSum:
         self._file = file
         self._lfd = lfd
         self._pool = pool
-        self._jobs: list[Future[int]] = []
+        self._jobs: list[Future[list[int]]] = []
 
     def advance(self, end: int) -> None:
         """The first `end` bytes are there. Returns at once."""
-        while (start := len(self._jobs) * BLOCK) + BLOCK <= end:
-            self._jobs.append(self._pool.submit(sum_range, self._lfd, start, BLOCK))
+        while (start := len(self._jobs) * _JOB) + _JOB <= end:
+            self._jobs.append(self._pool.submit(_sum_blocks, self._lfd, start, start + _JOB))
 
     def finish(self, size: int) -> FileSum:
         """The file is complete with `size` bytes. Waits for the sums."""
         self.advance(size)
-        if (start := len(self._jobs) * BLOCK) < size:
-            self._jobs.append(self._pool.submit(sum_range, self._lfd, start, size - start))
-        return FileSum(self._file, size, tuple(job.result() for job in self._jobs))
+        if (start := len(self._jobs) * _JOB) < size:
+            self._jobs.append(self._pool.submit(_sum_blocks, self._lfd, start, size))
+        sums = tuple(one for job in self._jobs for one in job.result())
+        return FileSum(self._file, size, sums)
 
 
 class Verification:
@@ -196,6 +218,7 @@ class Verification:
             self._error = error
 
     def _verify(self, files: list[tuple[FileSum, int, Sequence[int]]]) -> None:
+        buffer = new_buffer()
         for wanted, lfd, blocks in files:
             size = os.fstat(lfd).st_size
             if size != wanted.size:
@@ -205,7 +228,7 @@ class Verification:
             for index in blocks:
                 if self._stopped:
                     return
-                wanted.verify_block(lfd, index)
+                wanted.verify_block(lfd, index, buffer)
 
 
 def to_message(sums: Iterable[FileSum]) -> Message:

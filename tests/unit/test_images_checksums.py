@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checksums, "BLOCK", 8192)
     monkeypatch.setattr(checksums, "_STRIDE", 1000)
+    monkeypatch.setattr(checksums, "_JOB", 16384)
 
 
 @pytest.mark.parametrize("size", [0, 1, 8191, 8192, 8193, 50_000])
@@ -62,6 +63,25 @@ def test_the_first_rotten_block_is_named(tmp_path: Path) -> None:
             block = place // 8192 * 8192
             with pytest.raises(ImageError, match=f"rotten at byte {block}:"):
                 verification.wait()
+
+
+def test_sums_of_other_blocks_are_understood(tmp_path: Path) -> None:
+    """As sets have them that were written before."""
+    import xxhash
+
+    data = bytearray(os.urandom(50_000))
+    sums = [xxhash.xxh3_64_intdigest(data[at : at + 20_480]) for at in (0, 20_480, 40_960)]
+    one = {"name": "pages-1.img", "size": len(data), "sums": sums}
+    found = from_message(entry(block=20_480, files=[one]), "ckpt-checksums.img")
+    assert found is not None
+    data[40_000] ^= 1
+    (tmp_path / "pages-1.img").write_bytes(data)
+    with (tmp_path / "pages-1.img").open("rb") as file:
+        good = Verification([(found["pages-1.img"], file.fileno(), [0, 2])])
+        good.wait()
+        bad = Verification([(found["pages-1.img"], file.fileno(), [0, 1, 2])])
+        with pytest.raises(ImageError, match="rotten at byte 20480:"):
+            bad.wait()
 
 
 def test_a_verification_can_be_left(tmp_path: Path) -> None:

@@ -76,11 +76,27 @@ long lazy_put(struct server *s, uint64_t space, const struct lazy_piece *piece, 
         return 0;
 }
 
-/* Bring a piece: at once from a file. *done: whether it made anything happen. */
-static long bring(struct server *s, uint64_t space, const struct lazy_piece *piece, int urgent,
+/* As much of the piece as is in one block of its file, which is looked at as a whole. */
+static struct lazy_piece within_block(const struct ckpt_lazy_source *source,
+                                      const struct lazy_piece *piece)
+{
+        struct lazy_piece part = *piece;
+
+        if (source->sums && source->block) {
+                uint64_t left = (source->block - piece->at % source->block) / LAZY_PAGE;
+
+                if (part.nr_pages > left)
+                        part.nr_pages = left;
+        }
+        return part;
+}
+
+/* Bring a piece, or its first part: at once from a file. *done: whether it made anything happen. */
+static long bring(struct server *s, uint64_t space, const struct lazy_piece *whole, int urgent,
                   uint64_t *done)
 {
-        const struct ckpt_lazy_source *source = &s->job->sources[piece->source];
+        const struct ckpt_lazy_source *source = &s->job->sources[whole->source];
+        const struct lazy_piece part = within_block(source, whole), *piece = &part;
         const void *pages;
         long got, err;
 
