@@ -2,7 +2,9 @@
 
 A socket with messages that were not read yet, or in the middle of an answer, is refused: nobody
 else than the kernel can send in its name. Refused besides: protocols for which the kernel keeps
-something for a port, and ports for which the netfilter does (queues, logs, tables with an owner).
+something for a port, and ports for which the netfilter does (queues, logs, tables with an owner) or
+the audit system may (that of auditd): of that only sockets which have not been used are taken, as
+dbus-daemon has one.
 What a family of generic netlink keeps for a port is not seen.
 
 Groups are joined last, so that what a restore does is not told to the tree.
@@ -34,12 +36,13 @@ if TYPE_CHECKING:
 
 IMAGE = "ckpt-netlink"
 _SOL, _ADD_MEMBERSHIP = 270, 1
-_NETFILTER = 12
+_AUDIT, _NETFILTER = 9, 12
 PROTOCOLS = {
     0: "route",
     2: "between processes",
     4: "sock_diag",
     6: "IPsec",
+    _AUDIT: "audit",
     10: "FIB lookup",
     _NETFILTER: "netfilter",
     15: "uevent",
@@ -156,6 +159,8 @@ class NetlinkDump(FamilyDump[Diag]):
 def _judged(diag: Diag) -> Obstacle | None:
     if diag.protocol not in PROTOCOLS:
         return Obstacle(f"a netlink socket of protocol {diag.protocol} is not restored yet")
+    if diag.protocol == _AUDIT and (diag.port or diag.groups):
+        return Obstacle("an audit socket (netlink) that has been used is not restored yet")
     if diag.protocol == _NETFILTER and diag.port and (what := _kept_for(diag.port)):
         return Obstacle(f"a netlink socket {what} is not restored yet")
     return None
@@ -201,6 +206,8 @@ class NetlinkRestore(RestoreKind):
                 "which is not restored yet",
                 resource=where,
             )
+        if message.protocol == _AUDIT and (message.portid or len(message.groups)):
+            raise ImageError("of the audit system has a port or groups", resource=where)
         if message.dst_group > 32:
             raise ImageError(f"is connected to group {message.dst_group}", resource=where)
         self._sockets[file_id] = sockextra.taken(self.view, message, where)

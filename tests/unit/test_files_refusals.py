@@ -72,7 +72,7 @@ REFUSED = {
     ),
     "netlink of a protocol": (
         "(s := socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 9)).fileno(); s.bind((0, 0))",
-        "a netlink socket of protocol 9",
+        "an audit socket (netlink) that has been used",
     ),
     "netlink with an answer": (
         "(s := socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)).fileno(); "

@@ -78,6 +78,9 @@ int main(void)
         int route = made(SOCK_RAW, NETLINK_ROUTE, 0, 0);
         int links = made(SOCK_RAW, NETLINK_ROUTE, base + 1, RTMGRP_IPV4_MROUTE);
         int far = made(SOCK_RAW, NETLINK_ROUTE, 0, 0);
+        /* Not in every kernel, and never bound. */
+        int audit = socket(AF_NETLINK, SOCK_RAW, NETLINK_AUDIT);
+        CHECK(audit >= 0 || errno == EPROTONOSUPPORT);
         int uevent = made(SOCK_DGRAM, NETLINK_KOBJECT_UEVENT, 0, 0);
         int pair[2] = {made(SOCK_RAW, NETLINK_USERSOCK, base + 2, 0),
                        made(SOCK_RAW, NETLINK_USERSOCK, base + 3, 0)};
@@ -104,6 +107,10 @@ int main(void)
         CHECK(name_of(fresh, 0).nl_pid == 0 && get(fresh, SOL_SOCKET, SO_TYPE) == SOCK_DGRAM);
         CHECK(get(fresh, SOL_SOCKET, SO_PROTOCOL) == NETLINK_GENERIC);
         CHECK(fcntl(fresh, F_GETFL) & O_NONBLOCK);
+        if (audit >= 0) {
+                CHECK(name_of(audit, 0).nl_pid == 0);
+                CHECK(get(audit, SOL_SOCKET, SO_PROTOCOL) == NETLINK_AUDIT);
+        }
         CHECK(name_of(route, 0).nl_pid == port && get(route, SOL_NETLINK, NETLINK_EXT_ACK) == 1);
         CHECK(get(route, SOL_SOCKET, SO_TYPE) == SOCK_RAW);
         CHECK(name_of(links, 0).nl_pid == base + 1 && members(links) == joined);
