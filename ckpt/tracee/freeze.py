@@ -50,6 +50,7 @@ _STOPPED = "TZX"
 _NAP_S, _LAST_NAP_S = 0.0005, 0.01
 _LOOKS_WITHOUT_LISTS = 2
 _INSTANT_S, _LONGEST_ROUND_S = 0.0001, 0.05
+_LAST_ROUND_S = 4 * _LONGEST_ROUND_S  # so that all can still be brought to a stand in time
 
 Lingering = Callable[["SeizedTask"], list[int]]
 """Which threads of a task had better run on for an instant."""
@@ -132,7 +133,7 @@ class SeizedTree:
         far as we may wait."""
         alive = [task for task in self.tasks.values() if not task.zombie]
         found = {task.pid: dispatch.held(task) for task in alive}
-        late = time.monotonic() > self._until
+        late = time.monotonic() + _LAST_ROUND_S > self._until
         never = [
             dispatch.refusal(task, tid, how)
             for task in alive
