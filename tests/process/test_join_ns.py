@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.process.test_sysv_objects import VICTIMS
 from tests.requirements import require
+from tests.support import sysvobj
 from tests.support.case import Case
 from tests.support.programs import program
 
@@ -44,6 +46,22 @@ def test_into_the_namespaces_of_a_process(case: Case, holder: int, name: str) ->
     case.ckpt.restore(case.images, *joins).ok()
     assert namespaces(victim.pid) == namespaces(holder) != namespaces(os.getpid())
     victim.finish()
+
+
+@pytest.mark.parametrize("kind", VICTIMS)
+def test_semaphores_and_queues_into_another_namespace(case: Case, holder: int, kind: str) -> None:
+    """They are made there; those in the old one stay as the dump has left them."""
+    victim = case.start(program(*VICTIMS[kind]))
+    ident, pids = sysvobj.of_key(kind, sysvobj.KEYS[kind] | victim.pid), victim.tree
+    try:
+        case.ckpt.dump(victim.pid, case.images).ok()
+        victim.await_gone(pids)
+        before = sysvobj.state(kind, ident)
+        case.ckpt.restore(case.images, "--join-ns", f"ipc:{holder}").ok()
+        victim.finish()
+        assert sysvobj.state(kind, ident) == before
+    finally:
+        sysvobj.remove(kind, ident)
 
 
 def test_into_a_namespace_that_a_file_stands_for(case: Case, holder: int) -> None:

@@ -1,5 +1,4 @@
 // args: plain
-// args: undo
 // args: undo threads
 /* A set of System V semaphores under a key, between a root and its child: values, last users, a
  * child that waits at one. With undo, another child has values to give back when it ends. */
