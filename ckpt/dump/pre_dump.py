@@ -42,6 +42,7 @@ from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
 from ckpt.record import field, record
 from ckpt.tracee.crossing import crossed
+from ckpt.tracee.scan import scan
 from ckpt.units import PAGE
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ def pre_dump(options: DumpOptions, report: Report) -> DumpStats:
     stats = DumpStats()
     finish(options.tree, report)
     report.stage("look")
+    scan(options.tree, children=False)  # of a root that has ended the keeper would only end as well
     with ExitStack() as scope:
         increment = begin(options, report, track=True)
         assert increment is not None

@@ -143,3 +143,13 @@ def test_a_sibling_that_can_not_be_is_not_left(case: Case) -> None:
     (case.images / "pid").unlink()
     case.ckpt.restore(case.images, "-S").ok()
     victim.finish()
+
+
+@pytest.mark.parametrize("verb", ["dump", "pre-dump"])
+def test_a_root_that_has_ended(case: Case, verb: str) -> None:
+    """But still waits for its parent."""
+    case.images.mkdir()
+    with subprocess.Popen(["true"], start_new_session=True) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        case.ckpt.run(verb, "-t", ended.pid, "-D", case.images).failed(4, "has ended")
+        assert not list(case.images.glob("inventory*"))
