@@ -102,7 +102,12 @@ def _prepare(task: SeizedTask, memory: Memory, answers: Range) -> _Visits:
     with ProcDir(memory.tid) as proc:
         site = entry.choose_sites(memory, parse_maps(proc.read("maps")))[2]
         if site is None:
-            raise TargetError("no room for the threads' stub", pid=task.pid)
+            raise TargetError(
+                "no room for the threads' stub",
+                pid=task.pid,
+                why=f"no other executable mapping ends in {len(stub.pieces()[1])} unused bytes",
+                hint="a static program may have too few; linked with shared libraries it has them",
+            )
         return _Visits(task, memory, site, controller.pid_for(proc), answers)
 
 
