@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ckpt.dump.work import Work
     from ckpt.infect.session import Session
     from ckpt.mem.tracking.state import Answer
+    from ckpt.ns.sysv_dump import Wait
     from ckpt.tracee.freeze import SeizedTree
 
 
@@ -107,13 +108,17 @@ def _take_objects(work: Work) -> None:
     """Semaphores and message queues."""
     frozen = work.frozen
     threads: dict[int, Sequence[int]] = dict.fromkeys(frozen.zombies, ())
-    waits = set()
     for taken in frozen.snapshots:
         threads[taken.pid] = [stopped.tid for stopped in taken.task.threads]
-        for stopped in taken.task.threads:
-            call, first = (regs.value(stopped.regs, name) for name in ("orig_ax", "di"))
-            if where := waits_at(call, first):
-                waits.add(where)
+
+    def waits() -> set[Wait]:
+        words = (
+            (regs.value(stopped.regs, "orig_ax"), regs.value(stopped.regs, "di"))
+            for taken in frozen.snapshots
+            for stopped in taken.task.threads
+        )
+        return {where for call, first in words if (where := waits_at(call, first))}
+
     frozen.objects.take(threads, waits)
 
 

@@ -23,6 +23,7 @@ import errno
 import os
 import threading
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ from ckpt.procfs.reader import ProcDir, pids, read_system
 from ckpt.record import replace
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from ckpt.infect.session import Session
 
@@ -62,8 +63,13 @@ Wait = tuple[int, int]
 
 def waits_at(call: int, first: int) -> Wait | None:
     """What a thread waits at that stands in system call `call` with this first argument."""
-    kinds = {number(each): kind for each, kind in _WAITS.items()}
-    return (kinds[call], first & 0xFFFFFFFF) if call in kinds else None
+    kind = _kinds().get(call)
+    return None if kind is None else (kind, first & 0xFFFFFFFF)
+
+
+@cache
+def _kinds() -> dict[int, int]:
+    return {number(call): kind for call, kind in _WAITS.items()}
 
 
 class ObjectsDump:
@@ -77,15 +83,21 @@ class ObjectsDump:
         self._refusals: list[Refusal] = []
         self._lists: list[int] = []
 
-    def take(self, tasks: Mapping[int, Sequence[int]], waits: Collection[Wait]) -> None:
+    def take(
+        self, tasks: Mapping[int, Sequence[int]], waits_of: Callable[[], Collection[Wait]]
+    ) -> None:
         """Read what they use who stand: all processes of the tree, each with its threads (none of
-        a dead one); `waits` has what those threads waited at."""
+        a dead one); `waits_of` tells what those threads waited at."""
         self._pids = frozenset(tasks)
-        for kind, file in ((SEM, "sysvipc/sem"), (MSG, "sysvipc/msg")):
-            if not Path("/proc", file).exists():
-                continue  # CONFIG_SYSVIPC
-            for line in read_system(file).splitlines()[1:]:
-                self._look(kind, int(line.split()[1]), waits)
+        there = [
+            (kind, int(line.split()[1]))
+            for kind, file in ((SEM, "sysvipc/sem"), (MSG, "sysvipc/msg"))
+            if Path("/proc", file).exists()  # CONFIG_SYSVIPC
+            for line in read_system(file).splitlines()[1:]
+        ]
+        waits = waits_of() if there else ()
+        for kind, ident in there:
+            self._look(kind, ident, waits)
         if any(one.kind == SEM for one in self._found.values()):
             self._find_lists(tasks)
 
@@ -168,7 +180,7 @@ class ObjectsDump:
         """What is in the way, and what an operator should know. Those that are not the tree's alone
         are left out from here on."""
         refusals, notes = list(self._refusals), []
-        waiting = _waiting(self._pids) if self._found or self._crowded else {}
+        waiting = waiting_outside(self._pids) if self._found or self._crowded else {}
         for where in [*self._found, *(self._crowded - self._found.keys())]:
             one = self._found.get(where)
             users = one.users if one is not None else frozenset()
@@ -251,7 +263,7 @@ def _queue(ident: int, seen: Any) -> Queue:
     return Queue(ident, _perm(seen), seen.max_bytes, messages, seen.sender, seen.receiver)
 
 
-def _waiting(tree: Collection[int]) -> dict[Wait, set[int]]:
+def waiting_outside(tree: Collection[int]) -> dict[Wait, set[int]]:
     """Who waits at what, of those of our IPC namespace who are not of the tree."""
     found: dict[Wait, set[int]] = {}
     own = _ipc_ns(os.getpid())

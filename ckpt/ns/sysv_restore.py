@@ -7,7 +7,8 @@ In ckpt's own IPC namespace, or one that it has joined, each object of the set i
 - there with other values or messages, and all whom the kernel names as its last users are tasks of
   the tree, or those of the dump: the tree went on after the dump, or was killed and gave back what
   it had to; it is put back;
-- there, and somebody else has used it since: it is used as it stands, with a warning;
+- there, and somebody else has used it since: it is used as it stands, with a warning if its
+  contents are others;
 - something else under its id or key: an error, before any task is made.
 
 Then the tasks themselves say again what they have to give back (SEM_UNDO), and become the last
@@ -32,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 from ckpt._native import check, ffi, lib
 from ckpt.errors import ImageError, KernelError, RestoreError
 from ckpt.infect.batch import Batch
-from ckpt.ns.sysv_dump import read_queue
+from ckpt.ns.sysv_dump import read_queue, waiting_outside
 from ckpt.ns.sysv_objects import Object, Queue, Semaphores, packed
 from ckpt.ns.sysv_undo import IPC_NOWAIT, call_semop, giving, touching
 from ckpt.procfs.reader import read_system
@@ -56,7 +57,8 @@ class _Found(Enum):
     GONE = "gone"
     SAME = "as it was"
     STALE = "the tree's, with other contents"
-    FOREIGN = "used by others since"
+    SHARED = "as it was, and used by others since"
+    FOREIGN = "used by others since, with other contents"
 
 
 class ObjectsRestore:
@@ -95,7 +97,7 @@ class ObjectsRestore:
         """Have the tasks, which have all their threads or none, take back what they have to give,
         and be the last users. Raises KernelError."""
         for one, found in self._found.items():
-            if found is _Found.FOREIGN:
+            if found in (_Found.SHARED, _Found.FOREIGN):
                 continue
             if isinstance(one, Semaphores):
                 self._tell_of_set(one, session_of)
@@ -154,12 +156,10 @@ class ObjectsRestore:
         same, users, crowded = _compare(one, seen)
         if one.users | self._pids >= users and not crowded:
             return _Found.SAME if same else _Found.STALE
-        if same:
-            return _Found.SAME
         if isinstance(one, Semaphores) and one.undos:
             why = "others have used it since, and tasks have values to give back (SEM_UNDO)"
             raise RestoreError("can't be used", resource=str(one), why=why, hint=_REMOVE)
-        return _Found.FOREIGN
+        return _Found.SHARED if same else _Found.FOREIGN
 
     def _make(self, gone: Sequence[Object]) -> None:
         size = ffi.sizeof("struct ckpt_mark")
@@ -187,7 +187,8 @@ class ObjectsRestore:
             session_of(undo.pid).run(batch)
         by_pid: dict[int, list[int]] = {}
         for num, pid in enumerate(one.last):
-            if pid:
+            # Without ckpt-sysv nobody is known, and a value tells that there was one.
+            if pid or values[num]:
                 by_pid.setdefault(self._in_tree(pid), []).append(num)
         together = max(1, int(read_system("sys/kernel/sem").split()[2]) // 2)
         for pid, nums in by_pid.items():
@@ -200,7 +201,7 @@ class ObjectsRestore:
                 session_of(pid).run(batch)
 
     def _tell_of_queue(self, one: Queue, session_of: SessionOf) -> None:
-        if not one.users:
+        if not one.users and not one.messages:
             return
         used = {kind for kind, _ in one.messages}
         kind = next(n for n in range(1, len(used) + 2) if n not in used)
@@ -237,7 +238,10 @@ def _compare(one: Object, seen: Any) -> tuple[bool, set[int], bool]:
             messages = read_queue(one.id, seen)
         except KernelError as error:
             raise RestoreError("can't be used", resource=str(one), why=str(error)) from error
-        return messages == one.messages, {seen.sender, seen.receiver} - {0}, False
+        same = messages == one.messages
+        # Who waits for messages would get those that are put back.
+        crowded = not same and (one.kind, one.id) in waiting_outside(())
+        return same, {seen.sender, seen.receiver} - {0}, crowded
     nr = len(one.values)
     values, last = ffi.new("uint16_t[]", nr), ffi.new("int32_t[]", nr)
     waiting = ffi.new("uint64_t *")

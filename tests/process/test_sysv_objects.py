@@ -7,17 +7,21 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 
+from tests.fault.injection import eventually
 from tests.support import sysvobj
 from tests.support.case import Case
 from tests.support.programs import program
 from tests.support.victim import Victim
 
 REFUSED, SURROUNDINGS, SCRIPT = 3, 6, 11
+MSGRCV = 70
 VICTIMS = {"sem": ("memory/semaphores", "undo"), "msg": ("memory/queue",)}
 WORDS = {"sem": "System V semaphores", "msg": "System V message queue"}
 
@@ -152,6 +156,29 @@ def test_one_that_others_use(keyed: Keyed) -> None:
         assert f"{keyed.name} " in result.log and "not in the images" in result.log
         assert not list(keyed.case.images.glob("ipcns-*"))
         assert sysvobj.types(keyed.id)[-1] == 55
+
+
+WAIT = """
+import ctypes, sys
+buffer = ctypes.create_string_buffer(100)
+ctypes.CDLL(None).msgrcv(int(sys.argv[1]), buffer, ctypes.c_size_t(8), ctypes.c_long(4242), 0)
+"""
+
+
+def test_who_waits_is_one_who_uses_it(case: Case) -> None:
+    """No record of the queue names a process that only waits for a message."""
+    victim = case.start(program(*VICTIMS["msg"]))
+    ident = sysvobj.of_key("msg", sysvobj.KEYS["msg"] | victim.pid)
+    with subprocess.Popen([sys.executable, "-c", WAIT, str(ident)]) as other:
+        try:
+            call = Path(f"/proc/{other.pid}/syscall")
+            assert eventually(lambda: call.read_text().startswith(f"{MSGRCV} {ident:#x} "))
+            result = case.ckpt.dump(victim.pid, case.images, "--leave-running").ok()
+            assert f"pid {other.pid} uses {WORDS['msg']} {ident}" in result.log, str(result)
+            assert not list(case.images.glob("ipcns-*"))
+        finally:
+            other.kill()
+    victim.finish()
 
 
 def test_crit_reads_it(keyed: Keyed) -> None:
