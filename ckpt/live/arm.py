@@ -22,7 +22,7 @@ from ckpt.infect.predecessor import settle
 from ckpt.live.loan import Loan
 from ckpt.live.space import Space, maps_shared, view_of
 from ckpt.mem.tracking.client import KeeperRefused
-from ckpt.mem.tracking.contexts import has_io_contexts
+from ckpt.mem.tracking.contexts import may_write_unseen
 from ckpt.tracee.freeze import seize
 
 if TYPE_CHECKING:
@@ -189,12 +189,15 @@ def _standing(pid: int) -> Iterator[SeizedTask]:
 
 
 def refuse_pinned(pids: Sequence[int]) -> None:
-    """Devices that write into pinned pages do not ask for write protection."""
+    """Devices that write into pinned pages do not ask for write protection. A ring of io_uring pins
+    pages only while it has requests in flight, and the dump refuses one that has while the tree
+    stands; what is asked of it later meets the protection like any call.
+    """
     found = []
     for pid in pids:
         try:
-            if has_io_contexts(pid):
-                why = "AIO, io_uring or pinned memory: written without any fault"
+            if may_write_unseen(pid):
+                why = "AIO or pinned memory: written without any fault"
                 found.append(Refusal(pid, "the task", why, "--live=fork, or a dump that stops it"))
         except CkptError:
             continue  # it has ended

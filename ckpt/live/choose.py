@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from ckpt.errors import TargetError
 from ckpt.kerndat import tracking
 from ckpt.live.fork import COPY_MS_PER_GIB, FIXED_MS, FORK_MS_PER_GIB
-from ckpt.mem.tracking.contexts import has_io_contexts
+from ckpt.mem.tracking.contexts import may_write_unseen
 from ckpt.mem.tracking.engine import Mode
 from ckpt.procfs.reader import ProcDir
 
@@ -59,7 +59,7 @@ def pause_ms(pids: Iterable[int]) -> float:
 
 def _is_pinned(pid: int) -> bool:
     try:
-        return has_io_contexts(pid)
+        return may_write_unseen(pid)
     except TargetError:
         return False  # it has ended
 

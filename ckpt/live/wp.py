@@ -78,7 +78,7 @@ class WriteProtect:
         return mode is Mode.SYNC
 
     def prepare(self, pids: Sequence[int], report: Report, keeper: Keeper | None) -> None:
-        """Arm what the tasks have, while they run. Raises RefusedError (AIO, io_uring), KernelError
+        """Arm what the tasks have, while they run. Raises RefusedError (AIO), KernelError
         (no write protection here)."""
         self._report = report
         for probe in (tracking.uffd_wp, tracking.pagemap_scan):

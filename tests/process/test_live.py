@@ -76,6 +76,22 @@ def test_kernel_writes(case: Case) -> None:
     victim.finish()
 
 
+def test_requests_of_io_uring(case: Case) -> None:
+    """An idle ring reads into all memory as soon as the tree runs: each page is copied before."""
+    victim = case.start(program("live/rings"))
+    victim.expect_ready()
+    fifo = victim.folder / "told"
+    script = _telling_script(case, fifo, "x")
+    case.ckpt.dump(victim.pid, case.images, "--live=wp", f"--action-script={script}").ok()
+    victim.wait_ready()
+    assert traces(victim.pid) == NOTHING
+    victim.kill()
+    with fifo.open("r+b", buffering=0) as told:
+        case.ckpt.restore(case.images).ok()
+        told.write(b"y")
+        victim.verdict()
+
+
 @pytest.mark.parametrize("catch", ["auto", "always"])
 def test_births_and_ends(case: Case, catch: str) -> None:
     """Threads that are born while the tree is watched are let go of as well."""

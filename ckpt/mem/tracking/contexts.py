@@ -39,6 +39,17 @@ def has_io_contexts(pid: int) -> bool:
         return any(_is_ring(proc, fd) for fd in proc.numbers("fd"))
 
 
+def may_write_unseen(pid: int) -> bool:
+    """Whether a device may write at a moment when the process stands and each ring that it has is
+    idle: into memory that is pinned for long, or for a context of AIO, of which nobody can tell
+    whether it is idle. Raises TargetError when the process is gone."""
+    with ProcDir(pid) as proc:
+        if parse_status(proc.read("status")).vm_pinned:
+            return True
+        mappings = parse_maps(proc.read("maps"), running=True)
+        return any(m.path.startswith(_AIO) for m in mappings)
+
+
 def _is_ring(proc: ProcDir, fd: int) -> bool:
     try:
         return proc.readlink(f"fd/{fd}") == _RING.encode()
