@@ -151,14 +151,20 @@ class Snapshot:
                 yield Refusal(self.pid, f"mapping {mapping}", why)
 
     def take_urings(self, files: FilesDump) -> Iterator[Refusal]:
-        """Note which rings of io_uring are mapped, now that they have ids."""
+        """Note which rings of io_uring and of packet sockets are mapped, now that they have ids."""
         for i, smap in enumerate(self.facts.smaps):
-            if not vma.is_uring(smap.mapping):
-                continue
-            self.urings[i] = files.ring_of(smap.mapping.ino)
-            if not self.urings[i]:
+            mapping = smap.mapping
+            if vma.is_uring(mapping):
+                self.urings[i] = files.ring_of(mapping.ino)
                 why = "it is of an io_uring that nobody in the tree has open"
-                yield Refusal(self.pid, f"mapping {smap.mapping}", why)
+            elif vma.is_socket(mapping):
+                size = 0 if mapping.pgoff else mapping.end - mapping.start
+                self.urings[i] = files.packet_ring_of(mapping.ino, size)
+                why = "it is not all of the ring of a packet socket that the tree has open"
+            else:
+                continue
+            if not self.urings[i]:
+                yield Refusal(self.pid, f"mapping {mapping}", why)
 
     def hold_filters_off(self) -> None:
         """Seccomp does not judge the threads from here on, until they are let go."""

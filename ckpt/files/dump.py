@@ -51,6 +51,7 @@ if TYPE_CHECKING:
 
     from ckpt.files.kind import DumpKind, Obstacle
     from ckpt.files.links import MadeLinks
+    from ckpt.files.packet import PacketDump
     from ckpt.files.uring import UringDump
     from ckpt.procfs.maps import Mapping
     from ckpt.procfs.stat import Stat
@@ -191,6 +192,11 @@ class FilesDump(Closing):
     def ring_of(self, ino: int) -> int:
         """The entry of the ring that a mapping with this inode number shows, 0 if nobody has it."""
         return self._rings.id_of(ino) if self._rings is not None else 0
+
+    def packet_ring_of(self, ino: int, size: int) -> int:
+        """As `ring_of`, of the packet socket whose whole ring has so many bytes."""
+        packets: PacketDump | None = self._kinds.of(FdType.PACKETSK)
+        return packets.ring_of(ino, size) if packets is not None else 0
 
     def file_for_path_link(self, pid: int, name: str) -> int:
         """The entry for "exe", "cwd" or "root"; 0, and a refusal, where that has no path."""

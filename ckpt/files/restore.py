@@ -94,7 +94,7 @@ class FilesRestore:
         self._view.kinds = {type(kind): kind for kind in self._kinds}
         self._by_id: dict[int, RestoreKind] = {}
         self._unknown: dict[int, int] = {}
-        self._lfds = self._view.lfds
+        self._lfds, self.met = self._view.lfds, self._view.met
         self._opened: dict[tuple[int, int], int] = {}
         self._owners: dict[int, Owner] = {}
         self._take_files(entries)

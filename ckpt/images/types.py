@@ -189,6 +189,8 @@ _TYPES = (
     ImageType("ckpt-inet", 0x434B494E, "ckpt_inet.ckpt_inet_entry"),
     ImageType("ckpt-netlink", 0x434B4E4C, "ckpt_sock.ckpt_sock_entry"),
     ImageType("ckpt-packet", 0x434B504B, "ckpt_sock.ckpt_sock_entry"),
+    ImageType("ckpt-packet-ring", 0x434B5252, "ckpt_packet_ring.ckpt_packet_ring_entry"),
+    ImageType("ckpt-packet-kept", 0x434B524B, "ckpt_packet_ring.ckpt_packet_kept_entry"),
     ImageType("ckpt-pidfd", 0x434B5049, "ckpt_pidfd.ckpt_pidfd_entry"),
     ImageType("ckpt-timerfd", 0x434B5446, "ckpt_timerfd.ckpt_timerfd_entry"),
     ImageType("ckpt-pipe", 0x434B5050, "ckpt_pipe.ckpt_pipe_entry"),

@@ -47,6 +47,8 @@ class Status(IntFlag):
     ANON_SHARED = 1 << 8
     ANON_PRIVATE = 1 << 9
     SYSV = 1 << 10
+    SOCKET = 1 << 11
+    """The ring of a packet socket."""
     VVAR = 1 << 12
     AIORING = 1 << 13
     MEMFD = 1 << 14
@@ -58,7 +60,7 @@ class Status(IntFlag):
 KNOWN_STATUS = Status.REGULAR | Status.STACK | Status.VSYSCALL | Status.VDSO | Status.HEAP
 KNOWN_STATUS |= Status.FILE_PRIVATE | Status.FILE_SHARED | Status.ANON_SHARED
 KNOWN_STATUS |= Status.ANON_PRIVATE | Status.VVAR | Status.MEMFD | Status.AIORING
-KNOWN_STATUS |= Status.SYSV | Status.EXTERNAL
+KNOWN_STATUS |= Status.SYSV | Status.SOCKET | Status.EXTERNAL
 
 
 class Backing(Enum):
@@ -70,7 +72,7 @@ class Backing(Enum):
     KERNEL = auto()
     SYSV = auto()
     RING = auto()
-    """Of a context of AIO, which maps it, or of io_uring."""
+    """Of a context of AIO, which maps it, of io_uring, or of a packet socket."""
 
 
 MADE_BY_KERNEL = (Backing.KERNEL, Backing.RING)
@@ -170,7 +172,7 @@ def from_entry(entry: vma_entry) -> Vma:
         raise VmaError(f"{where} is neither shared nor private (flags {entry.flags:#x})")
     if status & (Status.VDSO | Status.VVAR | Status.VSYSCALL):
         backing = Backing.KERNEL
-    elif status & (Status.AIORING | Status.EXTERNAL):
+    elif status & (Status.AIORING | Status.EXTERNAL | Status.SOCKET):
         backing = Backing.RING
     elif status & Status.ANON_SHARED:
         backing = Backing.SHMEM
@@ -215,6 +217,7 @@ _KERNEL_NAMES = {
 
 _AIO, _URING = "/[aio]", "anon_inode:[io_uring]"
 _ANON_HUGE = "/anon_hugepage (deleted)"
+_SOCKET = "socket:["
 
 _MISSING = "um"
 HUGETLB = "ht"
@@ -250,6 +253,8 @@ def obstacle(smap: Smap, *, tracked: bool, arriving: bool = False) -> str:
             return why
     if path == _URING:
         return "a sealed ring of io_uring is not restored yet" if "sl" in smap.flags else ""
+    if is_socket(smap.mapping) and smap.mapping.shared:
+        return "a sealed ring of a socket is not restored yet" if "sl" in smap.flags else ""
     if path.startswith(("[uprobes]", "anon_inode:", "socket:")):
         return f"a mapping of {path} is not restored yet"
     if path.startswith("/dev/zero") and not smap.mapping.deleted:
@@ -264,7 +269,7 @@ def backing_of(smap: Smap) -> Backing:
         return Backing.KERNEL
     if not mapping.has_file:
         return Backing.NONE
-    if mapping.path == _URING or mapping.path.startswith(_AIO):
+    if mapping.path == _URING or mapping.path.startswith((_AIO, _SOCKET)):
         return Backing.RING
     if mapping.path == "/dev/zero (deleted)":
         return Backing.SHMEM
@@ -294,6 +299,17 @@ def is_uring(mapping: Mapping) -> bool:
     return mapping.path == _URING
 
 
+def is_socket(mapping: Mapping) -> bool:
+    """Whether it is of a socket: the ring of one for packets, if it can be restored."""
+    return mapping.path.startswith(_SOCKET)
+
+
+def _ring_status(mapping: Mapping) -> Status:
+    if is_aio(mapping):
+        return Status.AIORING
+    return Status.SOCKET if is_socket(mapping) else Status.FILE_SHARED | Status.EXTERNAL
+
+
 def trackable(mappings: Iterable[Mapping]) -> Iterator[tuple[int, int]]:
     """The ranges whose pages a dump would take from the task, ascending: what is private and no
     part of the kernel's own."""
@@ -319,7 +335,7 @@ def from_smap(smap: Smap) -> Vma:
         status |= special
         flags |= MAP_ANONYMOUS
     elif backing is Backing.RING:
-        status |= Status.AIORING if is_aio(mapping) else Status.FILE_SHARED | Status.EXTERNAL
+        status |= _ring_status(mapping)
     elif backing is Backing.SHMEM:
         status |= Status.ANON_SHARED
         flags |= MAP_ANONYMOUS

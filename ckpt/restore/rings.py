@@ -1,8 +1,10 @@
-"""Rings of io_uring in their tasks: under their numbers, and mapped where they were.
+"""Rings in their tasks: those of io_uring under their numbers, and mapped where they were; those of
+packet sockets mapped.
 
-A ring is refused as a message (SCM_RIGHTS), so a task takes it from us, pidfd_getfd(2). The kernel
-maps a ring at no address that is asked for, nor moves its mapping. But it takes the only place that
-is left: so for a moment all others are, which costs two calls for each gap between mappings.
+A ring of io_uring is refused as a message (SCM_RIGHTS), so a task takes it from us, pidfd_getfd(2).
+The kernel maps such a ring at no address that is asked for, nor moves its mapping. But it takes the
+only place that is left: so for a moment all others are, which costs two calls for each gap between
+mappings.
 
 Source: io_uring_get_unmapped_area() in io_uring/memmap.c; arch/x86/kernel/sys_x86_64.c, where room
 is searched downwards from below the stack, then upwards.
@@ -13,6 +15,8 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from ckpt.errors import ImageError
+from ckpt.files.kind import FdType
 from ckpt.infect.batch import Batch
 from ckpt.mem.vma import (
     MAP_ANONYMOUS,
@@ -30,6 +34,7 @@ from ckpt.units import PAGE, TASK_SIZE, Range, gaps
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ckpt.files.packet import PacketRestore
     from ckpt.files.restore import FilesRestore, Placement
     from ckpt.infect.batch import Result
     from ckpt.mem.vma import Vma
@@ -71,6 +76,12 @@ def map_all(built: Built, loaded: Loaded, files: FilesRestore) -> None:
     for v in loaded.tasks[built.pid].memory.vmas:
         if v.status & Status.EXTERNAL:
             _map(built, v, files.lfd(v.shmid))
+        elif v.status & Status.SOCKET:
+            packets: PacketRestore | None = files.met(FdType.PACKETSK)
+            if packets is None:
+                where = f"pid {built.pid}: mapping {v.range}"
+                raise ImageError("is of a packet socket, which the set has not", resource=where)
+            _map_packets(built, v, packets.ring_lfd(v.shmid, len(v.range)))
 
 
 def _map(built: Built, v: Vma, lfd: int) -> None:
@@ -107,3 +118,18 @@ def _map(built: Built, v: Vma, lfd: int) -> None:
         for gap in others[at : at + _AT_ONCE]:
             batch.call("munmap", gap.start, len(gap))
         built.session.run(batch)
+
+
+def _map_packets(built: Built, v: Vma, lfd: int) -> None:
+    batch = Batch()
+    ring = _take(batch, built, lfd)
+    where = v.range
+    batch.call(
+        *("mmap", where.start, len(where), v.prot, MAP_SHARED | MAP_FIXED_NOREPLACE, ring, 0),
+        want=where.start,
+        note=f"mapping {where} of a packet socket",
+    )
+    batch.call("close", ring)
+    for advice in v.advices():
+        batch.call("madvise", where.start, len(where), advice, note=f"advice for {where}")
+    built.session.run(batch)

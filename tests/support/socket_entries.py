@@ -74,3 +74,14 @@ RING = dict.fromkeys(
     ),
     1,
 )
+FRAMES = {**RING, "block_size": 4096, "block_nr": 2, "frame_size": 2048, "frame_nr": 4}
+
+
+def ring_head(**fields: Any) -> Any:
+    known = {"id": 1, "head": 0, "full": False}
+    return new("ckpt_packet_ring.ckpt_packet_ring_entry", **{**known, **fields})
+
+
+def ring_kept(**fields: Any) -> Any:
+    known = {"id": 1, "slot": 0, "data": b"a"}
+    return new("ckpt_packet_ring.ckpt_packet_kept_entry", **{**known, **fields})

@@ -75,6 +75,8 @@ def read(pid: int, tokens: Tokens, *, exact: bool = False) -> Iterator[Mapping]:
                 what = f"{tokens.name('shared memory', inode)} {path}"
             elif path == RING:
                 what = f"{tokens.name('ring', inode)} {path}"
+            elif path.startswith("socket:["):
+                what = f"{tokens.name('ring of a socket', inode)} {match['dev']}"
             elif path.endswith(" (deleted)"):
                 what = f"{tokens.name('removed file', inode)} {path} {match['dev']}"
             else:

@@ -16,7 +16,6 @@ from ckpt.images.reader import ImageSet
 from ckpt.images.types import message_class
 from tests.support import descriptors as ds
 from tests.support.socket_entries import (
-    RING,
     extra,
     inet,
     inet_option,
@@ -257,7 +256,6 @@ HOSTILE: dict[str, tuple[Images, str]] = {
     ),
     "two of one": ({"files": [netlink()], "ckpt-netlink": [extra(), extra()]}, "twice"),
     "the old type": ({"files": [packet(type=10)]}, "type 10"),
-    "a ring": ({"files": [packet(rx_ring=RING)]}, "rings"),
     "a member": (
         {"files": [packet(mclist=[{"index": 1, "type": 4, "addr": b""}])]},
         "memberships",

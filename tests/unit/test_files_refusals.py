@@ -88,10 +88,16 @@ REFUSED = {
         "s.send(b(16, b'', 1) + b(0xa00, a, 0x605) + b(17, b'', 1)); s.recv(4096)",
         "owns a table of nftables",
     ),
-    "packet with a ring": (
+    "packet with a ring to send from": (
         "(s := socket.socket(socket.AF_PACKET, socket.SOCK_RAW)).fileno(); "
-        "s.setsockopt(263, 5, struct.pack('4I', 4096, 1, 2048, 2))",
-        "a packet socket with rings",
+        "s.setsockopt(263, 13, struct.pack('4I', 4096, 1, 2048, 2))",
+        "a packet socket with a ring for sending",
+    ),
+    "packet with large blocks": (
+        "(s := socket.socket(socket.AF_PACKET, socket.SOCK_RAW)).fileno(); "
+        "s.setsockopt(263, 10, 2); s.setsockopt(263, 5, struct.pack("
+        "'7I', 64 << 20, 1, 65536, 1024, 0, 0, 0))",
+        "blocks over 32 MiB",
     ),
     "packet in a group by a program": (
         "(s := socket.socket(socket.AF_PACKET, socket.SOCK_RAW)).fileno(); "

@@ -1,6 +1,6 @@
 // needs: cap_net_raw
-// refused: packet PACKET_RX_RING
-/* A packet socket with a ring that it shares with the kernel. */
+// refused: packet PACKET_TX_RING
+/* A packet socket with a ring that the kernel sends from. */
 #include "victim.h"
 #include <linux/if_packet.h>
 #include <sys/socket.h>
@@ -11,7 +11,7 @@ int main(void)
             .tp_block_size = 4096, .tp_block_nr = 1, .tp_frame_size = 2048, .tp_frame_nr = 2};
         int fd = CALL(socket(AF_PACKET, SOCK_RAW, 0));
 
-        CALL(setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &ring, sizeof(ring)));
+        CALL(setsockopt(fd, SOL_PACKET, PACKET_TX_RING, &ring, sizeof(ring)));
         ready_and_wait();
         pass();
 }
