@@ -70,6 +70,8 @@ def test_crit_reads_them(case: Case, name: str, field: str, image: str) -> None:
     found = [entry[field] for entry in files if field in entry]
     assert found and (case.images / f"{image}.img").exists()
     if field == "nlsk":
+        # That of the audit system is there where the kernel has it.
+        found = [one for one in found if one["protocol"] != 9]
         assert sorted(one["protocol"] for one in found) == [0, 0, 0, 2, 2, 15, 16]
         # CRIU takes no more than one word of them, and no zeros at the end.
         assert sorted(len(one.get("groups", [])) for one in found) == [0, 0, 0, 0, 0, 1, 2]
