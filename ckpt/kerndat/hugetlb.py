@@ -93,6 +93,11 @@ def pool(size: int) -> Pool | None:
     return Pool(size, free, reserved, max(0, overcommit - surplus))
 
 
+def told() -> bool:
+    """Whether the kernel tells of its pools here, where sysfs may not be mounted."""
+    return _POOLS.is_dir()
+
+
 def devices() -> dict[int, int]:
     """st_dev of the kernel's own hugetlbfs of each size, where all memory of huge pages is that has
     no name in a mounted one -> that size."""

@@ -22,10 +22,10 @@ STRESS = bool(os.environ.get("CKPT_STRESS"))
 class Family:
     """`pids`: the tree, its zombie included; `alive`: those that run when it is whole."""
 
-    def __init__(self, case: Case, name: str = "fault/family") -> None:
+    def __init__(self, case: Case, name: str = "fault/family", *args: str) -> None:
         self.case = case
         self.known = set(processes.tree(os.getpid()))
-        self.victim: Victim = case.start(program(name))
+        self.victim: Victim = case.start(program(name, *args))
         self.pids = self.victim.tree
         self.alive = [pid for pid in self.pids if processes.state(pid) != "Z"]
         case.ckpt.dump(self.victim.pid, case.images).ok()

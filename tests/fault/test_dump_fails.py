@@ -29,9 +29,9 @@ IMAGE = 5
 class Target:
     """A running tests/victims/fault/family.c and where it is dumped to."""
 
-    def __init__(self, case: Case, name: str = "fault/family") -> None:
+    def __init__(self, case: Case, name: str = "fault/family", *args: str) -> None:
         self.case = case
-        self.victim: Victim = case.start(program(name))
+        self.victim: Victim = case.start(program(name, *args))
         self.before = visible.look(self.victim.pid, exact=True)
         self.lfds = os.listdir("/proc/self/fd")
         case.images.mkdir()

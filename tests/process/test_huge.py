@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import visible
 from tests.support.case import Case
-from tests.support.hugepool import POOL, free, huge_page_pool
+from tests.support.hugepool import POOL, all_back, free, huge_page_pool
 from tests.support.live import NOTHING, traces
 from tests.support.programs import Program, program, programs
 from tests.support.victim import Victim
@@ -56,7 +56,7 @@ def test_restored(case: Case, pool: int, victim_of: Program) -> None:
     victim = case.start(victim_of)
     case.dump_and_restore(victim, victim_of.words("dump"), [], victim_of.differs)
     victim.finish()
-    assert free() == pool
+    assert all_back(pool), f"{free()} of {pool} pages are free"
 
 
 @pytest.mark.parametrize("name", ["private-unreserved", "memfd-mapped"])
@@ -68,7 +68,7 @@ def test_a_dump_shows_nothing(case: Case, pool: int, name: str) -> None:
     visible.assert_same(before, visible.look(victim.pid, exact=True))
     assert free() == taken
     victim.finish()
-    assert free() == pool
+    assert all_back(pool), f"{free()} of {pool} pages are free"
 
 
 def test_without_its_file_system(case: Case, pool: int, mounted: Path) -> None:
@@ -85,7 +85,7 @@ def test_without_its_file_system(case: Case, pool: int, mounted: Path) -> None:
         mount(mounted)
     case.ckpt.restore(case.images).ok()
     victim.finish()
-    assert free() == pool
+    assert all_back(pool), f"{free()} of {pool} pages are free"
 
 
 def test_too_few(case: Case, pool: int) -> None:
@@ -95,15 +95,16 @@ def test_too_few(case: Case, pool: int) -> None:
     taken = pool - free()
     case.ckpt.dump(victim.pid, case.images).ok()
     victim.await_gone(pids)
+    assert all_back(pool), f"{free()} of {pool} pages are free"
     before = int(POOL.read_text())
-    POOL.write_text(str(before - free() + taken - 1))
+    POOL.write_text(str(before - pool + taken - 1))
     short = case.ckpt.restore(case.images)
     short.failed(SURROUNDINGS, "huge pages of 2048 KiB", f"{taken - 1} are free", "nr_hugepages")
     victim.await_gone(pids)
     POOL.write_text(str(before))
     case.ckpt.restore(case.images).ok()
     victim.finish()
-    assert free() == pool
+    assert all_back(pool), f"{free()} of {pool} pages are free"
 
 
 def ended(victim: Victim) -> None:
@@ -125,7 +126,7 @@ def test_live(case: Case, pool: int, engine: str) -> None:
     ended(victim)
     case.ckpt.restore(case.images).ok()
     victim.finish()
-    assert free() == pool
+    assert all_back(pool), f"{free()} of {pool} pages are free"
 
 
 @pytest.mark.parametrize("mode", ["async", "sync"])
@@ -146,7 +147,7 @@ def test_chain(case: Case, pool: int, mode: str) -> None:
     ended(victim)
     case.ckpt.restore(sets[-1]).ok()
     victim.finish()
-    assert free() == pool
+    assert all_back(pool), f"{free()} of {pool} pages are free"
 
 
 def test_lazy(case: Case, pool: int) -> None:
@@ -157,4 +158,4 @@ def test_lazy(case: Case, pool: int) -> None:
     victim.await_gone(pids)
     case.ckpt.restore(case.images, "--lazy").ok()
     victim.finish()
-    assert free() == pool
+    assert all_back(pool), f"{free()} of {pool} pages are free"

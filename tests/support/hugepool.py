@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.fault.injection import eventually
 from tests.requirements import require
 
 SIZE = 2 << 20
@@ -31,6 +32,12 @@ def huge_page_pool(pages: int) -> Iterator[None]:
             yield
         finally:
             POOL.write_text(str(before))
+
+
+def all_back(pages: int) -> bool:
+    """Whether so many are free, now or soon: whoever looks into /proc of a process that ends, such
+    as ps(1), keeps its memory for that time."""
+    return eventually(lambda: free() == pages)
 
 
 def free() -> int:

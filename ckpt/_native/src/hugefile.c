@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "native.h"
 
+#include <linux/magic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "grow.h"
 
@@ -34,16 +37,31 @@ static long holds_data(int lfd, uint64_t at, uint64_t page, char *buffer)
         return 0;
 }
 
+/* How many pages hold anything at most; elsewhere than in hugetlbfs nothing tells. */
+static long nr_held(int lfd, uint64_t page, uint64_t *nr)
+{
+        struct statfs fs;
+        struct stat st;
+
+        if (fstatfs(lfd, &fs) < 0 || fstat(lfd, &st) < 0)
+                return -errno;
+        *nr = fs.f_type == HUGETLBFS_MAGIC ? (uint64_t)st.st_blocks * 512 / page : UINT64_MAX;
+        return 0;
+}
+
 long ckpt_huge_data(int lfd, uint64_t size, uint64_t page, struct ckpt_extent **out)
 {
         struct extents found = {0};
         char *buffer = malloc(STEP);
-        long err = buffer ? 0 : -ENOMEM;
+        uint64_t left = 0;
+        long err = buffer ? nr_held(lfd, page, &left) : -ENOMEM;
 
-        for (uint64_t at = 0; !err && at < size; at += page) {
+        for (uint64_t at = 0; !err && left && at < size; at += page) {
                 err = holds_data(lfd, at, page, buffer);
-                if (err > 0)
+                if (err > 0) {
+                        left--;
                         err = extents_append(&found, at, at + page, 1);
+                }
         }
         free(buffer);
         if (err) {

@@ -4,7 +4,9 @@
  */
 
 /* The whole pages of the first `size` bytes of `lfd` that hold anything but zeros, as offsets; a
- * hole reads as zeros, and stays a hole. The extents go to `*out` (ckpt_free); returns how many. */
+ * hole reads as zeros, and stays a hole. It ends where no more pages are there, so that what was
+ * reserved and never used costs nothing behind what was. The extents go to `*out` (ckpt_free);
+ * returns how many. */
 long ckpt_huge_data(int lfd, uint64_t size, uint64_t page, struct ckpt_extent **out);
 
 /* Copy `len` bytes at `from_at` of the file `from` to `to_at` of `to`, through a mapping of our
