@@ -25,6 +25,7 @@ from tests.requirements import require  # noqa: E402
 from tests.support.case import Case, fresh_case  # noqa: E402
 from tests.support.procfd import become_subreaper  # noqa: E402
 from tests.support.terminals import have_own_terminals  # noqa: E402
+from tests.support.worlds import World  # noqa: E402
 
 # An example that waits for a busy machine is not wrong: no time of the clock is judged.
 _UNJUDGED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
@@ -54,3 +55,17 @@ def case(built: Path) -> Iterator[Case]:
     """One case; see tests/support/case.py."""
     with fresh_case(built) as current:
         yield current
+
+
+@pytest.fixture(scope="module")
+def here() -> Iterator[World]:
+    """One of two machines, as far as namespaces make them, for trees that move."""
+    with World() as world:
+        yield world
+
+
+@pytest.fixture(scope="module")
+def there() -> Iterator[World]:
+    """The other one."""
+    with World() as world:
+        yield world

@@ -62,7 +62,7 @@ def place(built: Built, files: FilesRestore, placements: Iterable[Placement]) ->
 def _take(batch: Batch, built: Built, lfd: int) -> Result:
     """A descriptor of ours, out of the way of all that the task uses."""
     pidfd = batch.call("pidfd_open", os.getpid(), 0, note="ckpt restore")
-    got = batch.call("pidfd_getfd", pidfd, lfd, 0, note="io_uring")
+    got = batch.call("pidfd_getfd", pidfd, lfd, 0, note="a ring")
     high = batch.call("fcntl", got, _F_DUPFD_CLOEXEC, built.sock + 1)
     batch.call("close", got)
     batch.call("close", pidfd)
@@ -81,7 +81,8 @@ def map_all(built: Built, loaded: Loaded, files: FilesRestore) -> None:
             if packets is None:
                 where = f"pid {built.pid}: mapping {v.range}"
                 raise ImageError("is of a packet socket, which the set has not", resource=where)
-            _map_packets(built, v, packets.ring_lfd(v.shmid, len(v.range)))
+            how = (v.range.start, MAP_SHARED | MAP_FIXED_NOREPLACE, 0)
+            _map_from(built, v, packets.ring_lfd(v.shmid, len(v.range)), how)
 
 
 def _map(built: Built, v: Vma, lfd: int) -> None:
@@ -101,18 +102,7 @@ def _map(built: Built, v: Vma, lfd: int) -> None:
             low = gap.start < _MMAP_MIN
             batch.call("mmap", gap.start, len(gap), 0, _RESERVED, -1, 0, any_result=low)
         built.session.run(batch)
-    batch = Batch()
-    ring = _take(batch, built, lfd)
-    where = v.range
-    batch.call(
-        *("mmap", 0, len(where), v.prot, MAP_SHARED, ring, v.pgoff),
-        want=where.start,
-        note=f"mapping {where} of an io_uring",
-    )
-    batch.call("close", ring)
-    for advice in v.advices():
-        batch.call("madvise", where.start, len(where), advice, note=f"advice for {where}")
-    built.session.run(batch)
+    _map_from(built, v, lfd, (0, MAP_SHARED, v.pgoff))
     for at in range(0, len(others), _AT_ONCE):
         batch = Batch()
         for gap in others[at : at + _AT_ONCE]:
@@ -120,14 +110,16 @@ def _map(built: Built, v: Vma, lfd: int) -> None:
         built.session.run(batch)
 
 
-def _map_packets(built: Built, v: Vma, lfd: int) -> None:
+def _map_from(built: Built, v: Vma, lfd: int, how: tuple[int, int, int]) -> None:
+    """Map a descriptor of ours at the place of `v`. `how`: address to ask for, flags, offset."""
     batch = Batch()
     ring = _take(batch, built, lfd)
     where = v.range
+    addr, flags, offset = how
     batch.call(
-        *("mmap", where.start, len(where), v.prot, MAP_SHARED | MAP_FIXED_NOREPLACE, ring, 0),
+        *("mmap", addr, len(where), v.prot, flags, ring, offset),
         want=where.start,
-        note=f"mapping {where} of a packet socket",
+        note=f"mapping {where} of a ring",
     )
     batch.call("close", ring)
     for advice in v.advices():

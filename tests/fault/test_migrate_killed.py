@@ -35,18 +35,6 @@ HEAD = 4000
 """Bytes on the control connection of a whole migration, about."""
 
 
-@pytest.fixture(scope="module")
-def here() -> Iterator[World]:
-    with World() as world:
-        yield world
-
-
-@pytest.fixture(scope="module")
-def there() -> Iterator[World]:
-    with World() as world:
-        yield world
-
-
 def ours(world: World) -> list[int]:
     """The processes of ckpt in there."""
     mine = Path(f"/proc/{world.init}/ns/pid").readlink()

@@ -1,16 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "native.h"
 
+#include "beside.h"
+
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <sched.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/wait.h>
-
-#define STACK_SIZE 65536
 
 struct asking {
         int pidfd, epoll;
@@ -67,22 +62,6 @@ static int ask_all(void *arg)
 long ckpt_epoll_watches(int pidfd, int epoll, struct ckpt_epoll_watch *watches, uint64_t nr)
 {
         struct asking asking = {pidfd, epoll, watches, nr};
-        sigset_t all, before;
-        char *stack = malloc(STACK_SIZE);
-        pid_t pid;
-        long err = 0;
 
-        if (!stack)
-                return -ENOMEM;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        pid = clone(ask_all, stack + STACK_SIZE, CLONE_VM | CLONE_VFORK, &asking);
-        if (pid < 0)
-                err = -errno;
-        else
-                while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
-                        ;
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        free(stack);
-        return err;
+        return ckpt_beside(ask_all, &asking, 0);
 }

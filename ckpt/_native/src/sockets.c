@@ -1,21 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "native.h"
 
-#include <pthread.h>
+#include "beside.h"
+
 #include <sched.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #ifndef SO_PEEK_OFF
 #define SO_PEEK_OFF 42
 #endif
 
-#define STACK_SIZE 65536
 #define OPTION_MAX 256
 #define LABEL_MAX  256 /* of SO_PASSSEC */
 
@@ -208,23 +205,8 @@ static int peek_and_undo(void *arg)
 long ckpt_peek_queue(int fd, struct ckpt_queue *queue)
 {
         struct peek peek = {fd, queue, -EIO};
-        sigset_t all, before;
-        char *stack = malloc(STACK_SIZE);
-        pid_t pid;
-        long err = 0;
+        long err = ckpt_beside(peek_and_undo, &peek, CLONE_FILES);
 
-        if (!stack)
-                return -ENOMEM;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        pid = clone(peek_and_undo, stack + STACK_SIZE, CLONE_VM | CLONE_VFORK | CLONE_FILES, &peek);
-        if (pid < 0)
-                err = -errno;
-        else
-                while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
-                        ;
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        free(stack);
         return err ? err : peek.result;
 }
 
