@@ -9,9 +9,10 @@ Not seen: that a task shares something with another one outside of the tree.
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
-from ckpt._native import lib
+from ckpt._native import check, lib
 from ckpt.errors import Refusal
 from ckpt.pstree.sharing import FILES, FS, KINDS, VM, Kind, Sharing, numbered
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 def sharing_of(pids: Sequence[int]) -> Sharing:
     """What the live tasks `pids` share; who comes first in them comes first in it."""
-    return numbered({kind: _groups(pids, kind.kcmp) for kind in KINDS}, pids)
+    return numbered({kind: _groups(pids, kind) for kind in KINDS}, pids)
 
 
 def obstacles(facts: Iterable[Facts], root: int) -> Iterator[Refusal]:
@@ -40,7 +41,14 @@ def obstacles(facts: Iterable[Facts], root: int) -> Iterator[Refusal]:
 
 def apart(pid: int, tids: Iterable[int], kind: Kind) -> list[int]:
     """The threads `tids` of a process that do not share its `kind`."""
-    return [tid for tid in tids if tid != pid and lib.ckpt_kcmp(pid, tid, kind.kcmp, 0, 0) > 0]
+    return [tid for tid in tids if tid != pid and _order(pid, tid, kind) > 0]
+
+
+def _order(one: int, other: int, kind: Kind) -> int:
+    """Of what two tasks use, as kcmp(2) has it: 0 if it is the same. Negative where one has ended,
+    who shares nothing any more. Raises OSError."""
+    order: int = lib.ckpt_kcmp(one, other, kind.kcmp, 0, 0)
+    return order if order == -errno.ESRCH else check(order, "kcmp")
 
 
 def _directories_of_several(tasks: Sequence[Facts]) -> Iterator[Refusal]:
@@ -48,7 +56,7 @@ def _directories_of_several(tasks: Sequence[Facts]) -> Iterator[Refusal]:
     process_of = {tid: task.pid for task in tasks for tid in apart(task.pid, task.threads, FS)}
     if not process_of:
         return
-    for group in _groups((*(task.pid for task in tasks), *process_of), FS.kcmp):
+    for group in _groups((*(task.pid for task in tasks), *process_of), FS):
         for tid in process_of.keys() & group if len(group) > 1 else ():
             other = next(one for one in group if one != tid)
             why = f"it shares its {FS.what} with thread {other}, not with its process"
@@ -62,14 +70,14 @@ def _with_parent(root: int, parent: int) -> Iterator[Refusal]:
             yield Refusal(root, kind.what, why, f"dump the tree of pid {parent}")
 
 
-def _groups(pids: Iterable[int], kcmp: int) -> list[list[int]]:
+def _groups(pids: Iterable[int], kind: Kind) -> list[list[int]]:
     """Those who share one, by the kernel's order of what they use."""
     ordered: list[list[int]] = []
     for pid in pids:
         low, high = 0, len(ordered)
         while low < high:
             middle = (low + high) // 2
-            order = lib.ckpt_kcmp(pid, ordered[middle][0], kcmp, 0, 0)
+            order = _order(pid, ordered[middle][0], kind)
             if order == 0:
                 ordered[middle].append(pid)
                 break

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckpt.mem.tracking import protocol
 from ckpt.mem.tracking.protocol import ProtocolError, checked, receive, send
 
 Pair = tuple[socket.socket, socket.socket]
@@ -102,11 +101,10 @@ def test_whatever_comes_is_a_message_or_refused(raw: bytes) -> None:
     assert nr
 
 
-def test_a_message_that_does_not_go_on(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol, "MESSAGE_S", 0.05)
+def test_a_message_that_does_not_go_on(pair: Pair) -> None:
     pair[0].sendall(b"\5\0\0\0{")
     with pytest.raises(ProtocolError, match="in time"):
-        receive(pair[1])
+        receive(pair[1], rest_s=0.05)
 
 
 def test_a_receiver_that_does_not_take_it(pair: Pair) -> None:
