@@ -166,7 +166,7 @@ def confirm(work: Work, *, standing: bool) -> None:
             continue
         try:
             with ProcDir(taken.pid) as proc:
-                now = parse_smaps(proc.read("smaps"))
+                now = parse_smaps(proc.read("smaps"), running=not standing)
         except TargetError:
             continue  # it has ended since
         if standing:
@@ -261,5 +261,6 @@ def _sigpipe_pending(taken: Snapshot) -> bool:
 def _ask_threads(taken: Snapshot, session: Session) -> None:
     at = session.layout.batches.start
     answers = Range(at, at + thread.ANSWERS_SIZE)
-    for stopped, results, raw in run_in_further(taken.task, thread.calls(at), answers=answers):
+    calls = thread.calls(at)
+    for stopped, results, raw in run_in_further(session, taken.task, calls, answers=answers):
         taken.threads[stopped.tid] = thread.answers(raw, results[-1])

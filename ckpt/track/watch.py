@@ -115,7 +115,7 @@ class Watch:
         """None: it has ended."""
         try:
             with ProcDir(pid) as proc:
-                mappings = parse_maps(proc.read("maps"))
+                mappings = parse_maps(proc.read("maps"), running=True)
             ranges = Extents.of(trackable(mappings))
             engine = self._holder.held[pid].engine
             engine.arm(ranges)
