@@ -41,7 +41,9 @@ def ask(taken: Snapshot, session: Session, *, own_memory: bool) -> None:
 def _ask_threads(taken: Snapshot, session: Session) -> None:
     at = session.layout.batches.start
     answers = Range(at, at + policy.ANSWER_SIZE)
-    for stopped, results, raw in run_in_further(taken.task, policy.calls(at), answers=answers):
+    for stopped, results, raw in run_in_further(
+        session, taken.task, policy.calls(at), answers=answers
+    ):
         if results[-1] == 0:
             taken.policies[stopped.tid] = policy.answer(raw)
 

@@ -51,5 +51,6 @@ def _asked(taken: Snapshot, session: Session) -> Iterator[tuple[int, tuple[int, 
         batch.call(name, *args, any_result=True)
     yield taken.pid, session.run(batch).results
     at = session.layout.batches.start
-    for stopped, results, _ in run_in_further(taken.task, _CALLS, answers=Range(at, at + 8)):
+    answers = Range(at, at + 8)
+    for stopped, results, _ in run_in_further(session, taken.task, _CALLS, answers=answers):
         yield stopped.tid, results

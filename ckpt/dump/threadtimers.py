@@ -88,5 +88,5 @@ def _moves_for(timer: PosixTimer, thread: Stopped, taken: Snapshot, session: Ses
     at, size = session.layout.batches.start, _TIMERSPEC.size
     calls = [("timer_gettime", (timer.timer_id, at + i * size)) for i in range(2)]
     answers = Range(at, at + 2 * size)
-    results, raw = run_in_thread(taken.task, thread, calls, answers=answers)
+    results, raw = run_in_thread(session, taken.task, thread, calls, answers=answers)
     return not any(results) and raw[:size] != raw[size:]

@@ -51,6 +51,7 @@ class _Infection:
     memory: place.Memory
     layout: Layout
     site: entry.Site
+    further: entry.Site | None
     controller: int
     timeout_s: float
 
@@ -90,7 +91,7 @@ def infect(
             session = _bring_up(infection)
         except _NoDescriptor:
             session = _bring_up_driven(infection)
-        session.only = only
+        session.only, session.further = only, infection.further
         try:
             yield session
         finally:
@@ -131,9 +132,9 @@ def _prepare(
     entry.check_unmoved(leader)
     size = layout_at(0, data_len).window.end
     layout = layout_at(place.window(mappings, size), data_len)
-    places, site, _ = entry.choose_sites(memory, mappings)
+    places, site, further = entry.choose_sites(memory, mappings)
     predecessor.check(task, memory, mappings, places.seen)
-    return _Infection(task, leader, memory, layout, site, ourselves, timeout_s)
+    return _Infection(task, leader, memory, layout, site, further, ourselves, timeout_s)
 
 
 def _enter(infection: _Infection, *, driven: bool) -> None:

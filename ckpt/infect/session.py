@@ -16,12 +16,16 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from ckpt._native import lib
 from ckpt.errors import DeadlineError, KernelError, TargetError
 from ckpt.infect.batch import Batch, Outcome
 from ckpt.infect.blob import Layout
 from ckpt.tracee import vm
+
+if TYPE_CHECKING:
+    from ckpt.infect.entry import Site
 
 _COMMAND = struct.Struct("<IIQ")
 _REPLY = struct.Struct("<IIq")
@@ -43,6 +47,9 @@ class Session:
     can_pass_fds = True
     only: frozenset[str] | None = None
     """The calls that may be made, if not all."""
+    further: Site | None = None
+    """Where the piece of the other threads goes; None: there is no room. Chosen with the leader's,
+    which it must not touch."""
 
     def __init__(
         self, pid: int, sock: socket.socket, layout: Layout, look: Look = _no_look

@@ -26,7 +26,7 @@ from ckpt.errors import CkptError, KernelError, TargetError
 from ckpt.infect import controller, entry, stub, way
 from ckpt.infect.batch import number
 from ckpt.infect.place import Memory
-from ckpt.procfs.maps import parse_maps
+from ckpt.infect.session import Session
 from ckpt.procfs.reader import ProcDir
 from ckpt.record import record
 from ckpt.tracee import ops
@@ -56,12 +56,18 @@ class _Visits:
 
 
 def run_in_threads(
-    task: SeizedTask, threads: Iterable[Stopped], calls: Sequence[Call], *, answers: Range
+    session: Session,
+    task: SeizedTask,
+    threads: Iterable[Stopped],
+    calls: Sequence[Call],
+    *,
+    answers: Range,
 ) -> Iterator[Asked]:
-    """Make `calls` (name, arguments) in each of `threads`, which stand; for each the results, as
-    the kernel returns them, and the bytes at `answers` afterwards, a range of the leader's data
-    that the calls write to, at most 64 bytes, seen after the last NR_CALLS or less of them. A
-    thread that was killed meanwhile is left out.
+    """Make `calls` (name, arguments) in each of `threads` of the task of `session`, which stand.
+
+    For each the results, as the kernel returns them, and the bytes at `answers` afterwards, a range
+    of the leader's data that the calls write to, at most 64 bytes, seen after the last NR_CALLS or
+    less of them. A thread that was killed meanwhile is left out.
 
     Raises TargetError (no room, the task ended), DeadlineError, HarmError.
     """
@@ -71,7 +77,7 @@ def run_in_threads(
     memory = Memory(task.threads[0].tid)
     left = iter(threads)
     try:
-        visits = _prepare(task, memory, answers)
+        visits = _prepare(session, task, memory, answers)
         try:
             while some := list(islice(left, AT_ONCE)):
                 yield from _visit(visits, some, numbered)
@@ -82,33 +88,39 @@ def run_in_threads(
         memory.close()
 
 
-def run_in_further(task: SeizedTask, calls: Sequence[Call], *, answers: Range) -> Iterator[Asked]:
+def run_in_further(
+    session: Session, task: SeizedTask, calls: Sequence[Call], *, answers: Range
+) -> Iterator[Asked]:
     """`run_in_threads` for all but the leader; nothing is looked at where there are no others."""
     others = [stopped for stopped in task.threads if stopped.tid != task.pid]
     if others:
-        yield from run_in_threads(task, others, calls, answers=answers)
+        yield from run_in_threads(session, task, others, calls, answers=answers)
 
 
 def run_in_thread(
-    task: SeizedTask, stopped: Stopped, calls: Sequence[Call], *, answers: Range
+    session: Session,
+    task: SeizedTask,
+    stopped: Stopped,
+    calls: Sequence[Call],
+    *,
+    answers: Range,
 ) -> tuple[tuple[int, ...], bytes]:
     """`run_in_threads` for one. Raises ThreadGone where it was killed."""
-    for _, results, raw in run_in_threads(task, [stopped], calls, answers=answers):
+    for _, results, raw in run_in_threads(session, task, [stopped], calls, answers=answers):
         return results, raw
     raise ops.ThreadGone("the thread ended", pid=stopped.tid)
 
 
-def _prepare(task: SeizedTask, memory: Memory, answers: Range) -> _Visits:
+def _prepare(session: Session, task: SeizedTask, memory: Memory, answers: Range) -> _Visits:
+    if session.further is None:
+        raise TargetError(
+            "no room for the threads' stub",
+            pid=task.pid,
+            why=f"no other executable mapping ends in {len(stub.pieces()[1])} unused bytes",
+            hint="a static program may have too few; linked with shared libraries it has them",
+        )
     with ProcDir(memory.tid) as proc:
-        site = entry.choose_sites(memory, parse_maps(proc.read("maps")))[2]
-        if site is None:
-            raise TargetError(
-                "no room for the threads' stub",
-                pid=task.pid,
-                why=f"no other executable mapping ends in {len(stub.pieces()[1])} unused bytes",
-                hint="a static program may have too few; linked with shared libraries it has them",
-            )
-        return _Visits(task, memory, site, controller.pid_for(proc), answers)
+        return _Visits(task, memory, session.further, controller.pid_for(proc), answers)
 
 
 def _site(visits: _Visits) -> ffi.CData:

@@ -43,7 +43,7 @@ def visit(pid: int) -> None:
                 at = session.layout.batches.start
                 answers = Range(at, at + thread.ANSWERS_SIZE)
                 others = task.threads[1:]
-                asked = run_in_threads(task, others, thread.calls(at), answers=answers)
+                asked = run_in_threads(session, task, others, thread.calls(at), answers=answers)
                 # A thread may end meanwhile only by being killed.
                 assert len([results for _, results, _ in asked if results[0] == 0]) == len(others)
 

@@ -103,7 +103,7 @@ def ask(task: SeizedTask, session: Session) -> None:
     at = session.layout.batches.start
     answers = Range(at, at + thread.ANSWERS_SIZE)
     for stopped, results, _ in run_in_threads(
-        task, task.threads[1:], [("gettid", ()), *thread.calls(at)], answers=answers
+        session, task, task.threads[1:], [("gettid", ()), *thread.calls(at)], answers=answers
     ):
         assert results == (stopped.tid, 0, 0, 0, 0, 0)
 
@@ -232,7 +232,7 @@ def test_a_thousand_threads(case: Case) -> None:
             ask(task, session)
             at = session.layout.batches.start
             results, _ = run_in_thread(
-                task, task.threads[7], [("gettid", ())] * 12, answers=Range(at, at)
+                session, task, task.threads[7], [("gettid", ())] * 12, answers=Range(at, at)
             )
             assert results == (task.threads[7].tid,) * 12
         for stopped in task.threads:
