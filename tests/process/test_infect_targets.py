@@ -8,13 +8,13 @@ import os
 import resource
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
 from ckpt.errors import RefusedError, TargetError
-from ckpt.infect import way
+from ckpt.infect import place, way
 from ckpt.infect.batch import Batch
 from ckpt.infect.inject import infect
 from ckpt.infect.session import Session
@@ -222,6 +222,19 @@ def test_killed_while_infected(case: Case) -> None:
             ask(task, session)
     processes.wait_end(victim.pid)
     victim.process.returncode = 0
+
+
+def test_a_look_that_fails_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vdso is passed over for the leader's piece, and would do for it a moment later: that of
+    the other threads must not come where the leader's is."""
+    victim = case.start(program("fault/family"))
+    with frozen(victim.pid) as task, ExitStack() as inside:
+        assert len(task.threads) > 1
+        with monkeypatch.context() as patched:
+            patched.setattr(place, "vdso_used", lambda *_: 0)
+            session = inside.enter_context(infect(task))
+        ask(task, session)
+    victim.finish()
 
 
 def test_a_thousand_threads(case: Case) -> None:
