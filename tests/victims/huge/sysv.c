@@ -2,6 +2,7 @@
 // args: part
 /* System V shared memory of huge pages, of a parent and its child, of which one has but a part. */
 #include "huge.h"
+#include "sysvid.h"
 #include <sys/ipc.h>
 #include <sys/shm.h>
 
@@ -22,22 +23,11 @@ static void other(void)
         wait_for("go");
 }
 
-/* A number that nobody else is given by chance while the segment is gone. */
-static void ask_for_an_id_of_our_own(void)
-{
-        int fd = open("/proc/sys/kernel/shm_next_id", O_WRONLY | O_CLOEXEC);
-
-        if (fd < 0)
-                return;
-        CHECK(dprintf(fd, "%d", getpid() & 0x7fff) > 0);
-        close(fd);
-}
-
 int main(UNUSED int argc, char **argv)
 {
         pid_t pid;
 
-        ask_for_an_id_of_our_own();
+        ask_for_an_id_of_our_own("/proc/sys/kernel/shm_next_id");
         id = CALL(
             shmget(IPC_PRIVATE, PAGES * HUGE - 100, IPC_CREAT | SHM_HUGETLB | SHM_HUGE_2MB | 0600));
         memory = CALL((char *)shmat(id, NULL, 0));

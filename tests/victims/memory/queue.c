@@ -1,6 +1,6 @@
 /* A message queue of System V under a key, between a root and its child: messages of several types
  * and sizes, one of no bytes, last users, a child that waits for a type that is not there. */
-#include "victim.h"
+#include "sysvid.h"
 #include <sys/ipc.h>
 #include <sys/msg.h>
 
@@ -43,16 +43,6 @@ static void sender(void)
         receive(AWAITED, AWAITED, 8, 1000);
 }
 
-static void ask_for_an_id_of_our_own(void)
-{
-        int fd = open("/proc/sys/kernel/msg_next_id", O_WRONLY | O_CLOEXEC);
-
-        if (fd < 0)
-                return;
-        CHECK(dprintf(fd, "%d", getpid() & 0x7fff) > 0);
-        close(fd);
-}
-
 int main(void)
 {
         struct msqid_ds ds = {.msg_perm = {.uid = 1234, .gid = 4321, .mode = 0620},
@@ -63,7 +53,7 @@ int main(void)
         id = msgget(0x5f000000 | getpid(), 0);
         if (id >= 0)
                 CALL(msgctl(id, IPC_RMID, NULL));
-        ask_for_an_id_of_our_own();
+        ask_for_an_id_of_our_own("/proc/sys/kernel/msg_next_id");
         id = CALL(msgget(0x5f000000 | getpid(), IPC_CREAT | IPC_EXCL | 0600));
         CALL(msgctl(id, IPC_SET, &ds));
         CALL(pipe(began));

@@ -2,7 +2,7 @@
 // args: undo threads
 /* A set of System V semaphores under a key, between a root and its child: values, last users, a
  * child that waits at one. With undo, another child has values to give back when it ends. */
-#include "victim.h"
+#include "sysvid.h"
 #include <sys/ipc.h>
 #include <sys/sem.h>
 
@@ -89,16 +89,6 @@ static void check_given_back(void)
         CHECK(value(0) == 7 && value(1) == 0 && value(2) == MANY && value(3) == 0);
 }
 
-static void ask_for_an_id_of_our_own(void)
-{
-        int fd = open("/proc/sys/kernel/sem_next_id", O_WRONLY | O_CLOEXEC);
-
-        if (fd < 0)
-                return;
-        CHECK(dprintf(fd, "%d", getpid() & 0x7fff) > 0);
-        close(fd);
-}
-
 int main(int argc, char **argv)
 {
         struct semid_ds ds = {.sem_perm = {.uid = 1234, .gid = 4321, .mode = 0640}};
@@ -108,7 +98,7 @@ int main(int argc, char **argv)
         id = semget(0x5e000000 | getpid(), 0, 0);
         if (id >= 0)
                 CALL(semctl(id, 0, IPC_RMID));
-        ask_for_an_id_of_our_own();
+        ask_for_an_id_of_our_own("/proc/sys/kernel/sem_next_id");
         id = CALL(semget(0x5e000000 | getpid(), NR, IPC_CREAT | IPC_EXCL | 0600));
         CALL(semctl(id, 0, IPC_SET, &ds));
         CALL(pipe(end));

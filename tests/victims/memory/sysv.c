@@ -2,7 +2,7 @@
 // args: parts
 /* System V shared memory between a parent and its child: removed while in use, under a key, and
  * with only parts of it mapped, read-only and read-write, some of it never touched. */
-#include "victim.h"
+#include "sysvid.h"
 #include <sys/ipc.h>
 #include <sys/shm.h>
 
@@ -37,17 +37,6 @@ static void other(void)
         wait_for("go");
 }
 
-/* A number that nobody else is given by chance while the segment is gone. */
-static void ask_for_an_id_of_our_own(void)
-{
-        int fd = open("/proc/sys/kernel/shm_next_id", O_WRONLY | O_CLOEXEC);
-
-        if (fd < 0)
-                return;
-        CHECK(dprintf(fd, "%d", getpid() & 0x7fff) > 0);
-        close(fd);
-}
-
 static void map_parts(void)
 {
         char *whole = CALL((char *)shmat(id, NULL, 0));
@@ -69,7 +58,7 @@ int main(UNUSED int argc, char **argv)
         parts = !strcmp(argv[1], "parts");
         if (by_key)
                 key = 0x10000000 | getpid();
-        ask_for_an_id_of_our_own();
+        ask_for_an_id_of_our_own("/proc/sys/kernel/shm_next_id");
         id = CALL(shmget(key, PAGES * PAGE - 100, IPC_CREAT | IPC_EXCL | 0600));
         memory = CALL((char *)shmat(id, NULL, 0));
         readable = CALL((char *)shmat(id, NULL, SHM_RDONLY));
