@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ckpt.dump.options import DumpOptions
     from ckpt.images.parent import ParentSet
     from ckpt.images.writer import ImageSetWriter
+    from ckpt.mem.room import Listed
     from ckpt.report import Report
 
 _STANDING_S, _STANDING_S_PER_TIB = 3.0, 10.0
@@ -64,9 +65,12 @@ class Increment:
     answers: dict[int, Answer] = field(default_factory=dict)
     given_up: bool = False
 
-    def round(self, wanted: Mapping[int, Extents], *, rearm: bool) -> dict[int, Answer]:
-        """Ask what was written. Tasks that are not tracked, or are no more, get no answer."""
-        self.answers = self.keeper.round(wanted, rearm=rearm)
+    def round(self, wanted: Mapping[int, Listed]) -> dict[int, Answer]:
+        """Ask what was written while the tree runs, and watch it from here on. Tasks that are not
+        tracked, or are no more, get no answer."""
+        ranges = {pid: one.ranges for pid, one in wanted.items()}
+        rooms = {pid: one.room for pid, one in wanted.items()}
+        self.answers = self.keeper.round(ranges, rearm=True, rooms=rooms)
         return self.answers
 
     def last_round(

@@ -34,6 +34,7 @@ from ckpt.images.service import write_service
 from ckpt.images.writer import ImageSetWriter
 from ckpt.mem.extents import Extents
 from ckpt.mem.missing.finish import finish
+from ckpt.mem.room import Listed, listed
 from ckpt.mem.running import copy_running
 from ckpt.mem.tracking.contexts import has_io_contexts
 from ckpt.mem.vma import trackable
@@ -126,17 +127,18 @@ def _round(
     """Move the dirty bits to the keeper; the tasks that answered, with what there is to copy."""
     report.stage("scan")
     tasks: dict[int, _Task] = {}
-    wanted: dict[int, Extents] = {}
+    wanted: dict[int, Listed] = {}
     for pid in pids:
         try:
             with ProcDir(pid) as proc:
                 mem = proc.open("mem", os.O_RDONLY)
                 scope.callback(os.close, mem)
-                wanted[pid] = Extents.of(trackable(parse_maps(proc.read("maps"), running=True)))
+                mappings = parse_maps(proc.read("maps"), running=True)
+                wanted[pid] = listed(mappings, trackable(mappings))
                 tasks[pid] = _Task(pid, mem)
         except TargetError:
             continue  # it has ended
-    increment.round(wanted, rearm=True)
+    increment.round(wanted)
     return [tasks[pid] for pid in increment.answers]
 
 

@@ -28,6 +28,9 @@ from ckpt.mem.tracking.asynchronous import Asynchronous
 from ckpt.mem.tracking.client import Keeper
 from ckpt.mem.tracking.engine import Mode
 from ckpt.mem.tracking.open import open_pagemap, open_uffd
+from ckpt.mem.vma import trackable
+from ckpt.procfs.maps import parse_maps
+from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.tree import look
 from ckpt.tracee.freeze import seize
 
@@ -76,7 +79,9 @@ def track(
 
 
 def _hand_over(keeper: Keeper, task: Task, standing: SeizedTask, contents: Contents) -> None:
-    ranges = Extents.of(task.ranges)
+    with ProcDir(task.pid) as proc:
+        # As they are now: a mapping that has grown is not to be cut in two.
+        ranges = Extents.of(trackable(parse_maps(proc.read("maps"))))
     known = Extents.of((run[0], run[1]) for run in RUN.iter_unpack(contents.runs[task.pid]))
     before = Asynchronous(task.uffd, open_pagemap(task.pid))
     try:

@@ -21,6 +21,7 @@ from ckpt.errors import CkptError, KernelError, Refusal, RefusedError, TargetErr
 from ckpt.infect.predecessor import settle
 from ckpt.live.loan import Loan
 from ckpt.live.space import Space, maps_shared, view_of
+from ckpt.mem.room import Listed
 from ckpt.mem.tracking.client import KeeperRefused
 from ckpt.mem.tracking.contexts import may_write_unseen
 from ckpt.tracee.freeze import seize
@@ -85,7 +86,7 @@ class Armed:
         if self._server.figures().nr_unmappings == self._nr_unmappings:
             ranges = ranges - space.armed
         if ranges:
-            space.register(ranges)
+            space.register(Listed.standing(ranges))
 
     def close(self) -> None:
         """Whatever is still protected loses its protection with the descriptors."""
@@ -162,8 +163,9 @@ class Armed:
     def _round(self, space: Space) -> int:
         """Protect what is not; how many pages that were. A task that has ended has none."""
         try:
-            ranges = space.mappings()
-            space.register(ranges)
+            now = space.mappings()
+            ranges = now.ranges
+            space.register(now)
             # What was refused has no protection to lose.
             written = space.content(space.unprotected(ranges & space.armed))
             if loan := self.loans.get(space.pid):

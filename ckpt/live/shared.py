@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from ckpt.errors import NotOneInstant, TargetError
 from ckpt.live.object import SharedObject, mark_bytes
 from ckpt.live.reach import Objects, reaching
-from ckpt.live.view import Segment, View
+from ckpt.live.view import Segment, View, shareable
 from ckpt.mem.extents import Extents
 from ckpt.mem.vma import TRACKED
 from ckpt.procfs.tree import tree
@@ -155,7 +155,7 @@ class Shared:
         """Everything is copied: was there any other way to write to it? Raises NotOneInstant."""
         for view in self._views.values():
             try:
-                now = view.mappings()
+                now = filter(shareable, view.mappings())
             except TargetError:
                 continue  # it has ended
             for mapping in now:
@@ -208,15 +208,16 @@ class Shared:
             if view.segments or not view.fresh:
                 continue
             try:
+                mappings = view.mappings()
                 view.segments = tuple(
                     Segment(m.start, m.end, m.pgoff, m.ino)
-                    for m in view.mappings()
-                    if self._has(m, view.pid)
+                    for m in mappings
+                    if shareable(m) and self._has(m, view.pid)
                 )
             except TargetError:
                 continue  # it has ended
             self._server.map(view, {ino: one.index for ino, one in self._objects.items()})
-            for ino in view.register():
+            for ino in view.register(mappings):
                 self._drop(ino, f"it can't be registered in pid {view.pid}")
 
     def _has(self, mapping: Mapping, pid: int) -> bool:

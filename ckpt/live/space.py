@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 from ckpt._native import check, ffi, lib
 from ckpt.errors import CkptError
 from ckpt.infect.inject import infect
+from ckpt.live.registration import register, unregister
 from ckpt.live.view import FEATURES, View, shareable
 from ckpt.mem.extents import Extents, scan
+from ckpt.mem.room import Listed, listed
 from ckpt.mem.tracking.engine import Mode
 from ckpt.mem.tracking.open import open_pagemap, open_uffd
 from ckpt.mem.vma import trackable
@@ -89,17 +91,16 @@ class Space:
             undo.pop_all()
         return cls(pid, uffd, mem, pagemap, fdinfo, lent)
 
-    def mappings(self) -> Extents:
-        """What can be protected, one range for each mapping; the task may run."""
+    def mappings(self) -> Listed:
+        """What can be protected; the task may run."""
         with ProcDir(self.pid) as proc:
-            return Extents.of(anonymous(parse_maps(proc.read("maps"), running=True)))
+            mappings = parse_maps(proc.read("maps"), running=True)
+        return listed(mappings, anonymous(mappings))
 
-    def register(self, ranges: Extents) -> None:
-        """Have what can be protected of `ranges`, one for each mapping."""
-        out = ffi.new("struct ckpt_extent **")
-        nr = check(lib.ckpt_register_wp(self.uffd, ranges.array, ranges.nr, out), "userfaultfd")
-        refused = Extents.filled(nr, out)
-        self.armed = (self.armed | ranges) - refused
+    def register(self, mappings: Listed) -> None:
+        """Have what can be protected of `mappings`."""
+        refused = register(self.uffd, mappings)
+        self.armed = (self.armed | mappings.ranges) - refused
 
     def unprotected(self, ranges: Extents) -> Extents:
         """What of `ranges` is not protected, whether or not a page is there."""
@@ -117,10 +118,9 @@ class Space:
 
     def release(self) -> None:
         """Take registrations back in small steps, while faults are still served. What this leaves
-        goes with the descriptor. What is lent stays as it is."""
-        if self.lent:
-            return
-        lib.ckpt_unregister_wp(self.uffd, self.armed.array, self.armed.nr)
+        goes with the descriptor. What is lent stays as it is. Raises TargetError: it has ended."""
+        if not self.lent:
+            unregister(self.uffd, self.pagemap, self.mappings())
 
     def close(self) -> None:
         for lfd in (self.uffd, self.mem, self.pagemap, self.fdinfo):

@@ -14,15 +14,18 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt._native import check, ffi, lib
+from ckpt.errors import TargetError
 from ckpt.kerndat.uffd import Feature
+from ckpt.live.registration import register, unregister
 from ckpt.mem.extents import Extents
+from ckpt.mem.room import Listed, listed
 from ckpt.mem.tracking.open import BIRTHS, open_pagemap
 from ckpt.procfs.maps import parse_maps
 from ckpt.procfs.reader import ProcDir
 from ckpt.record import field, record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from ckpt.procfs.maps import Mapping
 
@@ -92,21 +95,18 @@ class View:
         return view
 
     def mappings(self) -> list[Mapping]:
-        """What of the task's memory can be protected; it may run. Raises TargetError."""
+        """Of the task, which may run. Raises TargetError."""
         with ProcDir(self.pid) as proc:
-            return [m for m in parse_maps(proc.read("maps"), running=True) if shareable(m)]
+            return parse_maps(proc.read("maps"), running=True)
 
-    def register(self) -> set[int]:
-        """Have all segments; the objects that could not be had."""
-        ranges = Extents.of((s.start, s.end) for s in self.segments)
-        out = ffi.new("struct ckpt_extent **")
-        nr = check(lib.ckpt_register_wp(self.uffd, ranges.array, ranges.nr, out), "userfaultfd")
-        refused = {start for start, _ in Extents.filled(nr, out)}
+    def register(self, mappings: Sequence[Mapping]) -> set[int]:
+        """Have all segments, which are of `mappings`; the objects that could not be had."""
+        refused = {start for start, _ in register(self.uffd, self._listed(mappings, self.segments))}
         return {s.ino for s in self.segments if s.start in refused}
 
     def forget(self, ino: int) -> None:
         """Leave an object alone."""
-        self._unregister(s for s in self.segments if s.ino == ino)
+        self._unregister([s for s in self.segments if s.ino == ino])
         self.segments = tuple(s for s in self.segments if s.ino != ino)
 
     def holds(self, mapping: Mapping) -> bool:
@@ -165,6 +165,19 @@ class View:
             if lfd >= 0:
                 os.close(lfd)
 
-    def _unregister(self, segments: Iterator[Segment] | tuple[Segment, ...]) -> None:
-        ranges = Extents.of((s.start, s.end) for s in segments)
-        lib.ckpt_unregister_wp(self.uffd, ranges.array, ranges.nr)
+    def _unregister(self, segments: Sequence[Segment]) -> None:
+        if self.pid:
+            inos = {s.ino for s in segments}
+            try:
+                mappings = self.mappings()
+            except TargetError:
+                return  # it has ended
+            now = [m for m in mappings if shareable(m) and m.ino in inos]
+            unregister(self.uffd, self.pagemap, self._listed(mappings, now))
+        else:
+            ranges = Extents.of((s.start, s.end) for s in segments)
+            unregister(self.uffd, self.pagemap, Listed.standing(ranges))
+
+    @staticmethod
+    def _listed(mappings: Sequence[Mapping], some: Sequence[Segment | Mapping]) -> Listed:
+        return listed(mappings, [(one.start, one.end) for one in some])

@@ -9,7 +9,7 @@
    not let us register.
 4. The tree runs, still seized (ckpt.live.watch). A page is copied out before it loses its
    protection: for the thread that wants to write to it, or when the sweep comes to it.
-5. Registrations are taken back, piece by piece.
+5. Registrations are taken back, mapping by mapping.
 
 The server of the faults runs through all of it: a thread inside of a kernel's copy to user memory
 can't stand before it was served.
@@ -26,9 +26,10 @@ Not guaranteed: a task born between 1 and 3 is copied while it stands.
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from ckpt.errors import CkptError, KernelError
+from ckpt.errors import CkptError, KernelError, TargetError
 from ckpt.kerndat import tracking
 from ckpt.live.arm import Armed, refuse_pinned
 from ckpt.live.figures import Figures, Found
@@ -189,7 +190,8 @@ class WriteProtect:
         assert self._armed is not None
         self._shared.verify()
         for space in self._armed.spaces.values():
-            space.release()
+            with suppress(TargetError):  # it has ended
+                space.release()
         self._shared.release()
         self._give_back()
 

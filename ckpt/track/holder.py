@@ -42,7 +42,9 @@ class Holder:
     def close(self) -> None:
         """Let go of all."""
         while self.held:
-            self.held.popitem()[1].close()
+            held = self.held.popitem()[1]
+            held.release()
+            held.close()
 
     def _engine(self, uffd: int, pagemap: int) -> Engine:
         if self.mode is Mode.ASYNC:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 from ckpt.errors import TargetError
 from ckpt.mem.extents import Extents
+from ckpt.mem.room import listed
 from ckpt.mem.tracking.adopt import adopt_new
 from ckpt.mem.tracking.where import is_tracked
 from ckpt.mem.vma import trackable
@@ -116,10 +117,10 @@ class Watch:
         try:
             with ProcDir(pid) as proc:
                 mappings = parse_maps(proc.read("maps"), running=True)
-            ranges = Extents.of(trackable(mappings))
+            now = listed(mappings, trackable(mappings))
             engine = self._holder.held[pid].engine
-            engine.arm(ranges)
-            return mappings, engine.look(ranges, rearm=True)
+            engine.arm(now.ranges, now.room)
+            return mappings, engine.look(now.ranges, rearm=True)
         except TargetError:
             return None
 

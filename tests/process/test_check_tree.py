@@ -57,7 +57,8 @@ def test_a_tree_with_nothing_in_the_way(case: Case, name: str) -> None:
 
 def test_kernel_threads_are_named(case: Case) -> None:
     """They have neither memory nor an executable. Those that end meanwhile are no matter."""
-    require(Path("/proc/2/comm").read_text() == "kthreadd\n", "pid 2 is no kernel thread here")
+    comm = Path("/proc/2/comm")
+    require(comm.exists() and comm.read_text() == "kthreadd\n", "pid 2 is no kernel thread here")
     result = check(case, 2)
     assert result.exit_code == REFUSED, str(result)
     assert "no memory of its own (a kernel thread?)" in result.stdout

@@ -16,7 +16,7 @@ from ckpt.errors import KernelError
 from ckpt.kerndat.uffd import userfaultfd
 from ckpt.mem.extents import Extents
 from ckpt.mem.tracking import serving
-from ckpt.mem.tracking.engine import Engine, Found, Mode
+from ckpt.mem.tracking.engine import NO_ROOM, Engine, Found, Mode
 from ckpt.mem.tracking.protocol import VERSION, Message, ProtocolError
 from ckpt.mem.tracking.requests import Refused, Requests
 from ckpt.mem.tracking.serving import Server
@@ -36,16 +36,16 @@ class Fake(Engine):
 
         self.served = True
 
-    def arm(self, ranges: Extents) -> Extents:
-        del ranges
+    def arm(self, ranges: Extents, room: Extents = NO_ROOM) -> Extents:
+        del ranges, room
         return Extents.none()
 
     def lend(self) -> tuple[int, Extents]:
         self.served = False
         return self._uffd, Extents.of([(0x1000, 0x2000)])
 
-    def take_back(self, moved: Extents) -> None:
-        del moved
+    def take_back(self, moved: Extents, registered: Extents) -> None:
+        del moved, registered
         if self.fails:
             raise KernelError("on purpose")
         self.served = True
@@ -102,7 +102,7 @@ class Tried:
             message.close()
 
     def ask(self, op: str, pids: list[int], **more: object) -> dict[str, object]:
-        blobs = [memoryview(ALL.to_bytes()) for _ in pids]
+        blobs = [memoryview(ALL.to_bytes()) for _ in pids for _ in range(1 + (op == "round"))]
         tasks = [[pid, True, False] if op == "commit" else [pid] for pid in pids]
         return self.requests.answer(Message({"op": op, "tasks": tasks, **more}, blobs)).head
 
@@ -139,13 +139,15 @@ def test_an_engine_that_fails_is_let_go_alone(tried: Tried) -> None:
 
 
 def test_a_request_is_checked_whole_first(tried: Tried) -> None:
-    """One bad set among good ones, and nothing is scanned or committed."""
-    broken = memoryview(b"odd")
+    """One bad set among good ones, or a range that is not in its room, and nothing is scanned or
+    committed."""
+    broken, elsewhere = memoryview(b"odd"), memoryview(Extents.of([(0, 4096)]).to_bytes())
     tasks = [[pid] for pid in tried.pids]
     good = memoryview(ALL.to_bytes())
-    message = Message({"op": "round", "rearm": True, "tasks": tasks}, [good, broken])
-    with pytest.raises(ProtocolError):
-        tried.requests.answer(message)
+    for last in (broken, elsewhere):
+        message = Message({"op": "round", "rearm": True, "tasks": tasks}, [good, good, good, last])
+        with pytest.raises(ProtocolError):
+            tried.requests.answer(message)
     assert list(tried.sizes().values()) == [[0, 0, 0]] * 2
     number = tried.ask("round", tried.pids, rearm=True)["round"]
     with pytest.raises(Refused):

@@ -73,7 +73,7 @@ def _status(task: Path) -> str:
 def traces(pid: int) -> dict[str, object]:
     """What a snapshot could leave in a task: a userfaultfd, a registration, a tracer."""
     smaps = Path(f"/proc/{pid}/smaps").read_text()
-    marked = [line for line in smaps.splitlines() if line.startswith("VmFlags:") and " uw" in line]
+    marked = [line for line in smaps.splitlines() if line.startswith("VmFlags:") and " u" in line]
     tracers = {
         line
         for task in Path(f"/proc/{pid}/task").iterdir()

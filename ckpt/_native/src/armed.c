@@ -4,11 +4,14 @@
 #include "uffd.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "pagemap.h"
 #include "placement.h"
 
-#define PIECE     (16ULL << 20)
+#define PIECE     (16ULL << 20) /* who maps or unmaps memory of the target waits for each */
+#define WAIT_US   50
+#define NR_WAITS  200
 #define AT_A_TIME (256 * 1024)
 
 static long add_range(void *to, const struct page_region *region)
@@ -35,19 +38,98 @@ long ckpt_find_unprotected(int pagemap, const struct ckpt_extent *in, uint64_t n
         return (long)to.nr;
 }
 
-long ckpt_unregister_wp(int uffd, const struct ckpt_extent *in, uint64_t nr_in)
+static long unregister_one(int uffd, const struct ckpt_extent *in)
 {
-        for (uint64_t i = 0; i < nr_in; i++) {
-                for (uint64_t at = in[i].start; at < in[i].end; at += PIECE) {
-                        struct uffdio_range piece = {.start = at, .len = in[i].end - at};
+        struct uffdio_range range = {.start = in->start, .len = in->end - in->start};
 
-                        if (piece.len > PIECE)
-                                piece.len = PIECE;
-                        if (ioctl(uffd, UFFDIO_UNREGISTER, &piece) < 0 && errno == ESRCH)
-                                return -ESRCH;
+        return ioctl(uffd, UFFDIO_UNREGISTER, &range) < 0 ? -errno : 0;
+}
+
+static long unprotect_region(void *uffd, const struct page_region *region)
+{
+        for (uint64_t at = region->start, end; at < region->end; at = end) {
+                long err;
+
+                end = region->end - at > PIECE ? at + PIECE : region->end;
+                for (int i = 0; i < NR_WAITS; i++) {
+                        err = uffd_protect(*(const int *)uffd, at, end - at, 0);
+                        if (err != -EAGAIN)
+                                break;
+                        usleep(WAIT_US); /* for the event that is being served */
                 }
+                if (err == -ESRCH)
+                        return err;
         }
         return 0;
+}
+
+static long found_one(void *unused, const struct page_region *region)
+{
+        (void)unused;
+        (void)region;
+        return 1;
+}
+
+/* Calls `each` for what is protected; that fails, or what `each` returned. */
+static long each_protected(int pagemap, const struct ckpt_extent *in, region_fn *each,
+                           void *context)
+{
+        struct scan what = {
+            .without = PAGE_IS_WRITTEN,
+            .any = PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+            .told = PAGE_IS_PRESENT,
+        };
+
+        return ckpt_scan_regions(pagemap, *in, &what, each, context);
+}
+
+/* The kernel walks through all page tables of a mapping that loses its write protection, holding
+ * up the target: 24 ms/GiB. It does not when the mapping is registered for something else by then.
+ * Who finds a page missing in that moment waits for the second call.
+ *
+ * A mark that were left in the page tables would be taken for protection when they are registered
+ * the next time, and is not. A page that was moved to here meanwhile brings one. */
+static long unregister_clean(int uffd, int pagemap, const struct ckpt_extent *in)
+{
+        long err = each_protected(pagemap, in, unprotect_region, &uffd);
+
+        if (err)
+                return err;
+        err = uffd_register(uffd, in, UFFDIO_REGISTER_MODE_MISSING);
+        if (err)
+                return err;
+        err = unregister_one(uffd, in);
+        if (err || !each_protected(pagemap, in, found_one, NULL))
+                return err;
+        err = uffd_register(uffd, in, UFFDIO_REGISTER_MODE_WP);
+        return err ? err : unregister_one(uffd, in);
+}
+
+static long unregister_each(int uffd, int pagemap, const struct ckpt_extent *in, uint64_t nr_in)
+{
+        long err = 0;
+
+        for (uint64_t i = 0; i < nr_in && err != -ESRCH; i++) {
+                err = pagemap < 0 ? -EINVAL : unregister_clean(uffd, pagemap, &in[i]);
+                if (err && err != -ESRCH)
+                        err = unregister_one(uffd, &in[i]);
+        }
+        return err == -ESRCH ? err : 0;
+}
+
+long ckpt_unregister_wp(int uffd, int pagemap, const struct ckpt_extent *in, uint64_t nr_in,
+                        const struct ckpt_extent *room, uint64_t nr_room)
+{
+        uint64_t done = 0;
+        long err = nr_room ? 0 : unregister_each(uffd, pagemap, in, nr_in);
+
+        for (uint64_t r = 0, nr; err != -ESRCH && r < nr_room; r++, done += nr) {
+                nr = extents_below(in + done, nr_in - done, room[r].end);
+                err = unregister_clean(uffd, pagemap, &room[r]);
+                if (err && err != -ESRCH)
+                        err = unregister_each(uffd, pagemap, in + done, nr);
+        }
+        return err == -ESRCH ? err : 0;
 }
 
 static long copy_piece(int mem, char *buffer, uint64_t addr, size_t len, int to, off_t offset)

@@ -19,26 +19,36 @@
 #define WAIT_US  50
 #define NR_WAITS 2000
 
+static long register_each(int uffd, const struct ckpt_extent *in, uint64_t nr_in,
+                          struct extents *refused)
+{
+        for (uint64_t i = 0; i < nr_in; i++) {
+                long err = uffd_register(uffd, &in[i], UFFDIO_REGISTER_MODE_WP);
+
+                if (err == -EINVAL || err == -EBUSY || err == -EPERM || err == -ENOMEM)
+                        err = extents_append(refused, in[i].start, in[i].end, 0);
+                if (err)
+                        return err;
+        }
+        return 0;
+}
+
 long ckpt_register_wp(int uffd, const struct ckpt_extent *in, uint64_t nr_in,
+                      const struct ckpt_extent *room, uint64_t nr_room,
                       struct ckpt_extent **refused)
 {
         struct extents to = {0};
+        uint64_t done = 0;
+        long err = nr_room ? 0 : register_each(uffd, in, nr_in, &to);
 
-        for (uint64_t i = 0; i < nr_in; i++) {
-                struct uffdio_register arg = {
-                    .range = {.start = in[i].start, .len = in[i].end - in[i].start},
-                    .mode = UFFDIO_REGISTER_MODE_WP,
-                };
-                long err = ioctl(uffd, UFFDIO_REGISTER, &arg) < 0 ? -errno : 0;
-
-                if (!err)
-                        continue;
-                if (err == -EINVAL || err == -EBUSY || err == -EPERM || err == -ENOMEM)
-                        err = extents_append(&to, in[i].start, in[i].end, 0);
-                if (err) {
-                        free(to.at);
-                        return err;
-                }
+        for (uint64_t r = 0, nr; !err && r < nr_room; r++, done += nr) {
+                nr = extents_below(in + done, nr_in - done, room[r].end);
+                if (uffd_register(uffd, &room[r], UFFDIO_REGISTER_MODE_WP))
+                        err = register_each(uffd, in + done, nr, &to);
+        }
+        if (err) {
+                free(to.at);
+                return err;
         }
         *refused = to.at;
         return (long)to.nr;

@@ -25,8 +25,13 @@ struct ckpt_found {
 
 /* Register each range of `in` for write protection; one that is registered already stays as it is.
  * Stores those that can't be had in `*refused` and returns their number. A range is refused whole:
- * give one per mapping. An mm that is gone refuses all. */
+ * give one per mapping. An mm that is gone refuses all.
+ *
+ * `room`: none where the target stands. Otherwise ranges that `in` is part of, with what was
+ * unmapped around when the mappings were listed: one that has grown since is registered whole.
+ * Two mappings would be made of it otherwise, and mremap(2) fails over the border. */
 long ckpt_register_wp(int uffd, const struct ckpt_extent *in, uint64_t nr_in,
+                      const struct ckpt_extent *room, uint64_t nr_room,
                       struct ckpt_extent **refused);
 
 /* The pages of `in` with content of their own, and those of them that are not protected. */

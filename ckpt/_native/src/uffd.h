@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * The one request of userfaultfd that all who track make. Not for Python; comes after native.h.
+ * The requests of userfaultfd that all who track make. Not for Python; comes after native.h.
  */
 #ifndef CKPT_UFFD_H
 #define CKPT_UFFD_H
@@ -18,6 +18,16 @@ static inline long uffd_protect(int uffd, uint64_t start, uint64_t len, int on)
         };
 
         return ioctl(uffd, UFFDIO_WRITEPROTECT, &arg) < 0 ? -errno : 0;
+}
+
+static inline long uffd_register(int uffd, const struct ckpt_extent *range, uint64_t mode)
+{
+        struct uffdio_register arg = {
+            .range = {.start = range->start, .len = range->end - range->start},
+            .mode = mode,
+        };
+
+        return ioctl(uffd, UFFDIO_REGISTER, &arg) < 0 ? -errno : 0;
 }
 
 #endif

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from ckpt._native import ffi, lib
 from ckpt.mem.extents import Extents
-from ckpt.mem.tracking.engine import Engine, Mode
+from ckpt.mem.tracking.engine import NO_ROOM, Engine, Mode
 
 
 class Asynchronous(Engine):
@@ -28,10 +28,12 @@ class Asynchronous(Engine):
         super().__init__(uffd, pagemap)
         self._new = Extents.none()
 
-    def arm(self, ranges: Extents) -> Extents:
+    def arm(self, ranges: Extents, room: Extents = NO_ROOM) -> Extents:
         """As Engine.arm."""
         self._new = self._new | self._lost(ranges)
-        return super().arm(ranges)
+        if room:
+            self._new = self._new | (room - ranges)
+        return super().arm(ranges, room)
 
     def _look(self, tracked: Extents, *, rearm: bool) -> tuple[Extents, Extents]:
         written, populated = self._scan(tracked, lib.CKPT_SCAN_REARM if rearm else 0)

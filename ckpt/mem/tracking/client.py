@@ -206,17 +206,28 @@ class Keeper(Closing):
         self.base = base
 
     def round(
-        self, wanted: Mapping[int, Extents], *, rearm: bool, answer_s: float = ANSWER_S
+        self,
+        wanted: Mapping[int, Extents],
+        *,
+        rearm: bool,
+        answer_s: float = ANSWER_S,
+        rooms: Mapping[int, Extents] | None = None,
     ) -> dict[int, Answer]:
         """What of `wanted`, one range for each mapping, was written; with `rearm` it is watched
-        from here on. Who is missing in the answer is not tracked (any more). After `answer_s`
-        seconds without an answer the connection is lost (DeadlineError)."""
+        from here on. `rooms`: of mem.room, of those who run. Who is missing in the answer is not
+        tracked (any more). After `answer_s` seconds without an answer the connection is lost
+        (DeadlineError)."""
         head: dict[str, object] = {
             "op": "round",
             "rearm": rearm,
             "tasks": [[pid] for pid in wanted],
         }
-        blobs = [ranges.to_bytes() for ranges in wanted.values()]
+        none = Extents.none()
+        blobs = [
+            pages.to_bytes()
+            for pid, ranges in wanted.items()
+            for pages in (ranges, (rooms or {}).get(pid, none))
+        ]
         message = self._ask(head, blobs, answer_s=answer_s)
         try:
             self._round = message.get("round", int)

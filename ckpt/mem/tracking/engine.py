@@ -36,6 +36,8 @@ from ckpt.errors import KernelError, TargetError
 from ckpt.mem.extents import Extents, scan
 from ckpt.record import record
 
+NO_ROOM = Extents.none()
+
 
 class Mode(StrEnum):
     """ASYNC: the kernel takes the protection of a page by itself; SYNC: we serve each fault."""
@@ -69,14 +71,17 @@ class Engine(ABC):
         self._maps = _beside(pagemap, "maps")
         self._armed = Extents.none()
 
-    def arm(self, ranges: Extents) -> Extents:
-        """Register `ranges`, one for each mapping; what can't be had is returned, by range.
+    def arm(self, ranges: Extents, room: Extents = NO_ROOM) -> Extents:
+        """Register `ranges`, one for each mapping; what can't be had is returned, by range. `room`:
+        of ckpt.mem.room, where the target runs.
 
         What is registered already is left as it is. Protection itself comes with the first `look`
         that rearms, which finds everything populated written.
         """
         out = ffi.new("struct ckpt_extent **")
-        nr = self._checked(lib.ckpt_register_wp(self._uffd, ranges.array, ranges.nr, out))
+        nr = self._checked(
+            lib.ckpt_register_wp(self._uffd, ranges.array, ranges.nr, room.array, room.nr, out)
+        )
         refused = Extents.filled(nr, out)
         if refused:
             self._demand_alive()
@@ -102,6 +107,13 @@ class Engine(ABC):
         """Whether the mm still exists."""
         return len(os.pread(self._pagemap, 8, 0)) == 8
 
+    def release(self, ranges: Extents, room: Extents) -> None:
+        """Take the registrations of `ranges` back in small steps; `room` is of ckpt.mem.room.
+        `close` takes what is left in one, 24 ms/GiB in which page faults of the target wait."""
+        lib.ckpt_unregister_wp(
+            self._uffd, self._pagemap, ranges.array, ranges.nr, room.array, room.nr
+        )
+
     def close(self) -> None:
         """Let go: the kernel drops registration and protection with the last descriptor."""
         for lfd in (self._uffd, self._pagemap, self._maps):
@@ -115,8 +127,9 @@ class Engine(ABC):
         serves itself."""
         raise KernelError("it can't be lent", resource="userfaultfd", why="it is asynchronous")
 
-    def take_back(self, moved: Extents) -> None:
-        """What was lent is ours again; all of `moved` counts as written."""
+    def take_back(self, moved: Extents, registered: Extents) -> None:
+        """What was lent is ours again; all of `moved` counts as written. Its borrower has
+        `registered` what it could while the target stood."""
         raise NotImplementedError
 
     @abstractmethod

@@ -11,7 +11,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from ckpt.errors import TargetError
+from ckpt.errors import CkptError, TargetError
+from ckpt.mem.room import listed
+from ckpt.mem.vma import trackable
+from ckpt.procfs.maps import parse_maps
+from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.stat import parse_stat
 
 if TYPE_CHECKING:
@@ -56,6 +60,18 @@ class Held:
 
     def alive(self) -> bool:
         return self.unchanged() and self.engine.alive()
+
+    def release(self) -> None:
+        """Before `close`, which the target hardly waits for then. Harmless if it has ended."""
+        if not self.unchanged():
+            return
+        try:
+            with ProcDir(self.pid) as proc:
+                mappings = parse_maps(proc.read("maps"), running=True)
+        except CkptError:
+            return
+        now = listed(mappings, trackable(mappings))
+        self.engine.release(now.ranges, now.room)
 
     def close(self) -> None:
         self.engine.close()

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from ckpt.record import field, record
 
-VERSION = 2
+VERSION = 3
 MESSAGE_S = 10.0
 HEAD_MAX = 1 << 22
 BLOBS_MAX = 1 << 20

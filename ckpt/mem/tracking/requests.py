@@ -72,7 +72,8 @@ class Requests:
 
     def close(self) -> None:
         """Let go of all: no protection is left in any target."""
-        for pid in list(self._held):
+        for pid, held in list(self._held.items()):
+            held.release()
             self.drop(pid)
 
     def hung_up(self) -> None:
@@ -81,7 +82,7 @@ class Requests:
         if self._lent:
             self._ledger.forget()
         for pid in list(self._lent):
-            self._take_back(pid, Extents.none())
+            self._take_back(pid, Extents.none(), Extents.none())
 
     def _hello(self, message: Message) -> Reply:
         if message.get("version", int) != VERSION:
@@ -143,29 +144,31 @@ class Requests:
 
     def _round(self, message: Message) -> Reply:
         rearm = message.get("rearm", bool)
-        wanted = _named(message, int)
+        wanted = _sets(message, 2)
+        if any(room and ranges - room for ranges, room in wanted.values()):
+            raise ProtocolError("ranges are not in their room")
         self._ledger.begin()
         reply = Reply()
         answers: list[list[object]] = []
         lost: list[list[object]] = []
-        for (pid,), ranges in wanted:
+        for pid, (ranges, room) in wanted.items():
             if pid not in self._held:
                 continue
             try:
-                answers.append([pid, self._look(pid, ranges, reply, rearm=rearm)])
+                answers.append([pid, self._look(pid, ranges, room, reply, rearm=rearm)])
             except (CkptError, OSError) as error:
                 lost.append([pid, str(error)])
                 self.drop(pid)
         reply.head = {"round": self._ledger.end(), "answers": answers, "lost": lost}
         return reply
 
-    def _look(self, pid: int, ranges: Extents, reply: Reply, *, rearm: bool) -> bool:
+    def _look(self, pid: int, ranges: Extents, room: Extents, reply: Reply, *, rearm: bool) -> bool:
         """Adds four blobs to `reply`; returns whether there were contexts of I/O."""
         held = self._held[pid]
         if not held.unchanged():
             raise TargetError("it has ended or called exec", pid=pid)
         if rearm:
-            held.engine.arm(ranges)
+            held.engine.arm(ranges, room)
         found = held.engine.look(ranges, rearm=rearm)
         answer = self._ledger.note(pid, ranges, found)
         sets = (answer.must, answer.populated, answer.stored, answer.untracked)
@@ -217,14 +220,12 @@ class Requests:
             self._ledger.note(pid, ranges, Found(written, populated, Extents.none()))
         return Reply({"round": self._ledger.end(), "lost": lost})
 
-    def _take_back(self, pid: int, moved: Extents, ranges: Extents | None = None) -> str:
+    def _take_back(self, pid: int, moved: Extents, ranges: Extents) -> str:
         """Why it can't be had back; then it is let go of."""
         self._lent.discard(pid)
         engine = self._held[pid].engine
         try:
-            engine.take_back(moved)
-            if ranges is not None:
-                engine.arm(ranges)
+            engine.take_back(moved, ranges)
         except (CkptError, OSError, RuntimeError) as error:  # no thread to be had
             self.drop(pid)
             return str(error)
@@ -258,9 +259,9 @@ def _named(message: Message, *kinds: type) -> list[tuple[list[Any], Extents]]:
 
 
 def _sets(message: Message, nr: int) -> dict[int, list[Extents]]:
-    """The rows of "tasks", each a pid, with `nr` blobs each."""
+    """The rows of "tasks", each a pid that occurs once, with `nr` blobs each."""
     rows = message.rows("tasks", int)
-    if len(message.blobs) != nr * len(rows):
+    if len(message.blobs) != nr * len(rows) or len({pid for (pid,) in rows}) != len(rows):
         raise ProtocolError("tasks and their pages don't match")
     try:
         sets = iter([Extents.from_bytes(blob) for blob in message.blobs])

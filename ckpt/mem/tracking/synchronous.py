@@ -88,6 +88,11 @@ class Synchronous(Engine):
             self._stop = -1
         super().close()
 
+    def release(self, ranges: Extents, room: Extents) -> None:
+        """As Engine.release, unless it is lent."""
+        if self._thread is not None:
+            super().release(ranges, room)
+
     def lend(self) -> tuple[int, Extents]:
         """The userfaultfd, which stays ours, and what was moved; from here on its borrower must
         serve faults and events, and the threads of the target wait for that."""
@@ -97,9 +102,11 @@ class Synchronous(Engine):
         self._moved = Extents.none()
         return self._uffd, moved
 
-    def take_back(self, moved: Extents) -> None:
+    def take_back(self, moved: Extents, registered: Extents) -> None:
         """The borrower serves no longer; `moved` is what it has heard of memory that was moved.
-        What it has read and not answered is told again."""
+        What it has read and not answered is told again. Nothing is registered here: what of
+        `registered` is not any more was never protected, or is in other mappings by now."""
+        self._armed = self._armed | registered
         self._moved = self._moved | moved
         self._checked(lib.ckpt_wake_all(self._uffd))
         self._start()
