@@ -238,9 +238,12 @@ def _found_session(stuck: list[Task], tree: Tree, family: _Family) -> list[Task]
 
 def _group_helpers(tree: Tree, outer_group: int) -> Iterator[GroupHelper]:
     known = {task.pid for task in tree} | {outer_group}
-    session_helpers = {task.sid for task in tree if task.sid not in tree}
+    session_helpers = {task.sid for task in tree if task.sid not in tree and task.sid > 0}
     for task in tree:
         if task.pgid in known or task.pgid in session_helpers or task.dead:
             continue
+        if task.pgid <= 0:
+            why = "its leader is in another pid namespace, and the root of the tree is not of it"
+            raise NoBirthError(task, f"group {task.pgid}", why)
         known.add(task.pgid)
         yield GroupHelper(task.pgid, task.pid)

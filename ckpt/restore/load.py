@@ -218,9 +218,12 @@ def _tree(images: ImageSet, entries: list[Any], cores: dict[int, Any]) -> Tree:
     tasks, roots = [], []
     for entry in entries:
         core = cores[entry.pid]
-        for number in (entry.pid, entry.pgid, entry.sid, *entry.threads):
+        for number in (entry.pid, *entry.threads):
             if not 0 < number < _PID_MAX:
-                raise wrong("pstree", f"{number} can't be the number of a task, group or session")
+                raise wrong("pstree", f"{number} can't be the number of a task")
+        for number in (entry.pgid, entry.sid):  # 0: its leader is in another pid namespace
+            if not 0 <= number < _PID_MAX:
+                raise wrong("pstree", f"{number} can't be the number of a group or session")
         if core.mtype != _X86_64 or not core.HasField("tc"):
             raise wrong(f"core-{entry.pid}", "it is not the core of an x86-64 task")
         try:

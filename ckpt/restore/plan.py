@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from ckpt.restore.load import Loaded
     from ckpt.restore.started import Started
 
+_NO_SESSION = (-1, -1)
+"""No task has it: the session that ckpt is in may be 0, one from outside of its pid namespace."""
+
 
 @record(frozen=True)
 class RestorePlan:
@@ -90,7 +93,7 @@ def make_plan(
     stand_ins = adopt(loaded, here)
     tree = _joined(loaded.tree, outer, stays=stays) if shell_job else loaded.tree
     try:
-        session, group = outer if shell_job else (0, 0)
+        session, group = outer if shell_job else _NO_SESSION
         births = plan_births(tree, session, group, loaded.sharing)
     except (NoBirthError, RecursionError) as error:
         raise ImageError(

@@ -193,6 +193,41 @@ def test_owner_that_is_the_group_of_a_job(case: Case) -> None:
     assert victim.out.endswith(f"group changed\n{SUCCESS}\n"), victim.out
 
 
+_FROM_OUTSIDE = """
+set -e
+victim=$1 folder=$2 images=$3 ckpt=$4
+"$victim" < /dev/null > "$folder/out" 2> /dev/null &
+cat "$folder/ready"
+test "$(cut -d' ' -f5,6 /proc/$!/stat)" = "0 0"
+"$ckpt" dump -t $! -D "$images" --shell-job
+"$ckpt" restore -D "$images" && exit 1
+exec 3<> "$folder/go"
+"$ckpt" restore -D "$images" --shell-job --exit-status
+"""
+
+
+def test_job_of_a_session_from_outside_of_the_pid_namespace(case: Case) -> None:
+    """As those are whom nobody has made a session: its number is 0, and so is that of its group."""
+    folder = case.folder / "victim"
+    folder.mkdir()
+    case.images.mkdir()
+    for name in ("ready", "go"):
+        os.mkfifo(folder / name)
+    binary = program("tree/children").build(case.built)
+    words = ["unshare", "--pid", "--fork", "--mount-proc", "sh", "-c", _FROM_OUTSIDE, "sh"]
+    done = subprocess.run(
+        [*words, binary, folder, case.images, CKPT],
+        env={**os.environ, "VICTIM_FOLDER": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--shell-job restores a root into the session" in done.stderr
+    assert (folder / "out").read_text().endswith(f"{SUCCESS}\n"), done.stderr
+
+
 def is_stopped(pid: int) -> bool:
     return processes.state(pid) == "T"
 

@@ -117,6 +117,14 @@ def test_shared_with_a_founder_of_a_session() -> None:
         assert born(plan, tree)[102] == (100, sid)
 
 
+def test_group_from_outside_of_the_pid_namespace() -> None:
+    """Its number is 0: it can be inherited only."""
+    tree = Tree([task(100, 1, 0, 100), task(101, 100, 0, 0)], 100)
+    assert not plan_births(tree, 0, 0).helpers()
+    with pytest.raises(NoBirthError, match="pid namespace"):
+        plan_births(tree, 0, 100)
+
+
 @pytest.mark.parametrize(
     ("groups", "why"),
     [
