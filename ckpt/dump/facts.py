@@ -185,19 +185,23 @@ def look(proc: ProcDir, known: Known = NOTHING_KNOWN, *, stands: bool = False) -
         data = proc.read_if(name) if name in _OPTIONAL else proc.read(name)
         if data is not None:
             raw[name] = data
-    threads = {tid: files for tid in proc.tids() if (files := _thread_files(proc, tid))}
+    files = {tid: found for tid in proc.tids() if (found := _thread_files(proc, tid))}
+    threads = {tid: (stat, status) for tid, (stat, status, _) in files.items()}
+    cgroups = {tid: cgroup for tid, (*_, cgroup) in files.items() if tid != proc.pid}
     assumed = () if "smaps" in raw else known.smaps
-    cgroups = {tid: proc.read_if(f"task/{tid}/cgroup") or b"" for tid in threads if tid != proc.pid}
     return Facts(proc.pid, raw, threads, surroundings_of(proc), assumed, cgroups, stands)
 
 
-def _thread_files(proc: ProcDir, tid: int) -> tuple[bytes, bytes] | None:
-    """None where the thread has ended since it was listed, as it may before the freeze, and of a
-    worker that the kernel has made for io_uring: whoever restores a ring gets workers of its own.
-    """
+def _thread_files(proc: ProcDir, tid: int) -> tuple[bytes, bytes, bytes] | None:
+    """stat, status, cgroup. None where the thread has ended since it was listed, as it may before
+    the freeze, and of a worker that the kernel has made for io_uring: whoever restores a ring gets
+    workers of its own."""
     try:
         stat = proc.read(f"task/{tid}/stat")
-        return None if is_io_worker(stat) else (stat, proc.read(f"task/{tid}/status"))
+        if is_io_worker(stat):
+            return None
+        cgroup = b"" if tid == proc.pid else proc.read_if(f"task/{tid}/cgroup") or b""
+        return stat, proc.read(f"task/{tid}/status"), cgroup
     except TargetError:
         if not proc.alive():
             raise

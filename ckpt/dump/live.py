@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 def prepare(work: Work, engine: LiveEngine, pids: Sequence[int]) -> None:
     """Have the engine prepare; what is known of mappings is looked at again after that, so that
-    the frozen window has as little as possible to read. Raises RefusedError for a tracked tree."""
+    the frozen window has as little as possible to read. Raises RefusedError for a tracked tree,
+    TargetError where it has ended."""
+    if not pids:
+        raise TargetError("it has ended", pid=work.options.tree)
     keeper = work.increment.keeper if work.increment is not None else None
     if keeper is not None and work.tracked and not engine.goes_with(keeper.mode):
         why = f"its writes are tracked, by the engine {keeper.mode}, which --live=wp can't share"
