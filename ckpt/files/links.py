@@ -21,7 +21,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from ckpt._native import check, ffi, lib
+from ckpt._native import ffi, lib
+from ckpt._native.guard import Guard
 from ckpt.errors import KernelError
 from ckpt.files.kind import FdType, Obstacle
 from ckpt.images.types import message_class
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 _DELETED = " (deleted)"
 _KERNELS_OWN = ("/proc/", "/sys/")
-_WALL = 0x40000000
 
 
 def is_linked(d: Descriptor) -> bool:
@@ -125,7 +125,7 @@ class MadeLinks:
     def __init__(self, links: Sequence[_Link]) -> None:
         self._links = links
         self._folders: list[int] = []
-        self._guard: Any = None
+        self._guard: Guard | None = None
 
     def __enter__(self) -> Self:
         if self._links:
@@ -139,12 +139,11 @@ class MadeLinks:
     def keep(self) -> None:
         """They stay from here on, whatever becomes of us."""
         if self._guard is not None:
-            os.write(self._guard.lfd, b"g")
+            self._guard.send_away()
 
     def __exit__(self, *_: object) -> None:
         if self._guard is not None:
-            os.close(self._guard.lfd)
-            os.waitpid(self._guard.pid, _WALL)
+            self._guard.close()
             self._guard = None
         while self._folders:
             os.close(self._folders.pop())
@@ -156,9 +155,7 @@ class MadeLinks:
                 at = link.folder
                 self._folders.append(os.open(at, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
             names = [ffi.new("char[]", os.fsencode(link.name)) for link in self._links]
-            guard = ffi.new("struct ckpt_guard *")
-            check(lib.ckpt_guard_names(self._folders, names, len(names), guard), "guard")
-            self._guard = guard
+            self._guard = Guard("guard", lib.ckpt_guard_names, self._folders, names, len(names))
             for link, folder in zip(self._links, self._folders, strict=True):
                 at = link.path
                 file = f"/proc/self/fd/{link.lfd}"

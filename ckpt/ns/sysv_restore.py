@@ -31,6 +31,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from ckpt._native import check, ffi, lib
+from ckpt._native.guard import Guard
 from ckpt.errors import ImageError, KernelError, RestoreError
 from ckpt.infect.batch import Batch
 from ckpt.ns.sysv_dump import read_queue, waiting_outside
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 
     SessionOf = Callable[[int], Session]
 
-_WALL = 0x40000000
 _REMOVE = "remove that one, see ipcs(1) and ipcrm(1)"
 _LIMITS = "kernel.sem, msgmni, msgmnb and msgmax limit such objects"
 _HINT = "ckpt restore needs CAP_SYS_ADMIN or CAP_CHECKPOINT_RESTORE to give them their ids"
@@ -73,7 +73,7 @@ class ObjectsRestore:
         self._found: dict[Object, _Found] = {}
         self._made: list[Object] = []
         self._marks: mmap.mmap | None = None
-        self._guard: Any = None
+        self._guard: Guard | None = None
 
     def make_all(self, report: Report) -> None:
         """Look at every object, then make those that are gone, and put others back. Raises
@@ -116,7 +116,7 @@ class ObjectsRestore:
         """Right before the tree is let go: from here on our death does not remove them, for it may
         be that it lives."""
         if self._guard is not None:
-            os.write(self._guard.lfd, b"g")
+            self._guard.send_away()
 
     def keep(self) -> None:
         """The tree lives: they stay."""
@@ -131,8 +131,7 @@ class ObjectsRestore:
             # What was begun is removed by now, or stays.
             if self._marks is not None:
                 self._marks[:] = bytes(len(self._marks))
-            os.close(self._guard.lfd)
-            os.waitpid(self._guard.pid, _WALL)
+            self._guard.close()
             self._guard = None
 
     def _check(self, one: Object) -> None:
@@ -167,9 +166,8 @@ class ObjectsRestore:
         marks = ffi.cast("struct ckpt_mark *", ffi.from_buffer(self._marks))
         for mark, one in zip(range(len(gone)), gone, strict=True):
             marks[mark].kind, marks[mark].id, marks[mark].key = one.kind, one.id, one.perm.key
-        guard = ffi.new("struct ckpt_guard *")
-        check(lib.ckpt_guard_objects(marks, len(gone), guard), "guard of semaphores and queues")
-        self._guard = guard
+        what = "guard of semaphores and queues"
+        self._guard = Guard(what, lib.ckpt_guard_objects, marks, len(gone))
         for mark, one in zip(range(len(gone)), gone, strict=True):
             marks[mark].begun = 1
             result = lib.ckpt_sysv_make(one.kind, one.id, _wanted(one))

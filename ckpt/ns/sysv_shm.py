@@ -22,6 +22,7 @@ import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt._native import check, ffi, lib
+from ckpt._native.guard import Guard
 from ckpt.errors import ImageError, Refusal, RestoreError
 from ckpt.infect.batch import number
 from ckpt.kerndat import hugetlb
@@ -30,7 +31,6 @@ from ckpt.units import PAGE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-_WALL = 0x40000000
 _SIZE_MAX = 1 << 46
 _ID_MAX = (1 << 31) - 1
 _DEST, _LOCKED = int(lib.CKPT_SHM_DEST), int(lib.CKPT_SHM_LOCKED)
@@ -155,7 +155,7 @@ class SegmentsRestore:
         self._segments = segments
         self._addrs: list[int] = []
         self._made: list[int] = []
-        self._guard: Any = None
+        self._guard: Guard | None = None
 
     def close(self) -> None:
         """Raises nothing."""
@@ -163,8 +163,7 @@ class SegmentsRestore:
         for ident in self._made:
             lib.ckpt_shm_remove(ident)
         if self._guard is not None:
-            os.close(self._guard.lfd)
-            os.waitpid(self._guard.pid, _WALL)
+            self._guard.close()
             self._guard = None
 
     def make_all(self, fill: Callable[[Segment, int], int]) -> int:
@@ -174,9 +173,7 @@ class SegmentsRestore:
         missing = [s for s in self._segments.values() if not _is_there(s)]
         if missing:
             ids = [s.id for s in missing]
-            guard = ffi.new("struct ckpt_guard *")
-            check(lib.ckpt_guard_segments(ids, len(ids), guard), "guard of segments")
-            self._guard = guard
+            self._guard = Guard("guard of segments", lib.ckpt_guard_segments, ids, len(ids))
         for s in missing:
             _make(s)
             self._made.append(s.id)
@@ -195,7 +192,7 @@ class SegmentsRestore:
         """Right before the tree is let go: from here on our death does not remove them, for it may
         be that it lives."""
         if self._guard is not None:
-            os.write(self._guard.lfd, b"g")
+            self._guard.send_away()
 
     def keep(self) -> None:
         """The tree lives: they stay."""

@@ -29,7 +29,7 @@ from ckpt.infect.blob import blob
 from ckpt.kerndat.xsave import xsave_layout
 from ckpt.pstree.model import State
 from ckpt.restore.filters import install_rest
-from ckpt.restore.guard import Guard
+from ckpt.restore.guard import guard_tasks
 from ckpt.restore.sleeps import sleep_again
 from ckpt.task import fpu, regs, thread
 from ckpt.tracee import ops
@@ -99,7 +99,7 @@ def let_go(site: Site, *, leave_stopped: bool, verdict: int = -1) -> None:
             # Not the signal that stopped it first: an orphaned group ignores all but this one.
             os.kill(image.task.pid, signal.SIGSTOP)
     tids = [tid for image in images for tid in image.threads]
-    with Guard([site.tasks[image.task.pid].pidfd for image in images], verdict) as guard:
+    with guard_tasks([site.tasks[image.task.pid].pidfd for image in images], verdict) as guard:
         for tid in tids:
             ops.clear_exitkill(tid)
         guard.send_away()

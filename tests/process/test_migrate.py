@@ -108,8 +108,8 @@ BUILDER = {
     "tasks are born": ("ckpt.restore.build:Site.take_up after", "here"),
     "built": ("ckpt.restore.commit:take_over after", "here"),
     "told to go": ("ckpt.files.restore:FilesRestore.release before", "here"),
-    "under the guard": ("ckpt.restore.guard:Guard.__enter__ after", "here"),
-    "decided": ("ckpt.restore.guard:Guard.send_away after", "there"),
+    "under the guard": ("ckpt._native.guard:Guard.__init__ after", "here"),
+    "decided": ("ckpt._native.guard:Guard.send_away after", "there"),
     "let go": ("ckpt.restore.commit:let_go after", "there"),
     "receiving": ("ckpt.migrate.sets:_receive_files before", "here"),
 }
