@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import mmap
 import re
-import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -26,9 +25,10 @@ from ckpt.mem.resolve import resolve
 from ckpt.mem.vdso import LONGEST
 from ckpt.ns.sysv_objects import Object, read_objects
 from ckpt.ns.sysv_shm import Segment, segments_of
-from ckpt.pstree.model import State, Task, Tree
-from ckpt.pstree.sharing import ALONE, KINDS, VM, Ids, Sharing
+from ckpt.pstree.model import Task, Tree
+from ckpt.pstree.sharing import ALONE, VM, Sharing
 from ckpt.record import field, record, replace
+from ckpt.restore.loadtree import read_sharing, read_tree
 from ckpt.restore.shares import shares_of
 from ckpt.restore.sound import check_thread, clocks_of, wrong
 from ckpt.task import seccomp, signals, timers
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from ckpt.images.reader import ImageSet
     from ckpt.mem.vma import Vma
 
-_X86_64 = 1
-_PID_MAX = 1 << 22
 _AUXV_MAX = 128
 _NOWHERE = -1
 _IN_EVERY_SET = (
@@ -193,9 +191,9 @@ def load(directory: str, *, verify: bool, lazily: bool = False) -> Iterator[Load
         scope.callback(gc.enable)
         entries = images.read("pstree")
         cores = {entry.pid: images.read_one(f"core-{entry.pid}") for entry in entries}
-        tree = _tree(images, entries, cores)
+        tree = read_tree(images, entries, cores)
         clocks = images.read_one("timens-0") if images.exists("timens-0") else None
-        loaded = Loaded(chain, tree, {}, {}, clocks_of(clocks), _sharing(images, tree))
+        loaded = Loaded(chain, tree, {}, {}, clocks_of(clocks), read_sharing(images, tree))
         ipc_ns = images.read_one(f"ids-{tree.root.pid}").ipc_ns_id
         loaded.segments = _segments(images, ipc_ns)
         loaded.objects = read_objects(images, ipc_ns)
@@ -214,65 +212,9 @@ def load(directory: str, *, verify: bool, lazily: bool = False) -> Iterator[Load
         loaded.let_go()
 
 
-def _tree(images: ImageSet, entries: list[Any], cores: dict[int, Any]) -> Tree:
-    tasks, roots = [], []
-    for entry in entries:
-        core = cores[entry.pid]
-        for number in (entry.pid, *entry.threads):
-            if not 0 < number < _PID_MAX:
-                raise wrong("pstree", f"{number} can't be the number of a task")
-        for number in (entry.pgid, entry.sid):  # 0: its leader is in another pid namespace
-            if not 0 <= number < _PID_MAX:
-                raise wrong("pstree", f"{number} can't be the number of a group or session")
-        if core.mtype != _X86_64 or not core.HasField("tc"):
-            raise wrong(f"core-{entry.pid}", "it is not the core of an x86-64 task")
-        try:
-            state = State(core.tc.task_state)
-        except ValueError as error:
-            raise wrong(f"core-{entry.pid}", f"task state {core.tc.task_state}") from error
-        if entry.ppid == 0:
-            roots.append(entry.pid)
-        others = tuple(tid for tid in entry.threads if tid != entry.pid)
-        exit_signal = _exit_signal(images, entry.pid)
-        tasks.append(Task(entry.pid, entry.ppid, entry.pgid, entry.sid, state, others, exit_signal))
-    if len(roots) != 1:
-        raise wrong("pstree", f"{len(roots)} tasks have no parent")
-    try:
-        tree = Tree(tasks, roots[0])
-    except ValueError as error:
-        raise wrong("pstree", str(error)) from error
-    if len(tree.numbers()) != sum(1 + len(set(t.threads)) for t in tree):
-        raise wrong("pstree", "two tasks or threads have one number")
-    if tree.root.dead:
-        raise wrong("pstree", "the root of the tree is dead")
-    return tree
-
-
 def _segments(images: ImageSet, ipc_ns: int) -> dict[int, Segment]:
     name = f"ipcns-shm-{ipc_ns}"
     return segments_of(images.read(name) if images.exists(name) else (), name)
-
-
-def _exit_signal(images: ImageSet, pid: int) -> int:
-    name = f"ckpt-thread-{pid}"
-    own = images.read_one(name) if images.exists(name) else None
-    if own is None or not own.HasField("exit_signal"):
-        return signal.SIGCHLD
-    if own.exit_signal > signals.NR_SIGNALS:
-        raise wrong(name, f"exit signal {own.exit_signal}")
-    return int(own.exit_signal)
-
-
-def _sharing(images: ImageSet, tree: Tree) -> Sharing:
-    ids: dict[int, Ids] = {}
-    for task in tree:
-        if not task.dead:
-            entry = images.read_one(f"ids-{task.pid}")
-            ids[task.pid] = {kind: getattr(entry, kind.field) for kind in KINDS}
-    try:
-        return Sharing(ids)
-    except ValueError as error:
-        raise wrong("ids", str(error)) from error
 
 
 def _task(loaded: Loaded, task: Task, core: Any, *, lazily: bool) -> TaskImage:
