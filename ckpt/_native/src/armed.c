@@ -83,7 +83,10 @@ static long each_protected(int pagemap, const struct ckpt_extent *in, region_fn 
         return ckpt_scan_regions(pagemap, *in, &what, each, context);
 }
 
-/* The kernel walks through all page tables of a mapping that loses its write protection, holding
+/* What is registered with a userfaultfd of the target's own is refused: the kernel itself would let
+ * us take its protection, and older ones its registration.
+ *
+ * The kernel walks through all page tables of a mapping that loses its write protection, holding
  * up the target: 24 ms/GiB. It does not when the mapping is registered for something else by then.
  * Who finds a page missing in that moment waits for the second call.
  *
@@ -91,10 +94,12 @@ static long each_protected(int pagemap, const struct ckpt_extent *in, region_fn 
  * the next time, and is not. A page that was moved to here meanwhile brings one. */
 static long unregister_clean(int uffd, int pagemap, const struct ckpt_extent *in)
 {
-        long err = each_protected(pagemap, in, unprotect_region, &uffd);
+        long err = uffd_register(uffd, in, UFFDIO_REGISTER_MODE_WP);
 
         if (err)
                 return err;
+        if (pagemap < 0 || each_protected(pagemap, in, unprotect_region, &uffd))
+                return unregister_one(uffd, in);
         err = uffd_register(uffd, in, UFFDIO_REGISTER_MODE_MISSING);
         if (err)
                 return err;
@@ -109,11 +114,8 @@ static long unregister_each(int uffd, int pagemap, const struct ckpt_extent *in,
 {
         long err = 0;
 
-        for (uint64_t i = 0; i < nr_in && err != -ESRCH; i++) {
-                err = pagemap < 0 ? -EINVAL : unregister_clean(uffd, pagemap, &in[i]);
-                if (err && err != -ESRCH)
-                        err = unregister_one(uffd, &in[i]);
-        }
+        for (uint64_t i = 0; i < nr_in && err != -ESRCH; i++)
+                err = unregister_clean(uffd, pagemap, &in[i]);
         return err == -ESRCH ? err : 0;
 }
 
