@@ -21,6 +21,7 @@ from ckpt.mem.missing.soon import Thread, wanted_soon
 from ckpt.mem.missing.split import nr_common
 from ckpt.mem.tracking.choose import choose
 from ckpt.mem.tracking.engine import Mode
+from ckpt.restore.atonce import await_needed
 from ckpt.units import PAGE
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Late:
         self._hand_over_shared(self._holder, site, shared)
         self._holder.serve(site.plan.tree.root.pid)
         if not self._gives:
-            self.settle()
+            self._await_service()
         report.info(f"memory of {nr_late} tasks comes later")
 
     def _hand_over_shared(self, holder: Holder, site: Site, shared: SharedMemory) -> None:
@@ -106,10 +107,16 @@ class Late:
             finally:
                 os.close(uffd)
 
-    def settle(self) -> None:
-        """Returns when the address spaces are served. Must have been called before the commit."""
+    def settle(self, loaded: Loaded) -> None:
+        """Returns when the address spaces are served, and what nobody would wait for is there. Must
+        have been called before the commit."""
         if self._holder is not None:
-            self._holder.settle(timeout_s=_SERVED_S)
+            self._await_service()
+            await_needed(loaded)
+
+    def _await_service(self) -> None:
+        assert self._holder is not None
+        self._holder.settle(timeout_s=_SERVED_S)
 
     def committed(self) -> None:
         """The tree runs; it does whatever becomes of this message."""

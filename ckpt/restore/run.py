@@ -212,7 +212,7 @@ def _carry_out(
             state.restore_leader(site.tasks[pid], image, powers, report)
         files.apply_seals()
         shared.settle()
-        late.settle()
+        late.settle(loaded)
         verifying()
         files.finish()
         files.close()

@@ -88,6 +88,16 @@ def test_children_that_are_born_while_memory_moves(case: Case, _: int) -> None:
     until_all_is_in(case.images)
 
 
+def test_what_the_kernel_does_not_wait_for(case: Case) -> None:
+    """It is there before the first instruction, while all other pages are held back."""
+    victim = case.dumped(program("lazy/locks", "some", "arguments"))
+    with pages_held(case) as hold:
+        case.ckpt.restore(case.images, "--lazy").ok()
+        victim.finish()
+        hold.unlink()
+    until_all_is_in(case.images)
+
+
 @pytest.mark.parametrize("lazy_pages_first", [True, False])
 def test_two_commands(case: Case, lazy_pages_first: bool) -> None:
     victim = case.dumped(machine(9, 100))
