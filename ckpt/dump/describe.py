@@ -19,7 +19,6 @@ from ckpt.images.pb.mm_pb2 import mm_entry
 from ckpt.images.pb.pstree_pb2 import pstree_entry
 from ckpt.images.pb.timens_pb2 import timens_entry
 from ckpt.images.text import set_text
-from ckpt.infect import way
 from ckpt.kerndat.xsave import xsave_layout
 from ckpt.mem import aio, policy, vma
 from ckpt.ns.cgroup_dump import OWN_SET
@@ -155,9 +154,9 @@ def task_images(
 def _fill_thread(core: core_entry, s: Snapshot, stopped: Stopped) -> None:
     told = s.threads[stopped.tid]
     core.thread_info.clear_tid_addr = told.clear_child_tid
-    signalled = way.signalled(stopped.sigmask, s.pending[stopped.tid], s.pending[0])
+    handler = _first_handler(s, stopped)
     asleep = s.asleep.get(stopped.tid)
-    regs.fill(core.thread_info.gpregs, stopped.regs, signalled=signalled, asleep=asleep)
+    regs.fill(core.thread_info.gpregs, stopped.regs, handler=handler, asleep=asleep)
     fpu.fill(core.thread_info.fpregs, stopped.xstate, xsave_layout())
     entry = core.thread_core
     entry.futex_rla, entry.futex_rla_len = s.robust[stopped.tid]
@@ -174,6 +173,15 @@ def _fill_thread(core: core_entry, s: Snapshot, stopped: Stopped) -> None:
         rseq.rseq_abi_pointer = stopped.rseq.pointer
         rseq.rseq_abi_size = stopped.rseq.size
         rseq.signature = stopped.rseq.signature
+
+
+def _first_handler(s: Snapshot, stopped: Stopped) -> int | None:
+    """Flags of the handler that runs when the thread goes on, if one does."""
+    assert s.inside is not None
+    queues = (s.pending[stopped.tid], s.pending[0])
+    if not any(queues):
+        return None
+    return signals.first_handler(stopped.sigmask, queues, s.inside.outcome, s.inside.asked.actions)
 
 
 def _fill_task(core: core_entry, s: Snapshot) -> None:

@@ -28,6 +28,8 @@ from ckpt.infect.stub import Piece, Return, pieces
 from ckpt.kerndat.xsave import xsave_layout
 from ckpt.procfs import tree
 from ckpt.procfs.maps import Mapping
+from ckpt.procfs.reader import ProcDir
+from ckpt.procfs.status import parse_status
 from ckpt.record import record
 from ckpt.tracee import ops
 from ckpt.tracee.stopped import SeizedTask, Stopped
@@ -121,7 +123,7 @@ def compute_return(
         thread.regs,
         thread.sigmask,
         memory.read(way.rip(thread.regs), 2),
-        signalled=way.signalled(thread.sigmask, thread.pending, task.pending),
+        signalled=_signalled(task, thread),
     )
     xstate = way.xstate_image(thread.xstate, _xsave_layout()) if home.by_frame else b""
     if not (xstate and site.frame and site.xstate) or len(xstate) > len(site.xstate.range):
@@ -130,13 +132,20 @@ def compute_return(
     return Return(home, site.frame.addr, controller), frame, xstate
 
 
-def check_unmoved(thread: Stopped, *left: bytes) -> None:
-    """Raise TargetError when the thread is neither where it was stopped nor as we `left` it."""
-    now = way.REGS.unpack(ops.get_regs(thread.tid))
-    for then in map(way.REGS.unpack, (thread.regs, *left)):
-        if now[way.RSP] == then[way.RSP] and now[: way.ORIG_RAX] == then[: way.ORIG_RAX]:
-            return
-    raise TargetError("it is not any more where it was stopped", pid=thread.tid)
+def _signalled(task: SeizedTask, thread: Stopped) -> bool:
+    queues = (thread.pending, task.pending)
+    if not any(queues):
+        return False
+    with ProcDir(task.pid) as proc:
+        caught = parse_status(proc.read("status")).signals.caught
+    return way.signalled(thread.sigmask, caught, *queues)
+
+
+def check_unmoved(thread: Stopped) -> None:
+    """Raise TargetError when the thread is not where it was stopped."""
+    now, then = way.REGS.unpack(ops.get_regs(thread.tid)), way.REGS.unpack(thread.regs)
+    if now[way.RSP] != then[way.RSP] or now[: way.ORIG_RAX] != then[: way.ORIG_RAX]:
+        raise TargetError("it is not any more where it was stopped", pid=thread.tid)
 
 
 def enter(thread: Stopped, site: Site) -> None:
@@ -146,11 +155,10 @@ def enter(thread: Stopped, site: Site) -> None:
     ops.cont(thread.tid)
 
 
-def leave(task: SeizedTask, thread: Stopped) -> None:
+def leave(thread: Stopped) -> None:
     """Give a parked, standing thread mask and registers back."""
-    signalled = way.signalled(thread.sigmask, thread.pending, task.pending)
     ops.set_sigmask(thread.tid, thread.sigmask)
-    ops.set_regs(thread.tid, way.resumed(thread.regs, signalled=signalled))
+    ops.set_regs(thread.tid, thread.regs)
 
 
 def look(tid: int) -> None:

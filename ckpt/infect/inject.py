@@ -294,5 +294,5 @@ def _come_home(infection: _Infection) -> None:
 
 
 def _give_back(infection: _Infection) -> None:
-    entry.leave(infection.task, infection.leader)
+    entry.leave(infection.leader)
     infection.site.put_back(infection.memory)

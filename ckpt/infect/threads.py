@@ -40,7 +40,7 @@ AT_ONCE = 64
 _RESULTS = (way.RBP, way.R12, way.R13, way.R14, way.R15)
 _TIMEOUT_S = 5.0
 _ANSWERS_MAX = 64
-_VISIT = struct.Struct("<iiiIQQ216s216s216s216x64x")
+_VISIT = struct.Struct("<iiiIQQ216s216s216x64x")
 
 
 @record
@@ -191,8 +191,6 @@ def _describe(
     back, frame, xstate = entry.compute_return(
         visits.memory, site, visits.task, thread, visits.controller
     )
-    signalled = way.signalled(thread.sigmask, thread.pending, visits.task.pending)
-    resumed = way.resumed(thread.regs, signalled=signalled)
     at = len(writes)
     writes += stub.thread_code(site.piece, site.addr, back, calls)
     writes += frame
@@ -201,7 +199,6 @@ def _describe(
         *(thread.tid, lib.CKPT_VISIT_BEFORE, 0, len(xstate), at, thread.sigmask),
         thread.regs,
         way.entered(thread.regs, site.addr + site.piece.enter),
-        resumed,
     )
 
 
@@ -220,7 +217,7 @@ def _late(visits: _Visits, thread: Stopped, visit: ffi.CData) -> bool:
             visits.vacant = False
             ffi.buffer(visit.after)[:] = _parked(visits, thread)
         else:
-            entry.check_unmoved(thread, bytes(ffi.buffer(visit.resumed)))
+            entry.check_unmoved(thread)
             raise KernelError("can't be asked", pid=thread.tid, why=os.strerror(-visit.result))
     except CkptError as error:
         # An ended thread is in nobody's way.
@@ -240,7 +237,7 @@ def _parked(visits: _Visits, thread: Stopped) -> bytes:
     parked = entry.stand_parked(thread.tid, visits.site, (), _TIMEOUT_S)
     regs = ops.get_regs(thread.tid)
     if parked:
-        entry.leave(visits.task, thread)
+        entry.leave(thread)
     visits.vacant = True
     if not parked:
         raise TargetError("the thread did not wait for its answers", pid=thread.tid)

@@ -6,20 +6,22 @@ on the way back to user mode. A thread that comes home from the stub does that i
     rax at the stop             rip       rax                     way
     -512, -513, -514            -2        orig_rax                frame
     -516                        -2        219 (restart_syscall)   registers
+    -514, -516, and a handler   same      -4                      frame
+      is about to run
     219 before `syscall`        same      same                    registers
-    -4, of a call that only an  -2        orig_rax                frame
-      interrupt can have ended
     anything else               same      same                    frame
 
 *Frame*: rt_sigreturn(2) on a prepared signal frame; all changes at once. It destroys the restart
 block, therefore *registers*: mask, flags and registers one after another.
 
-orig_rax counts: without a system call under way the values of rax mean nothing.
+orig_rax counts: without a system call under way the values of rax mean nothing. Calls that the
+kernel itself would not make again stand with -514 (ckpt/_native/src/again.h).
 
 Source: arch/x86/kernel/signal.c (arch_do_signal_or_restart, restore_sigcontext),
 arch/x86/kernel/fpu/signal.c, include/linux/errno.h.
 
-Not guaranteed: a call of the fourth row starts anew with its whole timeout.
+Not guaranteed: -512 means EINTR as well before a handler without SA_RESTART, and so does whatever
+is in the table before one whose signal comes after the stop; here the call begins again.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ NO_CALL = (1 << 64) - 1
 SYSCALL_INSN = b"\x0f\x05"
 
 _RESTARTED = {512, 513, 514}
+_NOT_BY_HANDLERS = {514, 516}
 _BY_BLOCK = 516
 _SIGNED = 1 << 63
 
@@ -81,24 +84,17 @@ def rip(regs: bytes) -> int:
     return word
 
 
-@cache
-def interruptible_only() -> frozenset[int]:
-    """Numbers of calls that return EINTR from a mere interrupt, as the kernel never restarts
-    them."""
-    names = ("epoll_wait", "epoll_pwait", "epoll_pwait2", "rt_sigtimedwait", "semop", "semtimedop")
-    return frozenset(number(name) for name in names)
-
-
 def home(regs: bytes, sigmask: int, insn: bytes, *, signalled: bool) -> Way:
     """The way home for a thread that stopped with these registers (struct user_regs_struct) and
-    mask. `insn`: the two bytes at rip. `signalled`: a signal that it does not block is pending,
-    so that EINTR is what it must see."""
+    mask. `insn`: the two bytes at rip. `signalled`: a handler is to run before anything else."""
     r = list(REGS.unpack(regs))
     code = (1 << 64) - r[RAX] if r[RAX] & _SIGNED else 0
     in_call = not r[ORIG_RAX] & _SIGNED
     restart = number("restart_syscall")
     by_frame = True
-    if in_call and (code in _RESTARTED or _interrupted(r, code, signalled)):
+    if in_call and signalled and code in _NOT_BY_HANDLERS:
+        r[RAX] = _EINTR
+    elif in_call and code in _RESTARTED:
         r[RIP] -= 2
         r[RAX] = r[ORIG_RAX]
     elif in_call and code == _BY_BLOCK:
@@ -109,24 +105,6 @@ def home(regs: bytes, sigmask: int, insn: bytes, *, signalled: bool) -> Way:
         by_frame = False
     r[ORIG_RAX] = NO_CALL
     return Way(tuple(r), sigmask, by_frame)
-
-
-def _interrupted(r: list[int], code: int, signalled: bool) -> bool:
-    return code == errno.EINTR and not signalled and r[ORIG_RAX] in interruptible_only()
-
-
-def resumed(regs: bytes, *, signalled: bool) -> bytes:
-    """What a live controller sets: the registers of the stop, from which the kernel restarts the
-    call itself; rewound where the kernel would not (fourth row)."""
-    if _WORD.unpack_from(regs, RAX * 8)[0] != _EINTR:
-        return regs
-    r = list(REGS.unpack(regs))
-    code = (1 << 64) - r[RAX] if r[RAX] & _SIGNED else 0
-    if not r[ORIG_RAX] & _SIGNED and _interrupted(r, code, signalled):
-        r[RIP] -= 2
-        r[RAX] = r[ORIG_RAX]
-        r[ORIG_RAX] = NO_CALL
-    return REGS.pack(*r)
 
 
 def entered(regs: bytes, rip: int) -> bytes:
@@ -177,7 +155,8 @@ def _extent(
     return size, features & sum(1 << c for c, end in ends.items() if end <= size)
 
 
-def signalled(sigmask: int, *queues: tuple[bytes, ...]) -> bool:
-    """Whether one of these 128-byte siginfos is of a signal that `sigmask` lets through."""
+def signalled(sigmask: int, caught: int, *queues: tuple[bytes, ...]) -> bool:
+    """Whether one of these 128-byte siginfos is of a signal that `sigmask` lets through and that is
+    `caught` (SigCgt of proc_pid_status(5))."""
     numbers = (struct.unpack_from("<i", raw)[0] for queue in queues for raw in queue)
-    return any(not sigmask >> (signo - 1) & 1 for signo in numbers)
+    return any(caught & ~sigmask & 1 << (signo - 1) for signo in numbers)

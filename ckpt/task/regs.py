@@ -17,7 +17,6 @@ import struct
 from typing import TYPE_CHECKING
 
 from ckpt.infect.batch import number
-from ckpt.infect.way import interruptible_only
 
 if TYPE_CHECKING:
     from ckpt.images.pb.core_x86_pb2 import user_x86_regs_entry, user_x86_regs_mode
@@ -35,6 +34,8 @@ _NO_CALL = (1 << 64) - 1
 _EINTR = 4
 _RESTART = {-512, -513, -514}
 _RESTART_BLOCK = -516
+_BY_HANDLERS, _BY_SOME = {-514, _RESTART_BLOCK}, -512
+_SA_RESTART = 0x10000000
 _SYSCALL_LEN = 2
 _NATIVE: user_x86_regs_mode = 1  # type: ignore[assignment]
 
@@ -48,16 +49,17 @@ def value(raw: bytes, name: str) -> int:
     return int(REGS.unpack(raw)[NAMES.index(name)])
 
 
-def rewound(raw: bytes, *, signalled: bool = False, asleep: Asleep | None = None) -> bytes:
+def rewound(raw: bytes, *, handler: int | None = None, asleep: Asleep | None = None) -> bytes:
     """The registers from which the thread goes on without the kernel's memory of its call.
 
-    A call that the kernel never restarts has returned EINTR merely because of our stop: it is made
-    again, unless the thread is `signalled`, when EINTR is what it must see. `asleep`: the call that
-    holds a restart block.
+    `handler`: the flags (SA_*) of the handler that is to run first, if one is; before most of them
+    an interrupted call returns EINTR. `asleep`: the call that holds a restart block.
     """
     words = list(REGS.unpack(raw))
     call, result = signed(words[_ORIG_AX]), signed(words[_AX])
-    if asleep is not None:
+    if call >= 0 and handler is not None and _ended_by(handler, result):
+        words[_AX] = -_EINTR & _NO_CALL
+    elif asleep is not None:
         words[_AX], words[_IP] = asleep.call, asleep.insn
     elif call >= 0 and (result in _RESTART or result == _RESTART_BLOCK):
         if result == _RESTART_BLOCK and call == number("restart_syscall"):
@@ -65,22 +67,24 @@ def rewound(raw: bytes, *, signalled: bool = False, asleep: Asleep | None = None
         else:
             words[_AX] = words[_ORIG_AX]
             words[_IP] -= _SYSCALL_LEN
-    elif result == -_EINTR and not signalled and call in interruptible_only():
-        words[_AX] = words[_ORIG_AX]
-        words[_IP] -= _SYSCALL_LEN
     words[_ORIG_AX] = _NO_CALL
     return REGS.pack(*words)
+
+
+def _ended_by(flags: int, result: int) -> bool:
+    """Whether a handler with these flags ends a call with this result: handle_signal()."""
+    return result in _BY_HANDLERS or (result == _BY_SOME and not flags & _SA_RESTART)
 
 
 def fill(
     entry: user_x86_regs_entry,
     raw: bytes,
     *,
-    signalled: bool = False,
+    handler: int | None = None,
     asleep: Asleep | None = None,
 ) -> None:
     """Write the registers `raw`, rewound, into the message."""
-    words = REGS.unpack(rewound(raw, signalled=signalled, asleep=asleep))
+    words = REGS.unpack(rewound(raw, handler=handler, asleep=asleep))
     for name, word in zip(NAMES, words, strict=True):
         setattr(entry, name, word)
     entry.mode = _NATIVE

@@ -24,6 +24,8 @@ SIGKILL, SIGCHLD, SIGSTOP = 9, 17, 19
 SIGINFO_SIZE = 128
 _ACTION = struct.Struct("<QQQQ")
 _STACK = struct.Struct("<QixxxxQ")
+_SIGNO = struct.Struct("<i")
+_SIG_DFL, _SIG_IGN = 0, 1
 _SS_ONSTACK = 1
 _EPERM, _ESRCH = 1, 3
 SETTABLE = tuple(s for s in range(1, NR_SIGNALS + 1) if s not in (SIGKILL, SIGSTOP))
@@ -43,6 +45,23 @@ def fill_actions(entry: task_core_entry, outcome: Outcome, place: Data) -> None:
         raw = outcome.read(place + _ACTION.size * (signal - 1), _ACTION.size)
         action = entry.sigactions.add()
         action.sigaction, action.flags, action.restorer, action.mask = _ACTION.unpack(raw)
+
+
+def first_handler(
+    sigmask: int, queues: Iterable[Iterable[bytes]], outcome: Outcome, actions: Data
+) -> int | None:
+    """Flags (SA_*) of the handler that runs first in a thread with this mask; None: none does.
+    `queues`: pending siginfos, those of the thread before those of its process; `actions` as
+    `ask_actions` read them. Within a queue the lowest number comes first (signal(7))."""
+    for queue in queues:
+        for signal in sorted(_SIGNO.unpack_from(raw)[0] for raw in queue):
+            if sigmask >> (signal - 1) & 1 or signal not in SETTABLE:
+                continue
+            raw = outcome.read(actions + _ACTION.size * (signal - 1), _ACTION.size)
+            handler, flags, _, _ = _ACTION.unpack(raw)
+            if handler not in (_SIG_DFL, _SIG_IGN):
+                return int(flags)
+    return None
 
 
 def restore_actions(batch: Batch, entry: task_core_entry) -> None:

@@ -17,8 +17,11 @@ Order:
 Registers and masks are never changed here; who does puts them back before the end of the scope.
 All of it happens in one thread of ours, the tracer.
 
-Not guaranteed: a call that the kernel never restarts (epoll_wait(2), signal(7)) returns EINTR from
-being interrupted alone. A task that was reparented away before it stood is not of the tree.
+Calls that the kernel would not make again after an interrupt (epoll_wait(2), signal(7)) are made
+again all the same: ckpt/_native/src/again.h.
+
+Not guaranteed: their timeouts start anew. A task that was reparented away before it stood is not of
+the tree.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from ckpt.errors import RefusedError, TargetError
-from ckpt.infect import place, way
+from ckpt.infect import place
 from ckpt.infect.batch import Batch
 from ckpt.infect.inject import infect
 from ckpt.infect.session import Session
@@ -74,9 +74,7 @@ def view(task: SeizedTask) -> dict[str, object]:
         )
     for stopped in task.threads:
         tid = stopped.tid
-        # A call that only an interrupt can have ended is taken up again: way.py.
-        regs = way.resumed(ops.get_regs(tid), signalled=False)
-        state = (regs, contents(ops.get_xstate(tid)), ops.get_sigmask(tid))
+        state = (ops.get_regs(tid), contents(ops.get_xstate(tid)), ops.get_sigmask(tid))
         found[f"thread {tid}"] = (*state, ops.pending(tid, shared=False))
     return found
 

@@ -13,6 +13,7 @@ from ckpt.task import fpu, regs, signals
 
 LAYOUT = {2: (576, 256), 5: (1088, 64), 6: (1152, 512), 7: (1664, 1024), 9: (2688, 8)}
 SIZE = 2696
+SA_RESTART = 0x10000000
 U64 = (1 << 64) - 1
 
 
@@ -26,6 +27,16 @@ def test_an_interrupted_call_is_rewound(result: int) -> None:
     raw = regs.rewound(registers(ax=result, orig_ax=number("read")))
     assert regs.value(raw, "ax") == number("read")
     assert regs.value(raw, "ip") == 0x401000
+
+
+@pytest.mark.parametrize(
+    ("result", "flags", "ended"),
+    [(-512, 0, True), (-512, SA_RESTART, False), (-513, 0, False), (-514, SA_RESTART, True)],
+)
+def test_what_a_handler_ends(result: int, flags: int, ended: bool) -> None:
+    raw = regs.rewound(registers(ax=result, orig_ax=number("read")), handler=flags)
+    assert regs.signed(regs.value(raw, "ax")) == (-4 if ended else number("read"))
+    assert regs.value(raw, "ip") == (0x401002 if ended else 0x401000)
 
 
 def test_a_call_without_its_number_returns_eintr() -> None:

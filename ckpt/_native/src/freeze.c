@@ -65,6 +65,8 @@ static int settle(struct ckpt_stop *stop)
         case CKPT_STOP_SIGNAL:
         case CKPT_STOP_SYSCALL:
         case CKPT_STOP_EVENT:
+                if (stop->kind == CKPT_STOP_SIGNAL)
+                        ckpt_trace_again(stop->tid);
                 ckpt_trace_interrupt(stop->tid);
                 ckpt_trace_cont(stop->tid, stop->kind == CKPT_STOP_SIGNAL ? stop->signal : 0);
                 stop->kind = CKPT_STOP_NONE;
@@ -74,6 +76,10 @@ static int settle(struct ckpt_stop *stop)
         case CKPT_STOP_KILLED:
                 if (stop->tid != stop->pid)
                         ckpt_trace_reap(stop->tid);
+                return 1;
+        case CKPT_STOP_INTERRUPT:
+        case CKPT_STOP_GROUP:
+                ckpt_trace_again(stop->tid);
                 return 1;
         default:
                 return 1;
@@ -138,6 +144,14 @@ void ckpt_detach_many(const int32_t *tids, uint64_t nr, int32_t *results)
                 struct ckpt_stop stop = {.tid = tids[i]};
 
                 ckpt_trace_look(&stop);
+                /* The kernel lets go with a mark as if a signal had come: a call that is only
+                 * about to begin would end at once. */
+                if (stop.kind == CKPT_STOP_SYSCALL) {
+                        results[i] = -EBUSY;
+                        continue;
+                }
+                if (stop.kind == CKPT_STOP_SIGNAL)
+                        ckpt_trace_again(tids[i]);
                 results[i] = (int32_t)ckpt_trace_detach(
                     tids[i], stop.kind == CKPT_STOP_SIGNAL ? stop.signal : 0);
         }

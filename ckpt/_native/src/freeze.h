@@ -18,7 +18,8 @@ void ckpt_interrupt_many(const int32_t *tids, uint64_t nr);
 
 /* Wait until each thread that was interrupted stands or is gone: kind INTERRUPT, GROUP, EXITED,
  * KILLED or GONE. At any other stop it is interrupted anew and goes on, with its signal. Ends of
- * threads other than leaders are reaped at once, for an exec(2) of their process waits for it.
+ * threads other than leaders are reaped at once, for an exec(2) of their process waits for it. Who
+ * stands has a call that it will make again if an interrupt has ended it (again.h).
  * Elements that aren't NONE on entry are left alone. Returns how many don't stand when the time is
  * over (kind NONE), or -EINTR: a handler of ours ran; ask again. */
 long ckpt_stand(struct ckpt_stop *stops, uint64_t nr, int64_t timeout_ns);
@@ -26,7 +27,8 @@ long ckpt_stand(struct ckpt_stop *stops, uint64_t nr, int64_t timeout_ns);
 /* Let those of kind INTERRUPT run on, still seized; their kind becomes NONE. */
 void ckpt_unstand(struct ckpt_stop *stops, uint64_t nr);
 
-/* Detach each; one that stands before a signal gets it. `results` takes 0 or -errno of each. */
+/* Detach each; one that stands before a signal gets it. `results` takes 0 or -errno of each, -EBUSY
+ * of one that stands at a system call: it is to be interrupted first. */
 void ckpt_detach_many(const int32_t *tids, uint64_t nr, int32_t *results);
 
 struct ckpt_thread {

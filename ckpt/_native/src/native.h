@@ -32,6 +32,7 @@
 #include "processor.h"
 #include "probe.h"
 #include "ptrace.h"
+#include "again.h"
 #include "freeze.h"
 #include "births.h"
 #include "descriptors.h"

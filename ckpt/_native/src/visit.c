@@ -44,8 +44,7 @@ static int stands_as(const uint8_t *now, const uint8_t *then)
         return !memcmp(now, then, UPTO) && reg(now, RSP) == reg(then, RSP);
 }
 
-/* The way home comes before the piece that leads there. Who has been visited before stands as it
- * was left then. */
+/* The way home comes before the piece that leads there. */
 static long prepare(const struct ckpt_visit_site *site, const struct ckpt_visit *visit,
                     const char *writes)
 {
@@ -56,7 +55,7 @@ static long prepare(const struct ckpt_visit_site *site, const struct ckpt_visit 
 
         if (err)
                 return err;
-        if (!stands_as(now, visit->stopped) && !stands_as(now, visit->resumed))
+        if (!stands_as(now, visit->stopped))
                 return -ESTALE;
         if (visit->xstate_len) {
                 err = put(site, site->xstate, frame + site->frame_len, visit->xstate_len);
@@ -131,7 +130,7 @@ static long come_back(const struct ckpt_visit_site *site, struct ckpt_visit *vis
         }
         err = ckpt_trace_set_sigmask(visit->tid, visit->sigmask);
         if (!err)
-                err = ckpt_trace_set_regs(visit->tid, visit->resumed);
+                err = ckpt_trace_set_regs(visit->tid, visit->stopped);
         if (err)
                 return err;
         visit->stage = CKPT_VISIT_BACK;

@@ -33,9 +33,8 @@ struct ckpt_visit {
         uint32_t xstate_len;  /* 0: neither frame nor xstate are written */
         uint64_t writes;      /* offset of code, frame and xstate, one behind the other */
         uint64_t sigmask;     /* its own */
-        uint8_t stopped[216]; /* struct user_regs_struct: as it stands */
+        uint8_t stopped[216]; /* struct user_regs_struct: as it stands, and will again */
         uint8_t entered[216]; /* to send it in */
-        uint8_t resumed[216]; /* to send it on */
         uint8_t after[216];   /* when it had made the calls */
         uint8_t answers[64];
 };

@@ -170,6 +170,9 @@ static void at_call(struct ckpt_watch *watch, const struct watched *one)
             request(PTRACE_GET_SYSCALL_INFO, one->tid, sizeof(info), (uintptr_t)&info) > 0 &&
             info.op == PTRACE_SYSCALL_INFO_ENTRY)
                 before_call(watch, one, &info);
+        else if (info.op == PTRACE_SYSCALL_INFO_EXIT && info.exit.rval == -EINTR)
+                /* What has ended the call may be gone when the thread looks for it. */
+                ckpt_trace_interrupt(one->tid);
         go_on(watch, one->tid, 0);
 }
 
@@ -203,6 +206,14 @@ static long at_birth(struct ckpt_watch *watch, int tid)
         return ckpt_trace_detach(tid, 0);
 }
 
+/* A signal that nobody would have seen, SIGCHLD without a handler, is shown to who traces, and has
+ * ended a call for that. */
+static void take_signal(const struct ckpt_watch *watch, int tid, int signal)
+{
+        ckpt_trace_again(tid);
+        go_on(watch, tid, signal);
+}
+
 /* 0, or -errno of a thread that can't be served. */
 static long handle(struct ckpt_watch *watch, int tid, int status)
 {
@@ -215,12 +226,14 @@ static long handle(struct ckpt_watch *watch, int tid, int status)
                 at_end(watch, one);
         else if (event == PTRACE_EVENT_STOP && signal != SIGTRAP)
                 request(PTRACE_LISTEN, tid, 0, 0);
+        else if (event == PTRACE_EVENT_STOP)
+                take_signal(watch, tid, 0);
         else if (event)
                 go_on(watch, tid, 0);
         else if (signal == (SIGTRAP | 0x80))
                 at_call(watch, one);
         else
-                go_on(watch, tid, signal);
+                take_signal(watch, tid, signal);
         return 0;
 }
 
