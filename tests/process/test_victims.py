@@ -13,7 +13,7 @@ from tests.support.programs import Program, programs
 ROOMS = ("task", "time", "tree", "memory", "files")
 DRIVEN_ELSEWHERE = (
     *("refused", "moving", "outside", "bench", "fault", "seized", "chain", "crossing", "keeper"),
-    *("tracked", "cgroups", "lazy", "live", "migrate", "topology", "vdso", "huge"),
+    *("tracked", "cgroups", "lazy", "live", "migrate", "topology", "vdso", "huge", "calls"),
 )
 VICTIMS = {f"{p.source.parent.name}-{p.name}": p for p in programs(*ROOMS)}
 

@@ -56,13 +56,26 @@ static long read_memory(const struct live_mm *mm, char *to, uint64_t addr, uint6
         return 0;
 }
 
+/* Whoever unmaps memory of several userfaultfds at once tells one after the other, and all of them
+ * say meanwhile that something is changing: the event to wait for may be that of another one. */
 long live_listen_again(struct ckpt_live *live, struct live_mm *mm)
 {
         struct timespec limit = {.tv_nsec = 50000};
         struct pollfd wait = {.fd = mm->uffd, .events = POLLIN};
+        long err;
 
         ppoll(&wait, 1, &limit, NULL);
-        return live_listen(live, mm);
+        err = live_listen(live, mm);
+        for (uint64_t i = 0; !err && i < live->nr; i++) {
+                struct live_mm *other = live->mms[i];
+
+                if (other == mm || other->gone || other->uffd < 0)
+                        continue;
+                err = live_listen(live, other);
+                if (err == -ESRCH)
+                        err = 0; /* no matter of this one: it is found when it is asked for */
+        }
+        return err;
 }
 
 /* A request for nothing says so before anything else. */
