@@ -205,14 +205,10 @@ class InetDump(DumpKind):
         lfds = [self.view.duplicate(held.d) for held in connected]
         ends = [Connection(h.src, h.dst) for h in connected if h.src and h.dst]
         self._connections.lock(lfds, ends)
-        for held, lfd in zip(connected, lfds, strict=True):
-            with sk_opts.borrowed(lfd, *held.sort) as sock:
-                # Until it was locked, the peer could still change it.
-                held.state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
-                if held.state in STATES:
-                    obstacle = self._connections.read(held.d.ino, held.state, sock)
-                else:
-                    obstacle = Obstacle("its connection ended just now", "try once more")
+        inodes = [held.d.ino for held in connected]
+        read = self._connections.read(list(zip(inodes, lfds, strict=True)))
+        for held, (state, obstacle) in zip(connected, read, strict=True):
+            held.state = state
             if obstacle:
                 yield Refusal(held.d.pid, str(held.d), obstacle.why, obstacle.hint)
 

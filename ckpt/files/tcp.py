@@ -2,7 +2,7 @@
 end either let go or carried away.
 
 1. `prepare`, before the freeze where connections were seen by then: the guard and an owned table.
-2. `take`, target frozen: the network is locked for all of them, then each is read.
+2. `lock`, `read`, target frozen: the network is locked for all of them, then each is read.
 3. `let_go`: target goes on; the table is removed. Or:
 4. `silence`, just before the kill: sockets that the kill closes send nothing. Then `leave_locked`:
    a table without an owner takes over, which a restore removes; the guard ends.
@@ -25,8 +25,10 @@ from ckpt.errors import KernelError
 from ckpt.files import tcprepair
 from ckpt.files.kind import Obstacle
 from ckpt.files.netlock import Connection, NetLock
+from ckpt.files.sockqueue import borrowed
 from ckpt.files.tcpguard import TcpGuard
 from ckpt.images.types import image_name
+from ckpt.tracee.lasting import lasting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,17 +77,18 @@ class TcpConnections:
         self._guard.hold(lfds)
         self._taken.extend(connections)
 
-    def read(self, ino: int, state: int, sock: socket.socket) -> Obstacle | None:
-        """Read one connection, which is locked."""
-        if sock.getsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF) >= 0:
-            return Obstacle("a TCP connection that uses SO_PEEK_OFF is not restored yet")
-        try:
-            self._streams[ino] = tcprepair.read(sock, state)
-        except OSError as error:
-            return Obstacle(f"the connection can't be read: {tcprepair.why(error)}")
-        except ValueError as error:
-            return Obstacle(f"the connection can't be read: {error}")
-        return None
+    def read(self, found: Sequence[tuple[int, int]]) -> list[tuple[int, Obstacle | None]]:
+        """Read connections (inode number, our duplicate), which are locked: the state of each, and
+        what hinders. A target that runs would get errors from one that is being read."""
+        if not found:
+            return []
+        told = lasting(lambda: [_read(lfd) for _, lfd in found])
+        if told is None:
+            raise KernelError("connections of TCP can't be read")
+        for (ino, _), (_, _, *stream) in zip(found, told, strict=True):
+            if stream:
+                self._streams[ino] = tcprepair.Stream(*stream)
+        return [(state, Obstacle(*why) if why else None) for state, why, *_ in told]
 
     def images(self) -> dict[str, Sequence[Any]]:
         return {
@@ -118,3 +121,22 @@ class TcpConnections:
             self._guard.dismiss()
             self._guard = None
         self.let_go()
+
+
+def _read(lfd: int) -> tuple[Any, ...]:
+    """Of one connection: its state and what hinders (the words of an Obstacle), and the fields of a
+    Stream where nothing does."""
+    with borrowed(lfd) as sock:
+        # Until it was locked, the peer could still change it.
+        state = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        if state not in tcprepair.STATES:
+            return state, ("its connection ended just now", "try once more")
+        if sock.getsockopt(socket.SOL_SOCKET, _SO_PEEK_OFF) >= 0:
+            return state, ("a TCP connection that uses SO_PEEK_OFF is not restored yet",)
+        try:
+            stream = tcprepair.read(sock, state)
+        except OSError as error:
+            return state, (f"the connection can't be read: {tcprepair.why(error)}",)
+        except ValueError as error:
+            return state, (f"the connection can't be read: {error}",)
+    return state, (), stream.fields, stream.received, stream.sent

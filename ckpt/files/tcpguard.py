@@ -10,7 +10,11 @@ put into it, a child of ours that leads a session of its own has a duplicate of 
 4. `dismiss`: the child ends and leaves them as they are. On any other end of ours the child sees
    the end of its socket, takes all of them out of repair mode, and ends.
 
-Not guaranteed: who kills us and the child at once leaves sockets as they are in that instant.
+While connections are read, not even a killed dump lets the target run (ckpt.tracee.lasting).
+
+Not guaranteed: who kills us between `silence` and the kill lets the target see sockets in repair
+mode, until the child is done. Who kills us and the child at once leaves sockets as they are in that
+instant.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 master, and what was typed and nobody has read from the slave.
 
 The kernel lets nobody look without taking: what is there is read and put back. In between it would
-be lost with its reader, so the dump lets a child do it (`take_and_put_back`) that is in a session
-of its own and outlives the dump. It takes some milliseconds, with the whole tree standing still.
+be lost with its reader, and who runs meanwhile would write before it; so a child does it, for which
+even a dump that is killed waits with letting the tree run (ckpt.tracee.lasting). It takes some
+milliseconds, with the whole tree standing still.
 
 Input is taken line by line where the terminal is read by lines: a line that was ended by its
 end-of-file character stands apart from the next. What follows the last complete line is what can
@@ -27,18 +28,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import marshal
 import os
 import select
-import signal
 import termios
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt.errors import KernelError
 from ckpt.files import ttystate
 from ckpt.files.ttystate import EXTPROC, Settings
+from ckpt.tracee.lasting import lasting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,7 +54,6 @@ _LONGEST = 4096
 _MOST = 4000
 """What the kernel surely has room for behind its line discipline."""
 _PATIENCE_MS = 2000
-_CHILD_S = 20.0
 _TCOOFF, _TCOON = 0, 1
 
 
@@ -91,25 +90,10 @@ def may_hold(pair: Pair) -> bool:
 
 def take_and_put_back(pairs: Sequence[Pair]) -> list[Queues]:
     """What is in each. Raises KernelError."""
-    reader, writer = os.pipe2(os.O_CLOEXEC)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _child(pairs, writer)
-    finally:
-        os.close(writer)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    try:
-        answer = _answer(reader)
-    finally:
-        os.close(reader)
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-    if not answer:
+    found = lasting(lambda: [tuple(_one(pair)) for pair in pairs])
+    if found is None:
         raise KernelError("what is on its way through a terminal can't be taken")
-    return [Queues(output, tuple(lines), *rest) for output, lines, *rest in marshal.loads(answer)]
+    return [Queues(output, tuple(lines), *rest) for output, lines, *rest in found]
 
 
 def put(pair: Pair, queues: Queues, settings: Settings) -> None:
@@ -248,33 +232,6 @@ def _one(pair: Pair) -> Queues:
             locks.lock(pair.master)
         if packets:
             ttystate.tell(pair.master, termios.TIOCPKT, 1)
-
-
-def _child(pairs: Sequence[Pair], writer: int) -> NoReturn:
-    """Does not return. Its death by SIGALRM, should a terminal not answer, is the last resort."""
-    status = 1
-    try:
-        os.setsid()
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
-        signal.setitimer(signal.ITIMER_REAL, _CHILD_S)
-        found = [tuple(_one(pair)) for pair in pairs]
-        data = marshal.dumps(found)
-        while data:
-            data = data[os.write(writer, data) :]
-        status = 0
-    finally:
-        os._exit(status)
-
-
-def _answer(reader: int) -> bytes:
-    data = b""
-    while _ready(reader, select.POLLIN | select.POLLHUP, int(2000 * _CHILD_S)):
-        more = os.read(reader, 1 << 16)
-        if not more:
-            return data
-        data += more
-    return b""
 
 
 def _ready(lfd: int, events: int = select.POLLIN, timeout_ms: int = 0) -> bool:

@@ -151,9 +151,10 @@ def test_the_death_of_the_dump_loses_nothing(pair: Pair, monkeypatch: pytest.Mon
             os._exit(1)
     assert os.read(ready[0], 1) == b"x"
     os.kill(dump, signal.SIGKILL)
-    os.waitpid(dump, 0)
     assert not readable(pair.slave)
+    assert os.waitpid(dump, os.WNOHANG) == (0, 0)
     os.write(go[1], b"x")
+    os.waitpid(dump, 0)
     poll = select.poll()
     poll.register(pair.slave, select.POLLIN)
     assert poll.poll(60000)
