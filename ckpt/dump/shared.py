@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckpt._native import check, lib
 from ckpt.dump.pages import send_file
@@ -44,6 +44,7 @@ class SharedMemory:
         self._sources: dict[int, tuple[ProcDir, str, Backing, int]] = {}
         self._mapped: dict[int, list[tuple[int, Smap]]] = {}
         self.clashes: list[int] = []
+        self._sizes: dict[int, int] = {}
         self._nr = 0
         self.nr_pages = 0
 
@@ -70,9 +71,22 @@ class SharedMemory:
                 if huge_page:
                     self.add_huge(pages, pages_id, shmid, lfd, huge_page)
                 else:
+                    self._sizes[shmid] = os.fstat(lfd).st_size
                     self.add(pages, pages_id, shmid, lfd, engine)
             finally:
                 os.close(lfd)
+
+    def images(self) -> list[tuple[str, list[Any]]]:
+        """How long the objects are that mremap(2) or munmap(2) has left with mappings that end
+        elsewhere; CRIU's images have no field for it."""
+        from ckpt.images.pb.ckpt_shmem_pb2 import ckpt_shmem_entry
+
+        found = []
+        for shmid, size in self._sizes.items():
+            mappings = [smap.mapping for _, smap in self._mapped[shmid]]
+            if size != max(m.pgoff + m.end - m.start for m in mappings):
+                found.append(ckpt_shmem_entry(shmid=shmid, size=size))
+        return [("ckpt-shmem", found)] if found else []
 
     def add(
         self, pages: Pages, pages_id: int, shmid: int, lfd: int, engine: LiveEngine | None

@@ -54,6 +54,7 @@ def write(work: Work) -> None:
     if segments := frozen.segments.image():
         images.append((f"ipcns-shm-{describe.IPC_NS_ID}", segments))
     images += frozen.objects.images(describe.IPC_NS_ID)
+    images += work.shared.images()
     for name, messages in (*images, *work.pages.images(), *work.files.images().items()):
         writer.write(name, messages)
     if work.options.cpu_cap:

@@ -195,6 +195,7 @@ _TYPES = (
     ImageType("ckpt-timerfd", 0x434B5446, "ckpt_timerfd.ckpt_timerfd_entry"),
     ImageType("ckpt-pipe", 0x434B5050, "ckpt_pipe.ckpt_pipe_entry"),
     ImageType("ckpt-fifo", 0x434B4646, "ckpt_pipe.ckpt_pipe_entry"),
+    ImageType("ckpt-shmem", 0x434B534D, "ckpt_shmem.ckpt_shmem_entry"),
     ImageType("ckpt-sysv", 0x434B5356, "ckpt_sysv.ckpt_sysv_entry", single=True),
     ImageType("ckpt-tty", 0x434B5454, "ckpt_tty.ckpt_tty_entry"),
     ImageType("ckpt-uring", 0x434B5552, "ckpt_uring.ckpt_uring_entry"),

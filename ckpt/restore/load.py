@@ -86,7 +86,7 @@ class TaskImage:
 @record
 class Loaded:
     """A whole set. `dead` holds the cores of zombies; `shares`, by task, the mappings of shared
-    memory that comes late."""
+    memory that comes late. `shmem_sizes`: of shared memory that does not end with its mappings."""
 
     chain: Chain
     tree: Tree
@@ -97,6 +97,7 @@ class Loaded:
     segments: dict[int, Segment] = field(default_factory=dict)
     objects: tuple[Object, ...] = ()
     shares: dict[int, tuple[Share, ...]] = field(default_factory=dict)
+    shmem_sizes: dict[int, int] = field(default_factory=dict)
     _files: list[tuple[int, int]] = field(init=False)
     _ids: dict[tuple[int, int], int] = field(init=False)
     _mapped: dict[int, mmap.mmap] = field(default_factory=dict)
@@ -197,6 +198,7 @@ def load(directory: str, *, verify: bool, lazily: bool = False) -> Iterator[Load
         ipc_ns = images.read_one(f"ids-{tree.root.pid}").ipc_ns_id
         loaded.segments = _segments(images, ipc_ns)
         loaded.objects = read_objects(images, ipc_ns)
+        loaded.shmem_sizes = _shmem_sizes(images)
         for task in tree:
             if task.dead:
                 loaded.dead[task.pid] = cores[task.pid]
@@ -215,6 +217,14 @@ def load(directory: str, *, verify: bool, lazily: bool = False) -> Iterator[Load
 def _segments(images: ImageSet, ipc_ns: int) -> dict[int, Segment]:
     name = f"ipcns-shm-{ipc_ns}"
     return segments_of(images.read(name) if images.exists(name) else (), name)
+
+
+def _shmem_sizes(images: ImageSet) -> dict[int, int]:
+    entries = images.read("ckpt-shmem") if images.exists("ckpt-shmem") else ()
+    for entry in entries:
+        if not entry.size or entry.size % PAGE:
+            raise wrong("ckpt-shmem", f"an object of {entry.size} bytes")
+    return {entry.shmid: entry.size for entry in entries}
 
 
 def _task(loaded: Loaded, task: Task, core: Any, *, lazily: bool) -> TaskImage:

@@ -87,8 +87,13 @@ class SharedMemory:
         self.objects.keep()
 
     def _make(self, loaded: Loaded, shmid: int, vmas: list[Vma]) -> int:
-        size = max(v.pgoff + len(v.range) for v in vmas)
-        size = page_up(max([size, *(p.range.end for p in loaded.pages(_name(shmid)))]))
+        stored = max((p.range.end for p in loaded.pages(_name(shmid))), default=0)
+        size = loaded.shmem_sizes.get(shmid, 0)
+        if size and stored > size:
+            raise ImageError(
+                "has pages beyond its object", resource=_name(shmid), why=f"size {size}"
+            )
+        size = size or page_up(max(stored, *(v.pgoff + len(v.range) for v in vmas)))
         huge = vmas[0].flags & (MAP_HUGETLB | SIZE_BITS)
         if any(v.flags & (MAP_HUGETLB | SIZE_BITS) != huge for v in vmas):
             raise ImageError("has pages of several sizes", resource=_name(shmid))

@@ -21,7 +21,7 @@ from ckpt.errors import NotOneInstant
 from ckpt.mem.tracking.engine import Mode
 from tests.support.case import Case
 from tests.support.live import NOTHING, traces
-from tests.support.programs import program
+from tests.support.programs import Program, program
 from tests.support.victim import Victim
 
 LONG = bool(os.environ.get("CKPT_STRESS"))
@@ -42,14 +42,12 @@ def results(text: str) -> list[str]:
     return [line for line in text.splitlines() if line[:1].isdigit()]
 
 
-def assert_as_if_alone(case: Case, victim: Victim) -> None:
+def assert_as_if_alone(case: Case, victim: Victim, program: Program) -> None:
     victim.finish()
     lines = results(victim.out)
     steps = [line.split()[0] for line in lines]
-    args = SEVERAL.args
-    alone = subprocess.run(
-        [SEVERAL.build(case.built), *args, *steps], capture_output=True, text=True, check=True
-    )
+    command = [str(program.build(case.built)), *program.args, *steps]
+    alone = subprocess.run(command, capture_output=True, text=True, check=True)
     assert results(alone.stdout) == lines
 
 
@@ -57,7 +55,20 @@ def test_left_running(case: Case) -> None:
     victim = case.start(SEVERAL)
     for _ in range(NR_TIMES):
         case.ckpt.dump(victim.pid, images(case), "--leave-running").ok()
-    assert_as_if_alone(case, victim)
+    assert_as_if_alone(case, victim, SEVERAL)
+
+
+@pytest.mark.parametrize("lazy", [(), ("--lazy",)], ids=["whole", "lazy"])
+def test_restored(case: Case, lazy: tuple[str, ...]) -> None:
+    """Of several mappings, a restore may have made one, so that none are moved at once."""
+    victim = case.start(CALLS)
+    for _ in range(2 * NR_TIMES):
+        folder = images(case)
+        case.ckpt.dump(victim.pid, folder).ok()
+        # It may have had a child, which nobody knew of before.
+        victim.await_gone([int(core.stem.split("-")[1]) for core in folder.glob("core-*.img")])
+        case.ckpt.restore(folder, *lazy).ok()
+    assert_as_if_alone(case, victim, CALLS)
 
 
 @pytest.mark.parametrize("catch", ["auto", "always"])
