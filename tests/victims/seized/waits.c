@@ -415,7 +415,9 @@ int main(void)
                 p->random = (unsigned)(p - pairs);
                 CALL(sem_init(&p->done, 0, 0));
                 p->make(p);
-                p->waits = started_thread(waiter, p);
+                /* It must never wait for a futex: whoever wakes that may come late, and the kernel
+                 * takes any wake-up in sigtimedwait(2) for a signal that is not for it. */
+                ZERO(pthread_create(&p->waits, NULL, waiter, p));
                 p->wakes = started_thread(waker, p);
         }
         ready_and_wait();
