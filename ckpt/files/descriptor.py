@@ -4,6 +4,10 @@ Seen through /proc/PID/fd (stat and readlink, nothing is opened), /proc/PID/fdin
 through a duplicate that lives only as long as it is asked (F_GETSIG, F_GETOWN_EX). All of a table
 is looked at by one call into C: 5 us a descriptor, which counts since the target stands still.
 
+Not guaranteed: /proc holds a file while it tells of it. What a running task closes in the very
+microsecond in which its fdinfo is read is closed a moment later, as beside lsof(8): a lease that it
+had opens up that much later, too.
+
 A named tuple and no record for the same reason. Paths are those of our own root directory: what
 lies outside of it reads "(unreachable)/...".
 
