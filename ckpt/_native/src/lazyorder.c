@@ -5,6 +5,9 @@
 
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
+
+enum { NR_TRIES = 2000, PAUSE_US = 50 };
 
 long lazy_change_add(struct lazy_space *s, struct lazy_change change)
 {
@@ -86,6 +89,19 @@ static enum has has(int uffd, uint64_t addr)
         return errno == ENOENT || errno == EINVAL ? NOTHING : UNKNOWN;
 }
 
+/* The same of an address space that has just forked: it takes no requests until who forks has been
+ * scheduled. */
+static enum has has_by_now(int uffd, uint64_t addr)
+{
+        enum has found = has(uffd, addr);
+
+        for (int n = 0; found == UNKNOWN && n < NR_TRIES; n++) {
+                usleep(PAUSE_US);
+                found = has(uffd, addr);
+        }
+        return found;
+}
+
 static enum has has_old(const struct lazy_space *child, const struct lazy_change *change)
 {
         return has(child->uffd, change->pieces.at[0].start);
@@ -126,9 +142,10 @@ static int misses(const struct lazy_space *space, uint64_t start, uint64_t len)
         return lazy_space_next(space, start, start + len, 1, 1, &piece);
 }
 
-int lazy_born_before(const struct lazy_space *child, const struct lazy_changes *all, uint64_t nr,
+int lazy_born_before(const struct lazy_space *child, const struct lazy_space *parent, uint64_t nr,
                      const uint8_t *before)
 {
+        const struct lazy_changes *all = parent->changes;
         const struct lazy_change *change = &all->at[nr];
 
         if (!change->pieces.nr || is_hidden(all, nr, before) ||
@@ -136,7 +153,10 @@ int lazy_born_before(const struct lazy_space *child, const struct lazy_changes *
                 return 0;
         if (change->to != LAZY_NOWHERE && !misses(child, change->to, change->len))
                 return 0;
-        return has_old(child, change) == SOMETHING && has_new(child, change) == NOTHING;
+        if (has_old(child, change) != SOMETHING || has_new(child, change) != NOTHING)
+                return 0;
+        return change->to != LAZY_NOWHERE ||
+               has_by_now(parent->uffd, change->pieces.at[0].start) != SOMETHING;
 }
 
 int lazy_born_after(const struct lazy_space *child, const struct lazy_change *change)

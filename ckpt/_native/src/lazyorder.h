@@ -9,7 +9,9 @@
  *
  * - Told before the fork: those changes are kept that were told since the address space was seen
  *   quiet, which is: no change under way that is not known here. If the child has the old place and
- *   not the new one, the change is undone in it.
+ *   not the new one, the change is undone in it. What was unmapped, and is mapped in the parent
+ *   again, was mapped again before the fork, as a thread does that shrinks a mapping, lets it grow
+ *   and forks.
  * - Told after it: a child is young until its parent was seen quiet. It is not filled, its events
  *   are not read, and of its faults only those are served that need a page which is known. If it
  *   has the new place of a change that is told meanwhile, and not the old one, that is done in it
@@ -55,12 +57,12 @@ void lazy_changes_forget(struct lazy_space *space);
 /* `child` was born before change number `nr` of its parent. */
 long lazy_change_undo(struct lazy_space *child, const struct lazy_space *parent, uint64_t nr);
 
-/* Whether `child`, just told of, was born before change number `nr` of those of its parent, asked
+/* Whether `child`, just told of, was born before change number `nr` of `parent`, asked
  * of the last one first; where it was, the change must be undone before the next one is asked of.
  * `before`: the answers so far, by number. That can't be told, and is not so, where a later change
  * that it was born after has touched the same places. */
-int lazy_born_before(const struct lazy_space *child, const struct lazy_changes *changes,
-                     uint64_t nr, const uint8_t *before);
+int lazy_born_before(const struct lazy_space *child, const struct lazy_space *parent, uint64_t nr,
+                     const uint8_t *before);
 
 /* Whether `child`, young, was born after `change`, which was told since. */
 int lazy_born_after(const struct lazy_space *child, const struct lazy_change *change);

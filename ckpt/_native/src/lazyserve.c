@@ -205,7 +205,7 @@ static long serve_young(struct server *s, uint64_t space)
         struct uffd_msg fault;
         long got;
 
-        if (!lazy_nr_faults(of->uffd)) {
+        if (!lazy_nr_faults(of->uffd) || !lazy_quiet(of->uffd)) {
                 of->mute = 1;
                 return 0;
         }
@@ -364,7 +364,7 @@ static long serve_ready(struct server *s, uint64_t nr_spaces)
                 int ready = s->polls[i].fd >= 0 && s->polls[i].revents & POLLIN;
 
                 if (space_at(s, i)->flags & CKPT_LAZY_SHARES) {
-                        if (ready || s->hurry)
+                        if (ready)
                                 err = lazy_share_serve(s, i);
                 } else if (ready && space_at(s, i)->flags & CKPT_LAZY_YOUNG) {
                         err = serve_young(s, i);

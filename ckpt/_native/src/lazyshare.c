@@ -96,6 +96,9 @@ static void wake_one(struct server *s, uint64_t i)
 
 void lazy_share_wake(struct server *s, uint64_t object, uint64_t start, uint64_t end)
 {
+        for (uint64_t i = 0; s->hurry && i < s->state.nr_spaces; i++)
+                if (is(space_at(s, i), CKPT_LAZY_SHARES) && space_at(s, i)->uffd >= 0)
+                        lazy_wake_all(space_at(s, i)->uffd); /* whose faults were not read */
         for (uint64_t i = 0; i < s->nr_waiting;) {
                 const struct waiting *one = &s->waiting[i];
 
@@ -150,15 +153,19 @@ static long serve_fault(struct server *s, uint64_t space, uint64_t addr)
         return 0;
 }
 
+/* No event is read: who waits for that has to go on waiting. So once there is one nothing is, for a
+ * fault that was seen may be gone when it is read, by a signal, and the event would come instead.
+ */
 long lazy_share_serve(struct server *s, uint64_t space)
 {
+        int uffd = space_at(s, space)->uffd;
         struct uffd_msg fault;
         long got;
 
-        if (space_at(s, space)->uffd < 0 || !lazy_share_left(s))
+        if (uffd < 0 || !lazy_share_left(s))
                 return 0;
-        if (!lazy_nr_faults(space_at(s, space)->uffd)) {
-                s->hurry = 1;
+        if (s->hurry || !lazy_nr_faults(uffd) || !lazy_quiet(uffd)) {
+                s->hurry |= !lazy_quiet(uffd);
                 return 0;
         }
         got = lazy_state_read(&s->state, space, &fault);

@@ -292,7 +292,7 @@ static long order_birth(struct lazy_state *s, uint64_t parent)
         if (!before)
                 return -ENOMEM;
         for (uint64_t nr = all->nr; !err && nr-- > 0;) {
-                before[nr] = (uint8_t)lazy_born_before(child, all, nr, before);
+                before[nr] = (uint8_t)lazy_born_before(child, &s->spaces[parent], nr, before);
                 if (!before[nr])
                         continue;
                 err = lazy_change_undo(child, &s->spaces[parent], nr);
