@@ -141,12 +141,13 @@ def _has_huge_pages(taken: Snapshot) -> bool:
 
 
 def _withheld(taken: Snapshot) -> Extents:
-    """What a child gets not at all or as zeros (MADV_DONTFORK, MADV_WIPEONFORK), and what it
-    shares: rings that the kernel writes to."""
+    """What a child gets not at all or as zeros (MADV_DONTFORK, MADV_WIPEONFORK), what it shares:
+    rings that the kernel writes to, and what it loses when somebody truncates a file: its own
+    copies of pages of that file, too (ftruncate(2) takes them from all mappings)."""
     return Extents.of(
         (s.start, s.end)
         for s in taken.facts.smaps
-        if is_aio(s.mapping) or not s.flags.isdisjoint(("dc", "wf"))
+        if s.mapping.has_file or is_aio(s.mapping) or not s.flags.isdisjoint(("dc", "wf"))
     )
 
 

@@ -9,7 +9,8 @@ It needs nothing of the kernel that not every kernel has, and goes together with
 grows with the memory, and so does what a tree that writes much takes beside itself. Where to copy
 the pages takes less time than a fork (a dump that builds on another has few), they are left to the
 dump, which copies them while the tree stands; so is what a fork does not copy (MADV_DONTFORK,
-MADV_WIPEONFORK), and everything of a task that can't be copied, with a warning.
+MADV_WIPEONFORK), what the copy can lose (pages of files, which may be truncated), and everything of
+a task that can't be copied, with a warning.
 """
 
 from __future__ import annotations

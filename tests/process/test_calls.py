@@ -58,11 +58,19 @@ def test_left_running(case: Case) -> None:
     assert_as_if_alone(case, victim, SEVERAL)
 
 
+def test_copied(case: Case) -> None:
+    """Files end earlier while their private pages are copied."""
+    victim = case.start(SEVERAL)
+    for _ in range(NR_TIMES):
+        case.ckpt.dump(victim.pid, images(case), "--live=fork").ok()
+    victim.finish()
+
+
 @pytest.mark.parametrize("lazy", [(), ("--lazy",)], ids=["whole", "lazy"])
 def test_restored(case: Case, lazy: tuple[str, ...]) -> None:
     """Of several mappings, a restore may have made one, so that none are moved at once."""
     victim = case.start(CALLS)
-    for _ in range(2 * NR_TIMES):
+    for _ in range(NR_TIMES):
         folder = images(case)
         case.ckpt.dump(victim.pid, folder).ok()
         # It may have had a child, which nobody knew of before.

@@ -16,8 +16,8 @@
 #include <sched.h>
 #include <stdatomic.h>
 
-#define NR_WORLDS  6
-#define NR_THREADS 4
+#define NR_WORLDS  4
+#define NR_THREADS 3
 #define AT_A_TIME  16
 #define MOST_STEPS 20000000
 
