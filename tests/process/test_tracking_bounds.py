@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from ckpt._native import ffi, lib
-from ckpt.errors import KernelError
+from ckpt.errors import KernelError, TargetError
 from ckpt.infect.inject import infect
 from ckpt.mem.extents import Extents
 from ckpt.mem.tracking.choose import choose
@@ -382,3 +382,14 @@ def test_hugetlb(case: Case, variant: Variant, kind: str) -> None:
             assert not list(record - found.written)
             assert found.written.nr_pages == (1024 if step == "write 1 512 1024" else 512)
         assert not t.round(1).written
+
+
+def test_pagemap_of_who_has_ended() -> None:
+    """Before it was waited for, when it is a zombie, as well as after."""
+    process = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    with pytest.raises(TargetError, match="ended"):
+        open_pagemap(process.pid)
+    process.wait()
+    with pytest.raises(TargetError, match="ended"):
+        open_pagemap(process.pid)

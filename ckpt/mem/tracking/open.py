@@ -70,10 +70,11 @@ def open_uffd(
 
 
 def open_pagemap(pid: int) -> int:
-    """/proc/PID/pagemap, bound to the mm of this moment."""
+    """/proc/PID/pagemap, bound to the mm of this moment. TargetError: it has ended; a zombie has
+    no mm any more."""
     try:
         return os.open(f"/proc/{pid}/pagemap", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ProcessLookupError) as error:
         raise TargetError("it has ended", pid=pid) from error
 
 
