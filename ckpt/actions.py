@@ -17,9 +17,10 @@ import errno
 import os
 import resource
 import signal
+import threading
 from contextlib import contextmanager, suppress
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import ActionError, UsageError
 
@@ -42,6 +43,7 @@ class Event(StrEnum):
     STATUS_READY = "status-ready"
 
 
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _TOLD_ONLY = frozenset((Event.PRE_RESUME, Event.POST_RESUME))
 """There is no way back from them: what a script says to them is logged and changes nothing."""
 
@@ -85,17 +87,20 @@ class Actions:
 
     def _status(self, script: str, event: Event, root: int | None) -> int:
         """As a shell gives it: 128 and the signal for a killed one, 126 where it does not start."""
+        process = None
         try:
-            process = self._spawn(script, self._environment(event, root))
-        except OSError as error:
-            self._report.warn(f"{script} can't be executed: {error.strerror}")
-            return 126
-        try:
+            with _signals_wait():
+                try:
+                    process = self._spawn(script, self._environment(event, root))
+                except OSError as error:
+                    self._report.warn(f"{script} can't be executed: {error.strerror}")
+                    return 126
             code = process.wait()
         except BaseException:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            if process is not None:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
             raise
         return code if code >= 0 else 128 - code
 
@@ -129,6 +134,27 @@ class Actions:
             yield
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, now)
+
+
+@contextmanager
+def _signals_wait() -> Iterator[None]:
+    """One whose handler would raise here is handled at the end of the scope: a script that begins
+    meanwhile is known by then."""
+    came: list[int] = []
+    before: dict[int, Any] = {}
+    try:
+        if threading.current_thread() is threading.main_thread():
+            for number in _ENDING:
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    before[number] = handler
+                    signal.signal(number, lambda number, _: came.append(number))
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+        for signum in came:
+            signal.raise_signal(signum)
 
 
 def _found(script: str) -> str | None:
