@@ -17,6 +17,8 @@ struct notes {
 
 static inline void notes_add(struct notes *to, uint64_t start, uint64_t end)
 {
+        if (start >= end)
+                return; /* shared memory was mapped a second time: mremap(2) of a length of 0 */
         if (to->nr < NR_NOTES)
                 to->at[to->nr] = (struct ckpt_extent){start, end};
         to->nr += to->nr <= NR_NOTES;
