@@ -24,11 +24,9 @@ STRESS = bool(os.environ.get("CKPT_STRESS"))
 OPTIONS = ("--tcp-established",)
 STREAMS = ("pipes,spliced,polledpair,tcp,typed", "polledpipe,gifts,fifos,pairs,polledtcp,shown")
 MESSAGES = ("packets,datagrams", "rights,streamright")
-SERVED = ("unixserved", "tcpserved")
-"""Connections that wait to be accepted when the dump comes would be refused, or lost."""
 GOING = [
     *(("streams", duties) for duties in (STREAMS if STRESS else ["spliced,polledpair,tcp"])),
-    *(("messages", duties) for duties in ((*MESSAGES, *SERVED) if STRESS else SERVED[:1])),
+    *(("messages", duties) for duties in (MESSAGES if STRESS else MESSAGES[:1])),
 ]
 RESTORED = [
     *(("streams", duties) for duties in (STREAMS if STRESS else ["pipes,tcp,typed"])),
