@@ -79,6 +79,7 @@ def test_restored(case: Case, lazy: tuple[str, ...]) -> None:
     assert_as_if_alone(case, victim, CALLS)
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("catch", ["auto", "always"])
 def test_live(case: Case, catch: str) -> None:
     """What is unmapped in one call may be of two userfaultfds, private and shared: no event of one
