@@ -64,14 +64,15 @@ class SharedMemory:
 
     def copy(self, pages: Pages, first_pages_id: int, engine: LiveEngine | None) -> None:
         """Copy the anonymous objects, into pages files numbered from `first_pages_id` on."""
-        for shmid, (proc, link, _, huge_page) in self._sources.items():
+        for shmid, (proc, link, backing, huge_page) in self._sources.items():
             lfd = proc.open(link, os.O_RDONLY)
             pages_id = first_pages_id + self._nr
             try:
                 if huge_page:
                     self.add_huge(pages, pages_id, shmid, lfd, huge_page)
                 else:
-                    self._sizes[shmid] = os.fstat(lfd).st_size
+                    if backing is Backing.SHMEM:
+                        self._sizes[shmid] = os.fstat(lfd).st_size
                     self.add(pages, pages_id, shmid, lfd, engine)
             finally:
                 os.close(lfd)

@@ -124,7 +124,8 @@ class Attached:
         """Returns those that were denied."""
         self.pid_of.update(threads)
         results = ffi.new("int32_t[]", len(threads))
-        lib.ckpt_seize_many([tid for tid, _ in threads], len(threads), 0, results)
+        tids, pids = [tid for tid, _ in threads], [pid for _, pid in threads]
+        lib.ckpt_seize_many(tids, pids, len(threads), 0, results)
         denied = []
         for result, (tid, pid) in zip(results, threads, strict=True):
             if result:

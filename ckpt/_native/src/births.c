@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "native.h"
+#include "seizing.h"
 
 #include <dirent.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 #define CHUNK 4096
 
 struct caught {
+        struct seizing seizing;
         struct ckpt_born *born;
         uint64_t nr;
         uint64_t room;
@@ -23,7 +25,7 @@ static int stands(int tid)
 static void seize(struct caught *caught, int tid, int pid)
 {
         if (caught->nr == caught->room || stands(tid) || ckpt_is_worker(tid) ||
-            ckpt_trace_seize(tid, 0))
+            seizing_seize(&caught->seizing, tid, pid, 0))
                 return;
         ckpt_trace_interrupt(tid);
         caught->born[caught->nr++] = (struct ckpt_born){.tid = tid, .pid = pid};
@@ -75,6 +77,7 @@ long ckpt_seize_born(const struct ckpt_list *lists, uint64_t nr, int64_t budget_
         int64_t until_ns = ckpt_now_ns() + budget_ns;
         struct caught caught = {.born = born, .room = room};
 
+        seizing_begin(&caught.seizing);
         do {
                 for (uint64_t i = 0; i < nr; i++) {
                         if (lists[i].pid)
@@ -83,5 +86,6 @@ long ckpt_seize_born(const struct ckpt_list *lists, uint64_t nr, int64_t budget_
                                 seize_children(&caught, lists[i].fd);
                 }
         } while (!caught.nr && ckpt_now_ns() < until_ns);
+        seizing_end(&caught.seizing);
         return (long)caught.nr;
 }

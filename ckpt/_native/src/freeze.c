@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "native.h"
+#include "seizing.h"
 #include "stopwait.h"
 
 #include <fcntl.h>
@@ -35,11 +36,19 @@ int ckpt_is_worker(int tid)
                (flags & IO_WORKER);
 }
 
-void ckpt_seize_many(const int32_t *tids, uint64_t nr, unsigned long options, int32_t *results)
+void ckpt_seize_many(const int32_t *tids, const int32_t *pids, uint64_t nr, unsigned long options,
+                     int32_t *results)
 {
+        struct seizing seizing;
+
+        if (!nr)
+                return;
+        seizing_begin(&seizing);
         for (uint64_t i = 0; i < nr; i++)
-                results[i] = ckpt_is_worker(tids[i]) ? -ENOTSUP
-                                                     : (int32_t)ckpt_trace_seize(tids[i], options);
+                results[i] = ckpt_is_worker(tids[i])
+                                 ? -ENOTSUP
+                                 : (int32_t)seizing_seize(&seizing, tids[i], pids[i], options);
+        seizing_end(&seizing);
 }
 
 void ckpt_interrupt_many(const int32_t *tids, uint64_t nr)

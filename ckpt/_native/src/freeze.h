@@ -10,8 +10,10 @@
  * Linux 5.12; proc_pid_stat(5). */
 int ckpt_is_worker(int tid);
 
-/* Seize each; `results` takes 0 or -errno of each, -ENOTSUP of a worker, which is left alone. */
-void ckpt_seize_many(const int32_t *tids, uint64_t nr, unsigned long options, int32_t *results);
+/* Seize each, a thread of the process at the same place of `pids`; `results` takes 0 or -errno of
+ * each, -ENOTSUP of a worker, which is left alone. */
+void ckpt_seize_many(const int32_t *tids, const int32_t *pids, uint64_t nr, unsigned long options,
+                     int32_t *results);
 
 /* Interrupt each; those that ended are found by the wait. */
 void ckpt_interrupt_many(const int32_t *tids, uint64_t nr);
