@@ -39,6 +39,9 @@ LET_GO_S = 1.0
 _LOOK_S = 1.0
 
 _DEAD = "ZX"
+_TRIES_S = (0.0, *(0.001 for _ in range(20)))
+"""Waits before who was denied is tried again. Where a thread calls execve(2) that does not lead its
+process, the number of the process is a dead thread's until it is the caller's."""
 
 
 class _Stops:
@@ -108,8 +111,13 @@ class Attached:
         ]
         self.pid_of.update(new)
         denied = self._seize(new)
-        again = [(tid, pid) for tid, pid in denied if self._may_live(tid, pid)]
-        for tid, pid in self._seize(again):
+        for wait_s in _TRIES_S:
+            denied = [(tid, pid) for tid, pid in denied if self._may_live(tid, pid)]
+            if not denied:
+                break
+            time.sleep(wait_s)
+            denied = self._seize(denied)
+        for tid, pid in denied:
             if self._may_live(tid, pid):
                 raise TargetError(
                     "can't be attached to",
