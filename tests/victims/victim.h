@@ -262,4 +262,12 @@ UNUSED static void hear(int fd)
 
         CHECK(CALL(read(fd, &byte, 1)) == 1);
 }
+
+/* All others have closed their ends for writing. */
+UNUSED static void hear_end(int fd)
+{
+        char byte;
+
+        CHECK(CALL(read(fd, &byte, 1)) == 0);
+}
 #endif

@@ -51,8 +51,9 @@ int main(void)
         CALL(pipe(told));
         pid = child(below);
         hear(told[0]);
-        close(told[0]);
         close(told[1]);
+        hear_end(told[0]);
+        close(told[0]);
         thread = started_thread(body, told);
         ready_and_wait();
         in_groups("expect-root", "/proc/self/cgroup");

@@ -11,6 +11,7 @@
 #define NR_SLOTS     32
 #define NR_CYCLES    4
 #define UFFD_PROTECT (1ULL << 57)
+#define RUN_MAX      64 /* pages that lose their protection for a fault below them */
 
 static atomic_int going;
 static int source, pagemap;
@@ -61,8 +62,8 @@ int main(void)
         int fd = CALL(open(in_folder("blocks"), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
         char step[16];
 
-        slots = anonymous(NR_SLOTS * BLOCK + PAGE);
-        sentinel = slots + NR_SLOTS * BLOCK;
+        slots = anonymous(NR_SLOTS * BLOCK + (RUN_MAX + 1) * PAGE);
+        sentinel = slots + NR_SLOTS * BLOCK + RUN_MAX * PAGE;
         for (unsigned block = 0; block < NR_BLOCKS; block++) {
                 fill(slots, BLOCK, block);
                 CHECK(write(fd, slots, BLOCK) == (ssize_t)BLOCK);

@@ -49,8 +49,9 @@ int main(void)
         hear(told[0]);
         hear(told[0]);
         hear(told[0]);
-        close(told[0]);
         close(told[1]);
+        hear_end(told[0]);
+        close(told[0]);
         ready_and_wait();
         join_child(first);
         CHECK(CALL(waitpid(second, &status, 0)) == second);

@@ -45,8 +45,7 @@ int main(void)
         hear(told[0]);
         hear(told[0]);
         close(told[1]);
-        char end;
-        CHECK(read(told[0], &end, 1) == 0); /* the members have closed theirs */
+        hear_end(told[0]);
         close(told[0]);
         ready_and_wait();
         for (int i = 0; i < 2; i++) {

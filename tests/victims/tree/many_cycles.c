@@ -27,6 +27,7 @@ int main(void)
         CALL(pipe(ends));
         pid_t pid = child(kid);
         thread = started_thread(body, memory);
+        until_blocked(pid);
         ready_and_wait();
         ZERO(pthread_join(thread, NULL));
         tell(ends[1]);

@@ -17,6 +17,8 @@ static void leaf(int n, pid_t session)
         if (n == 0)
                 _exit(40);
         if (n == 1) {
+                close(told[0]);
+                close(told[1]);
                 CALL((int)raise(SIGSTOP));
                 _exit(41);
         }
@@ -75,8 +77,9 @@ int main(void)
                 kids[i] = child(leader);
         for (int i = 0; i < SESSIONS * (1 + BRANCHES * (1 + LEAVES - 2)); i++)
                 hear(told[0]);
-        close(told[0]);
         close(told[1]);
+        hear_end(told[0]);
+        close(told[0]);
         ready_and_wait();
         for (int i = 0; i < SESSIONS; i++)
                 join_child(kids[i]);
