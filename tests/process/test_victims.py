@@ -14,6 +14,7 @@ ROOMS = ("task", "time", "tree", "memory", "files")
 DRIVEN_ELSEWHERE = (
     *("refused", "moving", "outside", "bench", "fault", "seized", "chain", "crossing", "keeper"),
     *("tracked", "cgroups", "lazy", "live", "migrate", "topology", "vdso", "huge", "calls"),
+    "traffic",
 )
 VICTIMS = {f"{p.source.parent.name}-{p.name}": p for p in programs(*ROOMS)}
 
