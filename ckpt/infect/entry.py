@@ -107,7 +107,8 @@ def write_return(
     memory: Memory, site: Site, task: SeizedTask, thread: Stopped, controller: int
 ) -> Return:
     """Write what the thread needs to come home from `site` as it was stopped, but for the piece."""
-    back, frame, xstate = compute_return(memory, site, task, thread, controller)
+    caught = caught_signals(task)
+    back, frame, xstate = compute_return(memory, site, task, thread, controller, caught)
     if site.frame and site.xstate and xstate:
         memory.write(site.xstate.addr, xstate)
         memory.write(site.frame.addr, frame)
@@ -115,15 +116,15 @@ def write_return(
 
 
 def compute_return(
-    memory: Memory, site: Site, task: SeizedTask, thread: Stopped, controller: int
+    memory: Memory, site: Site, task: SeizedTask, thread: Stopped, controller: int, caught: int
 ) -> tuple[Return, bytes, bytes]:
     """The same with nothing written: the frame and its xstate, both empty where it
-    goes by registers alone."""
+    goes by registers alone. `caught`: of `caught_signals`."""
     home = way.home(
         thread.regs,
         thread.sigmask,
         memory.read(way.rip(thread.regs), 2),
-        signalled=_signalled(task, thread),
+        signalled=way.signalled(thread.sigmask, caught, thread.pending, task.pending),
     )
     xstate = way.xstate_image(thread.xstate, _xsave_layout()) if home.by_frame else b""
     if not (xstate and site.frame and site.xstate) or len(xstate) > len(site.xstate.range):
@@ -132,13 +133,12 @@ def compute_return(
     return Return(home, site.frame.addr, controller), frame, xstate
 
 
-def _signalled(task: SeizedTask, thread: Stopped) -> bool:
-    queues = (thread.pending, task.pending)
-    if not any(queues):
-        return False
+def caught_signals(task: SeizedTask) -> int:
+    """A mask of the signals that have handlers; it is not asked for where none is pending."""
+    if not task.pending and not any(thread.pending for thread in task.threads):
+        return 0
     with ProcDir(task.pid) as proc:
-        caught = parse_status(proc.read("status")).signals.caught
-    return way.signalled(thread.sigmask, caught, *queues)
+        return parse_status(proc.read("status")).signals.caught
 
 
 def check_unmoved(thread: Stopped) -> None:

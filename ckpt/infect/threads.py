@@ -52,6 +52,7 @@ class _Visits:
     site: entry.Site
     controller: int
     answers: Range
+    caught: int
     vacant: bool = True
 
 
@@ -120,7 +121,8 @@ def _prepare(session: Session, task: SeizedTask, memory: Memory, answers: Range)
             hint="a static program may have too few; linked with shared libraries it has them",
         )
     with ProcDir(memory.tid) as proc:
-        return _Visits(task, memory, session.further, controller.pid_for(proc), answers)
+        pid = controller.pid_for(proc)
+    return _Visits(task, memory, session.further, pid, answers, entry.caught_signals(task))
 
 
 def _site(visits: _Visits) -> ffi.CData:
@@ -189,7 +191,7 @@ def _describe(
     """A struct ckpt_visit; what is to be written for it is added to `writes`."""
     site = visits.site
     back, frame, xstate = entry.compute_return(
-        visits.memory, site, visits.task, thread, visits.controller
+        visits.memory, site, visits.task, thread, visits.controller, visits.caught
     )
     at = len(writes)
     writes += stub.thread_code(site.piece, site.addr, back, calls)
