@@ -13,16 +13,12 @@
 
 long ckpt_lazy_register(int uffd, const struct ckpt_extent *in, uint64_t nr_in, int wp)
 {
-        for (uint64_t i = 0; i < nr_in; i++) {
-                struct uffdio_register arg = {
-                    .range = {.start = in[i].start, .len = in[i].end - in[i].start},
-                    .mode = UFFDIO_REGISTER_MODE_MISSING | (wp ? UFFDIO_REGISTER_MODE_WP : 0),
-                };
+        uint64_t mode = UFFDIO_REGISTER_MODE_MISSING | (wp ? UFFDIO_REGISTER_MODE_WP : 0);
+        long err = 0;
 
-                if (ioctl(uffd, UFFDIO_REGISTER, &arg) < 0)
-                        return -errno;
-        }
-        return 0;
+        for (uint64_t i = 0; !err && i < nr_in; i++)
+                err = uffd_register(uffd, &in[i], mode);
+        return err;
 }
 
 long ckpt_lazy_start(const struct ckpt_lazy_job *job)

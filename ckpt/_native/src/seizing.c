@@ -58,11 +58,15 @@ static void *reap(void *context)
 
 void seizing_begin(struct seizing *seizing)
 {
-        sigset_t all, before;
-
         *seizing = (struct seizing){.pid = 0};
         pthread_mutex_init(&seizing->lock, NULL);
         pthread_cond_init(&seizing->changed, NULL);
+}
+
+static void start(struct seizing *seizing)
+{
+        sigset_t all, before;
+
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
         seizing->begun = !pthread_create(&seizing->thread, NULL, reap, seizing);
@@ -80,6 +84,8 @@ long seizing_seize(struct seizing *seizing, int tid, int pid, unsigned long opti
 {
         long err;
 
+        if (!seizing->begun)
+                start(seizing);
         note(seizing, pid);
         err = ckpt_trace_seize(tid, options);
         note(seizing, 0);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only
  *
- * The requests of userfaultfd that all who track make. Not for Python; comes after native.h.
+ * The requests of userfaultfd of those who track, and of those who fill. Not for Python; comes
+ * after native.h.
  */
 #ifndef CKPT_UFFD_H
 #define CKPT_UFFD_H
