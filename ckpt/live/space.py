@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 from ckpt._native import check, ffi, lib
 from ckpt.errors import CkptError
 from ckpt.infect.inject import infect
-from ckpt.live.registration import register, unregister
 from ckpt.live.view import FEATURES, View, shareable
 from ckpt.mem.extents import Extents, scan
+from ckpt.mem.registration import register, unregister
 from ckpt.mem.room import Listed, listed
 from ckpt.mem.tracking.engine import Mode
 from ckpt.mem.tracking.open import open_pagemap, open_uffd

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from ckpt._native import check, ffi, lib
 from ckpt.errors import TargetError
 from ckpt.kerndat.uffd import Feature
-from ckpt.live.registration import register, unregister
 from ckpt.mem.extents import Extents
+from ckpt.mem.registration import register, unregister
 from ckpt.mem.room import Listed, listed
 from ckpt.mem.tracking.open import BIRTHS, open_pagemap
 from ckpt.procfs.maps import parse_maps

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ckpt.mem.extents import Extents
+from ckpt.mem.room import Listed
 from ckpt.mem.tracking.engine import Mode
 from ckpt.procfs.smaps import parse_smaps
 from tests.support.case import Case
@@ -97,7 +97,7 @@ def test_nothing_is_left_to_the_end_of_the_descriptor(case: Case, variant: Varia
         words = _words(t.steps.pid, start, end)
         assert {bool(word & UFFD_WP) for word in words} == {False, True}
         assert _flags(t.steps.pid, start) & {"uw", "um"} == {"uw"}
-        t.engine.release(t.steps.mappings(1), Extents.none())
+        t.engine.release(Listed.standing(t.steps.mappings(1)))
         assert not any(word & UFFD_WP for word in _words(t.steps.pid, start, end))
         assert not _flags(t.steps.pid, start) & {"uw", "um"}
         t.steps.do("write 1 0 64")

@@ -29,12 +29,16 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from enum import StrEnum
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ckpt._native import check, ffi, lib
 from ckpt.errors import KernelError, TargetError
 from ckpt.mem.extents import Extents, scan
+from ckpt.mem.registration import unregister
 from ckpt.record import record
+
+if TYPE_CHECKING:
+    from ckpt.mem.room import Listed
 
 NO_ROOM = Extents.none()
 
@@ -107,12 +111,10 @@ class Engine(ABC):
         """Whether the mm still exists."""
         return len(os.pread(self._pagemap, 8, 0)) == 8
 
-    def release(self, ranges: Extents, room: Extents) -> None:
-        """Take the registrations of `ranges` back in small steps; `room` is of ckpt.mem.room.
-        `close` takes what is left in one, 24 ms/GiB in which page faults of the target wait."""
-        lib.ckpt_unregister_wp(
-            self._uffd, self._pagemap, ranges.array, ranges.nr, room.array, room.nr
-        )
+    def release(self, mappings: Listed) -> None:
+        """Take the registrations of `mappings` back in small steps. `close` takes what is left in
+        one, 24 ms/GiB in which page faults of the target wait."""
+        unregister(self._uffd, self._pagemap, mappings)
 
     def close(self) -> None:
         """Let go: the kernel drops registration and protection with the last descriptor."""

@@ -70,8 +70,7 @@ class Held:
                 mappings = parse_maps(proc.read("maps"), running=True)
         except CkptError:
             return
-        now = listed(mappings, trackable(mappings))
-        self.engine.release(now.ranges, now.room)
+        self.engine.release(listed(mappings, trackable(mappings)))
 
     def close(self) -> None:
         self.engine.close()

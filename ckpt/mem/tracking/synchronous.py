@@ -26,13 +26,16 @@ from __future__ import annotations
 import errno
 import os
 import threading
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ckpt._native import ffi, lib
 from ckpt.errors import KernelError
 from ckpt.mem.extents import Extents
 from ckpt.mem.tracking.engine import Engine, Mode
 from ckpt.record import record
+
+if TYPE_CHECKING:
+    from ckpt.mem.room import Listed
 
 RUN_MAX = 64
 
@@ -88,10 +91,10 @@ class Synchronous(Engine):
             self._stop = -1
         super().close()
 
-    def release(self, ranges: Extents, room: Extents) -> None:
+    def release(self, mappings: Listed) -> None:
         """As Engine.release, unless it is lent."""
         if self._thread is not None:
-            super().release(ranges, room)
+            super().release(mappings)
 
     def lend(self) -> tuple[int, Extents]:
         """The userfaultfd, which stays ours, and what was moved; from here on its borrower must

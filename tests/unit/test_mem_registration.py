@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 from ckpt.kerndat.uffd import Feature, Mode, protect, register, userfaultfd
-from ckpt.live.registration import unregister
 from ckpt.mem.extents import Extents
+from ckpt.mem.registration import unregister
 from ckpt.mem.room import Listed
 from ckpt.procfs.smaps import parse_smaps
 from ckpt.units import PAGE

@@ -1,4 +1,4 @@
-"""Registering mappings of a target that runs for write protection, and taking that back: no mapping
+"""Registering mappings for write protection, and taking that back: no mapping of a target that runs
 is in two parts meanwhile (ckpt.mem.room)."""
 
 from __future__ import annotations
