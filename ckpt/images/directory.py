@@ -181,25 +181,47 @@ def write_image(
     data = framing.encode(name, messages)
     dir_lfd = open_directory(os.fspath(directory))
     try:
-        replace(dir_lfd, file, data, f"{os.fspath(directory)}/{file}", sync=False)
+        renew(dir_lfd, file, data, f"{os.fspath(directory)}/{file}")
     finally:
         os.close(dir_lfd)
 
 
-def replace(dir_lfd: int, file: str, data: bytes, where: str, *, sync: bool = True) -> None:
-    """Write one file, in place of an older one; durable when it returns, with `sync`."""
+def renew(dir_lfd: int, file: str, data: bytes, where: str) -> None:
+    """Write one file that can be done without, in place of an older one.
+
+    Who is killed meanwhile leaves no temporary file, at worst no file at all: until it is whole
+    the new one has no name (open(2), O_TMPFILE). Not synced to the disk.
+    """
+    try:
+        lfd = os.open(".", os.O_RDWR | os.O_TMPFILE | os.O_CLOEXEC, _MODE, dir_fd=dir_lfd)
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR):
+            raise cannot_write(where, error) from error
+        replace(dir_lfd, file, data, where)  # a file system without such files
+        return
+    try:
+        write_all(lfd, data, where)
+        with suppress(FileNotFoundError):
+            os.unlink(file, dir_fd=dir_lfd)
+        os.link(f"/proc/self/fd/{lfd}", file, dst_dir_fd=dir_lfd, follow_symlinks=True)
+    except OSError as error:
+        raise cannot_write(where, error) from error
+    finally:
+        os.close(lfd)
+
+
+def replace(dir_lfd: int, file: str, data: bytes, where: str) -> None:
+    """Write one file, in place of an older one; durable when it returns."""
     with suppress(FileNotFoundError):
         os.unlink(temporary(file), dir_fd=dir_lfd)
     lfd = create(dir_lfd, file, where)
     try:
         write_all(lfd, data, where)
-        if sync:
-            sync_one(lfd, where)
+        sync_one(lfd, where)
     finally:
         os.close(lfd)
     place(dir_lfd, file, where)
-    if sync:
-        sync_one(dir_lfd, where)
+    sync_one(dir_lfd, where)
 
 
 def sync_one(lfd: int, where: str) -> None:

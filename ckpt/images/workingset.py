@@ -48,7 +48,7 @@ def write_working_set(dir_lfd: int, fetched: Iterable[Fetched], where: str) -> N
         nr_pages=[(end - start) // PAGE for _, start, end in rows],
     )
     data = framing.encode(WORKING_SET, [message])
-    files_of.replace(dir_lfd, file_name(WORKING_SET), data, where, sync=False)
+    files_of.renew(dir_lfd, file_name(WORKING_SET), data, where)
 
 
 def merged(before: Iterable[Fetched], new: Iterable[Fetched]) -> list[Fetched]:

@@ -192,31 +192,6 @@ def test_no_room_for_the_images(case: Case) -> None:
     victim.finish()
 
 
-def test_restore_killed(case: Case) -> None:
-    """SIGKILL at 25 moments from start to end: all or nothing, and the images serve again."""
-    victim, prints = dumped(case)
-    known = set(processes.tree(os.getpid()))
-    argv = case.ckpt.argv("restore", "-D", case.images, "-d")
-    for step in range(25):
-        restore = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            restore.wait(step * 0.02)
-        except subprocess.TimeoutExpired:
-            restore.send_signal(signal.SIGKILL)
-            restore.wait()
-        if restore.returncode == 0 or alive(victim):
-            # Past the commit point: then it must be whole.
-            assert len(processes.tree(victim.pid)) == 2
-        assert fingerprint(case.images) == prints, "the images were touched"
-        processes.end_leftovers(known)
-    case.ckpt.restore(case.images).ok()
-    victim.finish()
-
-
-def alive(victim: Victim) -> bool:
-    return processes.state(victim.pid) not in ("", "Z", "X")
-
-
 def test_dump_killed(case: Case) -> None:
     """SIGKILL at 25 moments of a dump that leaves its target running: the target never notices."""
     victim = case.start(program("task/blocked", "poll"))

@@ -17,6 +17,7 @@ from ckpt.images.writer import ImageSetWriter
 from tests.support.image_set import PAGE, inventory, new, write_set
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -112,6 +113,33 @@ def test_what_may_stand_beside_a_set(tmp_path: Path) -> None:
     assert ".core-1.img.tmp" not in names(tmp_path)
     assert {".mine.tmp", "parent", "cpuinfo.img"} <= set(names(tmp_path))
     write_image(tmp_path, "cpuinfo", [new("cpuinfo.cpuinfo_entry")])
+    with ImageSet(tmp_path) as images:
+        assert len(images.read_one("cpuinfo").x86_entry) == 0
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_killed_writer_leaves_no_temporary_file(
+    tmp_path: Path, old: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before each call that makes or removes a name: is there one that nobody would know?"""
+    seen: list[list[str]] = []
+
+    def watched(call: Callable[..., object]) -> Callable[..., object]:
+        def look_first(*args: object, **options: object) -> object:
+            seen.append(names(tmp_path))
+            return call(*args, **options)
+
+        return look_first
+
+    for call in ("write", "unlink", "link", "rename"):
+        monkeypatch.setattr(os, call, watched(getattr(os, call)))
+    if old:
+        (tmp_path / "cpuinfo.img").write_text("older")
+    write_image(tmp_path, "cpuinfo", [new("cpuinfo.cpuinfo_entry")])
+    assert seen
+    assert {name for moment in seen for name in moment} <= {"cpuinfo.img"}
+    with minimal(tmp_path) as writer:
+        writer.commit()
     with ImageSet(tmp_path) as images:
         assert len(images.read_one("cpuinfo").x86_entry) == 0
 
