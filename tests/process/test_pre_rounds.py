@@ -68,12 +68,13 @@ def test_rounds_and_dump(case: Case, words: tuple[str, ...]) -> None:
 def test_of_a_program_at_work(case: Case, words: tuple[str, ...]) -> None:
     command = [sys.executable, "-S", str(DICTIONARY)]
     wanted = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    victim = case.start_command("sh", "-c", f"exec {' '.join(command)}")
+    victim = case.start_command("sh", "-c", f"exec {' '.join(command)} go")
     wait_until(victim.pid, lambda: resident(victim.pid) > 12 << 20)
     case.ckpt.dump(victim.pid, case.images, *words).ok()
     victim.await_gone([victim.pid])
     assert in_parent(case.images, victim.pid)
     case.ckpt.restore(case.images).ok()
+    victim.go()
     assert processes.wait_end(victim.pid, 60) == 0
     victim.process.returncode = 0
     assert victim.out == wanted

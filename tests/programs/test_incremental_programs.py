@@ -1,7 +1,8 @@
 """Ordinary programs at work while three pre-dumps are made of them; then the dump, and the restore.
 
 Nothing in them knows of it. What they make is compared with an undisturbed run's, and the last set
-must leave pages to the sets below, or it would not have been shown that those are right.
+must leave pages to the sets below, or it would not have been shown that those are right. However
+long the sets take, none of them comes to its end before the restore: each waits for `go` late.
 """
 
 from __future__ import annotations
@@ -33,14 +34,15 @@ ROWS = 20_000
 def carry(
     case: Case, victim: Victim, mode: str, progress: Callable[[], int], step: int, *words: str
 ) -> Sets:
-    """A pre-dump whenever `progress` has grown by `step`, three times, then the dump and the
-    restore."""
+    """A pre-dump whenever `progress` has grown by another `step`, three times, then the dump and
+    the restore."""
     sets = Sets(case.folder / "chain", victim.pid, mode)
-    for _ in range(NR_ROUNDS):
-        wait_grown(victim, progress, step)
+    begin = progress()
+    for number in range(1, NR_ROUNDS + 1):
+        wait_grown(victim, progress, begin + number * step)
         sets.pre_dump()
         assert not sets.report.said("is not built upon"), sets.report.warnings
-    wait_grown(victim, progress, step)
+    wait_grown(victim, progress, begin + (NR_ROUNDS + 1) * step)
     pids = victim.tree
     sets.dump(file_locks="--file-locks" in words)
     victim.await_gone(pids)
@@ -50,9 +52,8 @@ def carry(
     return sets
 
 
-def wait_grown(victim: Victim, progress: Callable[[], int], step: int) -> None:
-    until = progress() + step
-    wait_until(victim.pid, lambda: progress() >= until)
+def wait_grown(victim: Victim, progress: Callable[[], int], size: int) -> None:
+    wait_until(victim.pid, lambda: progress() >= size, 60)
 
 
 def resident(pid: int) -> int:
@@ -69,11 +70,11 @@ def dictionary_output() -> str:
 
 @MODES
 def test_python_builds_a_dictionary(case: Case, mode: str, dictionary_output: str) -> None:
-    command = f"exec {sys.executable} -S {DICTIONARY}"
+    command = f"exec {sys.executable} -S {DICTIONARY} go"
     victim = case.start_command("sh", "-c", command)
     wait_until(victim.pid, lambda: resident(victim.pid) > 12 << 20)
     carry(case, victim, mode, lambda: resident(victim.pid), 3 << 20)
-    assert resident(victim.pid) < 40 << 20, "it was as good as done before the dump"
+    victim.go()
     assert wait_end(victim) == dictionary_output
 
 
@@ -88,16 +89,18 @@ def test_xz_with_two_workers(case: Case, mode: str) -> None:
     require(shutil.which("xz"), "xz is not installed")
     data, size = case.folder / "data", 16 << 20
     write_text(data, size)
-    command = f"cat {data} | xz -3 -T2 --block-size=1MiB | sha256sum"
+    command = "{{ cat {data}{then}; }} | xz -3 -T2 --block-size=1MiB | sha256sum"
+    undisturbed = command.format(data=data, then="")
     before = os.times().children_user
-    expected = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    expected = subprocess.run(["sh", "-c", undisturbed], capture_output=True, text=True, check=True)
     ticks = (os.times().children_user - before) * os.sysconf("SC_CLK_TCK")
-    victim = case.start_command("sh", "-c", f"{command} > sum; echo {SUCCESS}")
+    waiting = command.format(data=data, then="; : < go")
+    victim = case.start_command("sh", "-c", f"{waiting} > sum; echo {SUCCESS}")
     wait_until(victim.pid, lambda: named(victim.pid, "xz") > 0)
     xz = named(victim.pid, "xz")
     # How much cat has read says nothing of what is left for xz to do.
     carry(case, victim, mode, lambda: cpu_ticks(xz), int(ticks / 12))
-    victim.verdict()
+    victim.finish(60)
     assert (victim.folder / "sum").read_text() == expected.stdout
 
 
@@ -126,19 +129,21 @@ def test_sqlite_commits(case: Case, mode: str) -> None:
     require(shutil.which("sqlite3"), "sqlite3 is not installed")
     parts = range(0, TRANSACTIONS * ROWS, ROWS)
     script = case.folder / "script"
-    script.write_text(
-        SCRIPT % "".join(TRANSACTION.format(first=at, last=at + ROWS - 1) for at in parts)
-    )
+    transactions = [TRANSACTION.format(first=at, last=at + ROWS - 1) for at in parts]
+    transactions.insert(TRANSACTIONS * 3 // 4, "\n.read go\n")
+    script.write_text(SCRIPT % "".join(transactions))
     command = ["sqlite3", "-batch", "-init", str(script), "test.db", ".quit"]
     undisturbed = case.folder / "undisturbed"
     undisturbed.mkdir()
+    (undisturbed / "go").touch()
     expected = subprocess.run(command, cwd=undisturbed, capture_output=True, text=True, check=True)
     size = (undisturbed / "test.db").stat().st_size
     victim = case.start_command(*command)
     database = victim.folder / "test.db"
     wait_until(victim.pid, lambda: database.exists() and database.stat().st_size > 0)
     carry(case, victim, mode, lambda: database.stat().st_size, size // 20, "--file-locks")
-    victim.verdict()
+    (victim.folder / "go").open("w").close()
+    victim.verdict(60)
     assert victim.out == expected.stdout
 
 
