@@ -60,11 +60,17 @@ class Family:
 
     def settle(self, when: str) -> bool:
         """Wait until it is gone or whole; whether it is whole."""
-        done = eventually(lambda: not self.left() or self.is_whole())
-        assert done, (
+        found = ""
+
+        def settled() -> bool:
+            nonlocal found
+            found = "gone" if not self.left() else "whole" if self.is_whole() else ""
+            return bool(found)
+
+        assert eventually(settled), (
             f"{when}: neither gone nor whole: {[(p, processes.state(p)) for p in self.left()]}"
         )
-        return bool(self.left())
+        return found == "whole"
 
     def assert_none_left(self, when: str) -> None:
         assert eventually(lambda: not self.left()), f"{when}: left are {self.left()}"

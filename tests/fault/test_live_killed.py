@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.case import Case
-from tests.support.live import NOTHING, check_beside, killed_at, traces
+from tests.support.live import await_no_traces, check_beside, killed_at
 from tests.support.processes import children
 from tests.support.programs import program
 from tests.support.victim import Victim
@@ -28,7 +28,7 @@ def _kill_during(
 
 
 def _check(case: Case, victim: Victim, images: Path) -> None:
-    assert all(traces(pid) == NOTHING for pid in (victim.pid, *children(victim.pid)))
+    await_no_traces(victim.pid, *children(victim.pid))
     if (images / "inventory.img").exists():
         check_beside(case, victim, images)
     else:

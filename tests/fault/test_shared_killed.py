@@ -35,13 +35,8 @@ def test_killed_at_operations(case: Case) -> None:
         end = run(argv, Faults(at=at), log)
         fewer = end.code == 0 and end.passed < at  # than the first time: it waited less
         assert end.code == KILLED or fewer, str(end)
-
-        def as_before() -> bool:
-            now = visible.look(victim.pid, exact=True)
-            return not visible.differences(before, now, ())
-
-        assert eventually(as_before), visible.differences(
-            before, visible.look(victim.pid, exact=True), ()
+        assert eventually(lambda: visible.looks_as(before, victim.pid)), visible.differences(
+            before, visible.look(victim.pid, exact=True)
         )
     assert processes.state(victim.pid) == "S"
     victim.finish()

@@ -16,7 +16,7 @@ from tests.support.case import Case
 from tests.support.ckptcmd import CKPT
 from tests.support.programs import program
 from tests.support.victim import Victim
-from tests.support.visible import differences, look
+from tests.support.visible import look, looks_as
 from tests.support.waiting import wait_until
 
 MIB = 1 << 20
@@ -46,7 +46,7 @@ def test_too_little_memory(case: Case) -> None:
     for limit in range(FIRST, MOST, STEP):
         run = dump_within(limit, victim, case.images)
         # Where ckpt has crashed, the target cures itself a moment later.
-        wait_until(victim.pid, lambda: not differences(before, look(victim.pid, exact=True)))
+        wait_until(victim.pid, lambda: looks_as(before, victim.pid), 60)
         if not run.returncode:
             break
         assert not (case.images / "inventory.img").exists(), "a failed dump looks whole"

@@ -231,7 +231,7 @@ def test_ckpt_that_ends_while_a_script_works(case: Case, number: signal.Signals)
     if number == signal.SIGKILL:
         os.killpg(pid, signal.SIGKILL)
     processes.wait_gone([pid])
-    wait_until(victim.pid, lambda: all(processes.state(pid) not in "tT" for pid in victim.tree))
+    wait_until(victim.pid, lambda: visible.looks_as(before, victim.pid))
     visible.assert_same(before, visible.look(victim.pid, exact=True))
     victim.finish()
 

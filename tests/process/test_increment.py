@@ -94,6 +94,12 @@ def keeper_of(pid: int) -> int:
     return found[0]
 
 
+def kill_keeper_of(pid: int) -> None:
+    keeper = keeper_of(pid)
+    os.kill(keeper, signal.SIGKILL)
+    processes.wait_gone([keeper])
+
+
 def _is_keeper(candidate: int, pid: int) -> bool:
     try:
         words = Path(f"/proc/{candidate}/cmdline").read_bytes().split(b"\0")
@@ -176,7 +182,7 @@ def test_parent_that_is_not_the_last_set(chained: Chained) -> None:
 def test_keeper_killed(chained: Chained) -> None:
     chained.pre_dump().ok()
     chained.change()
-    os.kill(keeper_of(chained.victim.pid), signal.SIGKILL)
+    kill_keeper_of(chained.victim.pid)
     chained.change()
     result = chained.dump().ok()
     assert "not built upon" in result.stderr + result.log
@@ -187,7 +193,7 @@ def test_keeper_killed(chained: Chained) -> None:
 def test_keeper_killed_between_pre_dumps(chained: Chained) -> None:
     chained.pre_dump().ok()
     chained.change()
-    os.kill(keeper_of(chained.victim.pid), signal.SIGKILL)
+    kill_keeper_of(chained.victim.pid)
     chained.change()
     chained.pre_dump().ok()
     chained.change()

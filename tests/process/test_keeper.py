@@ -160,9 +160,11 @@ def test_keeper_killed(target: Commanded, mode: Mode) -> None:
     with tracking(target, mode) as keeper:
         path = socket_of(target)
         assert path.is_socket()
-        os.kill(keeper.status().keeper_pid, signal.SIGKILL)
+        keeper_pid = keeper.status().keeper_pid
+        os.kill(keeper_pid, signal.SIGKILL)
         with pytest.raises(KeeperGone):
             keeper.tracked()
+        processes.wait_end(keeper_pid)  # the connection may end before the userfaultfd does
     target.write(5, 6)
     assert Keeper.find(target.pid) is None
     assert not path.exists()

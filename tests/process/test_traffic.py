@@ -16,7 +16,7 @@ import pytest
 
 from tests.support import processes
 from tests.support.case import Case
-from tests.support.live import NOTHING, traces
+from tests.support.live import NOTHING, await_no_traces, traces
 from tests.support.programs import program
 from tests.support.victim import Victim
 
@@ -89,5 +89,5 @@ def test_killed_while_it_is_looked_at(case: Case, duty: str, where: str) -> None
             assert done.returncode in (-signal.SIGKILL, 0), done.stderr.decode()
             killed = done.returncode == -signal.SIGKILL
             shutil.rmtree(case.images)
-    assert traces(victim.pid) == NOTHING
+    await_no_traces(victim.pid)
     victim.finish()

@@ -9,6 +9,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+from tests.fault.injection import eventually
 from tests.support.case import Case
 from tests.support.victim import SUCCESS, Victim
 
@@ -90,6 +91,15 @@ def traces(pid: int) -> dict[str, object]:
         "tracers": tracers,
         "userfaultfds": [link for link in links if "userfaultfd" in link],
     }
+
+
+def await_no_traces(*pids: int) -> None:
+    """After a dump that was killed: what it has left inside goes home by itself."""
+
+    def clean() -> bool:
+        return all(traces(pid) == NOTHING for pid in pids)
+
+    assert eventually(clean), [traces(pid) for pid in pids]
 
 
 NOTHING: dict[str, object] = {"marked": [], "tracers": set(), "userfaultfds": []}
