@@ -83,7 +83,7 @@ def belongings(case: Case, server: Victim) -> dict[str, object]:
 
 def settle(case: Case, server: Victim, owned: dict[str, object]) -> None:
     """Nothing has come or gone. What ends by itself, such as a keeper, may take its time."""
-    for _ in range(1000):
+    for _ in range(6000):
         now = belongings(case, server)
         if now == owned:
             return

@@ -51,6 +51,8 @@ def test_a_transfer_goes_on(case: Case, served: Path) -> None:
             head, body = _body(client)
             assert b" 200 " in head.splitlines()[0]
             digest, size = hashlib.sha256(body), len(body)
+            # Who served the probes that found it listening may not have ended yet.
+            wait_until(server.pid, lambda: len(os.listdir(f"/proc/{server.pid}/task")) == 2)
             for _ in range(2):
                 case.dump_and_restore(server, TCP, TCP, ["*/maps/*", "*/pos"])
                 assert tables() == set()

@@ -25,7 +25,7 @@ def test_a_session_goes_on(case: Case) -> None:
     session.run("detach-client", "-a", "-s", "0")
     attached.close()
     session.type("echo typed-ahead-$((40 + 2))")
-    session.until_shown("typed-ahead-$((40")
+    session.until_shown("typed-ahead-$((40 + 2))")
     before = session.screen
     assert "rows 20; columns 60" in before
     for _ in range(2):

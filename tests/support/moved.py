@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,8 +108,7 @@ def serving(
         where = json.loads(line)
         yield Serving(process, where["address"], where["port"])
     finally:
-        for pid in processes.children(process.pid):
-            os.kill(pid, 15)
+        _signal_children(process, signal.SIGTERM)
         process.communicate(timeout=60)
 
 
@@ -170,10 +169,16 @@ def migrating(
         assert process.poll() is None, process.communicate()
         yield Migrating(process)
     finally:
-        for child in processes.children(process.pid):
-            os.kill(child, signal.SIGKILL)
+        _signal_children(process, signal.SIGKILL)
         process.send_signal(signal.SIGCONT)
         process.communicate(timeout=60)
+
+
+def _signal_children(process: subprocess.Popen[str], number: int) -> None:
+    """Whoever nsenter(1) waits for, unless that has just ended by itself."""
+    for pid in processes.children(process.pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _environment() -> dict[str, str]:
