@@ -3,9 +3,10 @@ and root. They get entries in files.img of their own, one for each file, with op
 flags a mapping needs stands in its vma_entry.
 
 A mapping's file is compared with what its path leads to by /proc/PID/map_files (stat, readlink;
-nothing is opened). Open flags: a private mapping can be made from a file opened for reading; a
-shared one tells in the mode of its link how it was opened, which decides whether mprotect may make
-it writable later.
+nothing is opened). Where a running task has mapped something else there since its maps were read,
+both tell of that: it is not kept, and nothing in the way of a dump. Open flags: a private mapping
+can be made from a file opened for reading; a shared one tells in the mode of its link how it was
+opened, which decides whether mprotect may make it writable later.
 
 Source: proc_pid_map_files(5), map_files_d_revalidate() in fs/proc/base.c for the mode of the link.
 """
@@ -72,8 +73,13 @@ class MappedFiles:
         return self._id(_by_link(proc, name), name, f"/proc/{proc.pid}/{name}")
 
     def obstacle(self, proc: ProcDir, mapping: Mapping) -> Refusal | None:
-        """Why a mapping's file can't be had again, without giving it an id."""
+        """Why a mapping's file can't be had again, without giving it an id. The task may run."""
         d = self._look(proc, mapping)
+        if (d.ino, d.link) != (mapping.ino, mapping.path):
+            # Another file by now, or one whose file system has two numbers for it. Whoever asks
+            # when the task stands is told the truth.
+            del self._seen[_key(proc, mapping)]
+            return None
         if self.view.kind(MemfdDump).is_memfd(d.dev, d.link):
             return None
         source = f"/proc/{proc.pid}/map_files/{_name(mapping)}"
@@ -99,8 +105,7 @@ class MappedFiles:
         return self._ids[key]
 
     def _look(self, proc: ProcDir, mapping: Mapping) -> Descriptor:
-        # What maps says is enough to know a file again, but not to compare it with a path.
-        key = (proc.pid, mapping.device, mapping.ino, mapping.path)
+        key = _key(proc, mapping)
         if key not in self._seen:
             self._seen[key] = _by_link(proc, f"map_files/{_name(mapping)}")
         return self._seen[key]
@@ -112,6 +117,11 @@ class MappedFiles:
             f"map_files/{_name(mapping)}", dir_fd=proc.fileno(), follow_symlinks=False
         ).st_mode
         return os.O_RDWR if link & stat.S_IWUSR else os.O_RDONLY
+
+
+def _key(proc: ProcDir, mapping: Mapping) -> tuple[int, tuple[int, int], int, str]:
+    """What maps says is enough to know a file again, but not to compare it with a path."""
+    return proc.pid, mapping.device, mapping.ino, mapping.path
 
 
 def _name(mapping: Mapping) -> str:

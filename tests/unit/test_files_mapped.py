@@ -163,3 +163,24 @@ def test_a_mapping_that_is_gone_meanwhile_is_no_obstacle() -> None:
         known = next(m for m in maps_of(child.pid) if m.has_file)
         grown = known._replace(end=known.end + (1 << 40))
         assert not files.mapping_refusals(child.pid, [grown])
+
+
+def test_what_is_mapped_there_by_now_is_not_taken_for_it(tmp_path: Path) -> None:
+    """The file of a mapping that a running task replaces is no obstacle, nor remembered."""
+    removed = tmp_path / "removed"
+    code = (
+        f"f = os.open({str(removed)!r}, os.O_RDWR | os.O_CREAT)\nos.ftruncate(f, 8192)\n"
+        "os.pwrite(f, b'x' * 8192, 0)\na = mmap.mmap(f, 8192)\nb = mmap.mmap(f, 4096)\n"
+        f"os.unlink({str(removed)!r})\nos.close(f)\n"
+        "m = os.memfd_create('only')\nos.ftruncate(m, 4096)\nc = mmap.mmap(m, 4096)\nstand()"
+    )
+    with ds.Stander(code) as child, FilesDump(FileOptions(ghost_limit=0)) as files:
+        maps = maps_of(child.pid)
+        (memfd,) = (m for m in maps if m.path.startswith("/memfd:only"))
+        ghosts = [m for m in maps if m.path == f"{removed} (deleted)"]
+        assert "--ghost-limit" in str(files.mapping_refusals(child.pid, ghosts[:1]))
+        # As of before it was there: the other file's addresses, and what was known of them.
+        before = memfd._replace(start=ghosts[0].start, end=ghosts[0].end)
+        assert not files.mapping_refusals(child.pid, [before])
+        assert files.file_for_mapping(child.pid, memfd).memfd
+        assert not files.refusals
