@@ -257,8 +257,6 @@ def obstacle(smap: Smap, *, tracked: bool, arriving: bool = False) -> str:
         return "a sealed ring of a socket is not restored yet" if "sl" in smap.flags else ""
     if path.startswith(("[uprobes]", "anon_inode:", "socket:")):
         return f"a mapping of {path} is not restored yet"
-    if path.startswith("/dev/zero") and not smap.mapping.deleted:
-        return "a mapping of /dev/zero itself is not restored yet"
     return ""
 
 
