@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fault.injection import eventually
 from tests.support import processes, visible
 from tests.support.case import Case
 from tests.support.imageset import fingerprint
@@ -33,9 +34,13 @@ def nothing_changes(images: Path, prints: dict[str, str]) -> Iterator[None]:
     known = set(processes.tree(os.getpid()))
     yield
     assert fingerprint(images) == prints, "the images were touched"
-    # A dead one may still wait to be reaped by us: what counts is that none goes on.
-    left = [p for p in processes.tree(os.getpid()) if p not in known and processes.state(p) != "Z"]
-    assert not left, f"left behind: {left}"
+
+    def left() -> list[int]:
+        """A dead one may still wait to be reaped by us: what counts is that none goes on."""
+        found = set(processes.tree(os.getpid())) - known
+        return [pid for pid in found if processes.state(pid) not in ("Z", "X", "")]
+
+    assert eventually(lambda: not left()), f"left behind: {left()}"
     processes.end_leftovers(known)
 
 

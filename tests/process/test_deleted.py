@@ -110,7 +110,7 @@ def test_killed_while_names_come_and_go(tmp_path: Path) -> None:
                 maker.wait(chance.uniform(0, 0.003))
             maker.kill()
         processes.reap_orphans()
-        wait_until(os.getpid(), lambda: not list(folder.iterdir()), 10)
+        wait_until(os.getpid(), lambda: not list(folder.iterdir()), 60)
 
 
 LINKED = program("files/linked", "file")
@@ -166,7 +166,7 @@ def test_names_made_by_a_dump_that_ends_early(how: str, tmp_path: Path) -> None:
     assert status == wanted[how]
     processes.reap_orphans()
     left = 2 if how == "whole" else 1
-    wait_until(os.getpid(), lambda: len(os.listdir(tmp_path)) == left, 10)
+    wait_until(os.getpid(), lambda: len(os.listdir(tmp_path)) == left, 60)
 
 
 def _make_names(pid: int, folder: Path, how: str) -> None:

@@ -99,7 +99,7 @@ def test_keeper_hangs(case: Case) -> None:
     began_s = time.monotonic()
     stats = dump(options(victim, folder, f"../{sets.newest}"), report)
     assert report.warned("every page is written")
-    assert stats.frozen_us < 10e6 and time.monotonic() - began_s < 15
+    assert stats.frozen_us < 30e6 and time.monotonic() - began_s < 60
     victim.await_gone([victim.pid])
     os.kill(keeper, signal.SIGCONT)
     processes.wait_gone([keeper])

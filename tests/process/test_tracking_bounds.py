@@ -184,11 +184,18 @@ def everything(pid: int) -> Extents:
 
 
 def outside(pid: int) -> dict[str, str]:
-    """All that can be seen of its memory and descriptors, but for what looking itself changes."""
+    """All that can be seen of its memory and descriptors, but for what looking itself changes, and
+    for how much of a file's own pages the kernel keeps just now."""
     proc = Path(f"/proc/{pid}")
     seen = {fd: os.readlink(proc / "fd" / fd) for fd in os.listdir(proc / "fd")}  # noqa: PTH115
-    lines = (proc / "smaps").read_text().splitlines()
-    seen["smaps"] = "\n".join(x for x in lines if not re.match("Referenced|Pss|Locked", x))
+    lines = []
+    varies = "Referenced|Pss|Locked"
+    for line in (proc / "smaps").read_text().splitlines():
+        if re.match(r"[0-9a-f]+-", line):
+            varies = "Referenced|Pss|Locked" + "|Rss|Shared_|Private_Clean" * ("/" in line)
+        if not re.match(varies, line):
+            lines.append(line)
+    seen["smaps"] = "\n".join(lines)
     return seen
 
 
