@@ -188,14 +188,10 @@ def outside(pid: int) -> dict[str, str]:
     for how much of a file's own pages the kernel keeps just now."""
     proc = Path(f"/proc/{pid}")
     seen = {fd: os.readlink(proc / "fd" / fd) for fd in os.listdir(proc / "fd")}  # noqa: PTH115
-    lines = []
-    varies = "Referenced|Pss|Locked"
-    for line in (proc / "smaps").read_text().splitlines():
-        if re.match(r"[0-9a-f]+-", line):
-            varies = "Referenced|Pss|Locked" + "|Rss|Shared_|Private_Clean" * ("/" in line)
-        if not re.match(varies, line):
-            lines.append(line)
-    seen["smaps"] = "\n".join(lines)
+    # One string for each mapping, from its first line on.
+    for at in re.split(r"^(?=[0-9a-f]+-)", (proc / "smaps").read_text(), flags=re.MULTILINE):
+        varies = "Referenced|Pss|Locked" + "|Rss|Shared_|Private_Clean" * ("/" in at)
+        seen[at[:40]] = "\n".join(x for x in at.splitlines() if not re.match(varies, x))
     return seen
 
 
