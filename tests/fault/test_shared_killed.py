@@ -38,5 +38,5 @@ def test_killed_at_operations(case: Case) -> None:
         assert eventually(lambda: visible.looks_as(before, victim.pid)), visible.differences(
             before, visible.look(victim.pid, exact=True)
         )
-    assert processes.state(victim.pid) == "S"
+    assert eventually(lambda: processes.state(victim.pid) == "S")
     victim.finish()

@@ -12,6 +12,7 @@ from tests.support.case import Case
 from tests.support.programs import program
 from tests.support.serverprocess import page_server
 from tests.support.victim import Victim
+from tests.support.waiting import wait_until
 
 LEDGER = program("chain/ledger")
 
@@ -80,7 +81,7 @@ def test_a_server_that_goes_away(case: Case) -> None:
         case.ckpt.run(
             "dump", "-t", victim.pid, "-D", here, "--page-server", "--port", server.port
         ).failed(10, "page server")
-    assert processes.state(victim.pid) == "S"
+    wait_until(victim.pid, lambda: processes.state(victim.pid) == "S")
     assert not list(Path(here).iterdir())
     for step in range(1, 5):
         change(victim, step)

@@ -12,6 +12,7 @@ from tests.support.certificates import Authority, words
 from tests.support.falseserver import false_server
 from tests.support.programs import program
 from tests.support.serverprocess import page_server
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
     from tests.support.case import Case
@@ -30,7 +31,7 @@ def test_the_server_goes_in_the_middle(case: Case, verb: str, nr_bytes: int) -> 
         case.ckpt.run(
             *(verb, "-t", victim.pid, "-D", case.images, "--page-server", "--port", port)
         ).failed(10, f"page server 127.0.0.1:{port}")
-    assert processes.state(victim.pid) == "S"
+    wait_until(victim.pid, lambda: processes.state(victim.pid) == "S")
     visible.assert_same(before, visible.look(victim.pid, exact=True))
     assert list(case.images.iterdir()) == []
     victim.finish()
