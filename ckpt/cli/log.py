@@ -8,7 +8,8 @@ Seconds since the start. Levels as CRIU's: 1 errors, 2 warnings, 3 steps, 4 all.
 everything goes there, with the time; else to standard error, with the time from level 3 on. What
 ends ckpt is told on standard error in any case but level 0.
 
-A line is one write(2), so that a log whose writer is killed ends with a whole line.
+A line is one write(2), so that a log whose writer is killed ends with a whole line. What programs
+have named, such as files, is escaped where it is not to be printed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
+from ckpt.cli.output import printable
 from ckpt.errors import UsageError
 from ckpt.report import Report
 
@@ -74,7 +76,7 @@ class LogReport(Report):
     def result(self, text: str) -> None:
         self._log(INFO, text)
         if self._bar and (self._lfd is not None or self.level < INFO):
-            self._bar.line(text)
+            self._bar.line(printable(text))
 
     def progress(self, done_bytes: int, total_bytes: int) -> None:
         if self._bar:
@@ -86,7 +88,7 @@ class LogReport(Report):
         if self._lfd is not None:
             self._log(ERROR, text, where)
         if self.level >= ERROR:
-            print(f"Error ({where}): {text}", file=sys.stderr, flush=True)
+            print(f"Error ({where}): {printable(text)}", file=sys.stderr, flush=True)
 
     def close_bar(self) -> None:
         if self._bar:
@@ -103,9 +105,9 @@ class LogReport(Report):
     def _log(self, level: int, text: str, where: str = "") -> None:
         if level > self.level:
             return
-        line = _PREFIX[level].format(where) + text
+        line = _PREFIX[level].format(where) + printable(text)
         if self._lfd is not None:
-            os.write(self._lfd, f"{self._time()}{line}\n".encode(errors="backslashreplace"))
+            os.write(self._lfd, f"{self._time()}{line}\n".encode())
         else:
             stamp = self._time() if self.level >= INFO else ""
             print(f"{stamp}{line}", file=sys.stderr, flush=True)

@@ -30,6 +30,8 @@ def human(size: int) -> str:
 
 def printable(text: str) -> str:
     """`text` with everything escaped that is not to be printed: controls, stray bytes."""
+    if text.isprintable():
+        return text
     return "".join(
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
     )

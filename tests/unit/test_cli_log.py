@@ -46,6 +46,23 @@ def test_levels(level: int, nr_lines: int, tmp_path: Path) -> None:
     assert len(written(LogReport(level, open_log(path)), path)) == nr_lines
 
 
+@pytest.mark.parametrize("to_file", [True, False])
+def test_a_name_makes_no_line_of_its_own(
+    to_file: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor does it speak to the terminal."""
+    path = tmp_path / "log"
+    report = LogReport(2, open_log(path) if to_file else None)
+    report.warn("file a\n\x1b[2JError: \udcff")
+    report.failed("file b\n", "ckpt/x.py:1")
+    report.close()
+    said = capsys.readouterr().err
+    log = path.read_text() if to_file else said
+    assert log.count("\n") == 2
+    assert "file a\\n\\x1b[2JError: \\udcff\n" in log
+    assert said.endswith("Error (ckpt/x.py:1): file b\\n\n")
+
+
 def test_ckpts_own_files_are_named_from_the_root(capsys: pytest.CaptureFixture[str]) -> None:
     place = {"report": LogReport(2)}
     code = compile("report.warn('x')", "/any/where/ckpt/mem/dump.py", "exec")
