@@ -1,7 +1,8 @@
 """What one connection to `ckpt serve` comes to, each in a process of its own.
 
 *migrate*, the control connection: check, receive nothing, wait for `restore`, build the tree, wait
-for `go`, let it run. *data*: receive the sets. *outcome*: say what became of a migration.
+for `go`, let it run. *data*: receive the sets, and what follows later. *rest*: that, where the
+connection before was lost. *outcome*: say what became of a migration.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from ckpt.errors import CkptError, PeerError, RestoreError
 from ckpt.images.directory import cannot_write
@@ -40,18 +41,32 @@ class Arrived:
     restore_us: int
 
 
+class News(Protocol):
+    """Whom the process of a connection, or one made from it, tells what it does: `arrived` of a
+    tree that runs here; before that `brings`, where its memory comes later, as long as we live."""
+
+    def arrived(self, came: Arrived) -> None: ...
+    def brings(self) -> None: ...
+
+
 def receive(
-    stream: Stream, options: ServeOptions, report: Report, arrived: Callable[[Arrived], None]
+    stream: Stream, options: ServeOptions, report: Report, news: News, *, full: bool = False
 ) -> None:
-    """Do what the connection is for; the stream becomes ours. `arrived` may be called in a process
-    made from this one, which has ended then. Raises CkptError of any kind."""
+    """Do what the connection is for; the stream becomes ours. `full`: no other tree is taken.
+    Raises CkptError of any kind."""
     try:
-        frame = wire.expect(stream, hello.MIGRATE, hello.DATA, hello.OUTCOME)
+        frame = wire.expect(stream, hello.MIGRATE, hello.DATA, hello.OUTCOME, hello.REST)
         folder = options.folder / hello.ident_of(frame)
-        if frame.kind == hello.MIGRATE:
-            _migrate(stream, frame, folder, options, report, arrived)
+        if frame.kind == hello.MIGRATE and full:
+            wire.send(stream, "failed", why="it takes one tree, and has one (--once)")
+        elif frame.kind == hello.MIGRATE:
+            _migrate(stream, frame, folder, options, report, news.arrived)
         elif frame.kind == hello.DATA:
-            _data(stream, frame, folder, report)
+            _data(stream, frame, folder, report, news)
+        elif frame.kind == hello.REST:
+            from ckpt.migrate.later import bring_again
+
+            bring_again(stream, folder, report)
         else:
             wire.send(stream, "outcome", outcome=_outcome(folder))
     finally:
@@ -65,22 +80,23 @@ def _outcome(folder: Path) -> str:
     return "ABORTED" if (folder / ABORTED).exists() or not folder.exists() else ""
 
 
-def _data(stream: Stream, frame: wire.Frame, folder: Path, report: Report) -> None:
+def _data(stream: Stream, frame: wire.Frame, folder: Path, report: Report, news: News) -> None:
     if not folder.is_dir():
         raise PeerError("sends for a migration that there is not", resource=stream.peer)
 
     def work() -> NoReturn:
-        os._exit(_told(report, lambda: _receive(stream, folder, report)))
+        os._exit(_told(report, lambda: _receive(stream, folder, report, news)))
 
     fork_outside(frozenset(frame.numbers("numbers")), work)
 
 
-def _receive(stream: Stream, folder: Path, report: Report) -> None:
+def _receive(stream: Stream, folder: Path, report: Report, news: News) -> None:
     wire.send(stream, "welcome")
     # Not when it is wanted: then the tree stands.
     from ckpt.migrate.later import bring_the_rest
 
     if sets.receive_sets(stream, folder, report):
+        news.brings()
         bring_the_rest(stream, folder, report)
 
 

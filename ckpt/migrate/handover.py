@@ -14,7 +14,6 @@ Signals that ask us to end are deaf from 3 on.
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import ExitStack, suppress
 from enum import Enum
@@ -24,9 +23,10 @@ from ckpt.dump.fate import Fate
 from ckpt.dump.lazily import left_pages
 from ckpt.errors import HarmError, PeerError
 from ckpt.images.pageserver.connect import connected
-from ckpt.mem.answering import Answering, Held
+from ckpt.mem.answering import Held
 from ckpt.migrate import hello, wire
 from ckpt.migrate.duties import COMMITTED
+from ckpt.migrate.remainder import Remainder
 from ckpt.tracee import queuedstop
 from ckpt.tracee.attached import undisturbed
 
@@ -83,13 +83,13 @@ class Handing:
         if not self._options.lazy:
             return self._hand_over(tree)
         with ExitStack() as scope:
-            rows = [row for taken in snapshots for row in left_pages(taken, scope)]
-            held = Held.of(rows)
+            held = Held.of([row for taken in snapshots for row in left_pages(taken, scope)])
             wire.send(self._data, "lazy")
-            answering = Answering(self._data.plain, held)
-            scope.callback(answering.stop)
+            rest = scope.enter_context(
+                Remainder(self._options, self._ident, self._data, held, self._report)
+            )
             fate = self._hand_over(tree)
-            return self._give_the_rest(answering, held) if fate is Fate.END else fate
+            return self._give(rest) if fate is Fate.END else fate
 
     def _hand_over(self, tree: SeizedTree) -> Fate:
         wire.send(self._control, "restore", lazy=self._options.lazy)
@@ -97,30 +97,25 @@ class Handing:
         with undisturbed():
             return self._let_go_of(tree)
 
-    def _give_the_rest(self, answering: Answering, held: Held) -> Fate:
+    def _give(self, rest: Remainder) -> Fate:
         """It runs there, and asks for what it has not got. Its memory here is the only one until it
         has all, so this tree is not given up before."""
-        if not held.nr:
-            return Fate.END  # the rounds have brought everything: nobody will ask
-        self._report.stage("pages")
         with undisturbed():
-            result = answering.wait(lambda done: self._report.progress(done, held.nr_bytes))
-        self.nr_late_bytes = int(answering.done.nr_bytes)
+            self._lost = rest.give()
+        self.nr_late_bytes = rest.nr_bytes
         self.total_us = (time.monotonic_ns() - self._began_ns) // 1000
-        if result:
-            self._lost = os.strerror(-result).lower()
-            return Fate.STOP
-        return Fate.END
+        return Fate.STOP if self._lost else Fate.END
 
     def conclude(self) -> None:
         """After the dump: raises HarmError where it is not known what came of the tree, or where
         it lacks memory there."""
         if self._lost:
             raise HarmError(
-                "it lacks memory there, which is still here; it is left stopped, on both sides",
+                "it may lack memory there, which is still here; it is left stopped here",
                 pid=self._options.dump.tree,
                 why=f"{self._control.peer}: {self._lost}",
-                hint="kill it there, and have it go on here: kill -CONT",
+                hint="look there; if it runs, kill it here, else kill it there and have it go on "
+                "here: kill -CONT",
             )
         if self._outcome is Outcome.UNKNOWN:
             raise HarmError(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ckpt.dump.options import DumpOptions
     from ckpt.images.pageserver.stream import Stream
 
-MIGRATE, DATA, OUTCOME = "migrate", "data", "outcome"
+MIGRATE, DATA, OUTCOME, REST = "migrate", "data", "outcome", "rest"
 PASSED_ON = ("file_locks", "tcp_established", "tcp_close", "file_validation", "network_lock")
 """Options of the dump that the restore must be given, too."""
 

@@ -109,7 +109,7 @@ def _serve(stream: Stream, principal: Stream, duty: Duty) -> None:
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    _let_go_of_the_terminal()
+    let_go_of_the_terminal()
     with Relay(stream) as relay:
         post = Post(Stream(relay.sock, stream.peer), principal)
         try:
@@ -150,7 +150,7 @@ def _one_of_peer(post: Post, duty: Duty) -> None:
     duty.from_peer(frame, post)
 
 
-def _let_go_of_the_terminal() -> None:
+def let_go_of_the_terminal() -> None:
     """Whoever reads what the principal prints must not wait for us."""
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for lfd in range(3):

@@ -10,13 +10,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 _PIECE = 64 << 10
+_LOOK_S = 0.02
 
 
 @dataclass
 class Passage:
     """Whoever connects to `port` speaks with who listens at `to`. When `nr_bytes` have passed over
     the connection that was the `nr`-th to come, from 0 on, in both directions together, `act` is
-    called, once, and only then more passes. A context manager."""
+    called, once, and only then more passes. A context manager. `held`: connections over which
+    nothing passes; `closed`: those who come are sent away."""
 
     to: int
     nr: int
@@ -24,6 +26,8 @@ class Passage:
     act: Callable[[Passage], None]
     port: int = 0
     acted: bool = False
+    closed: bool = False
+    held: set[int] = field(default_factory=set)
     _pairs: list[tuple[socket.socket, socket.socket]] = field(default_factory=list)
     _passed: int = 0
 
@@ -53,8 +57,10 @@ class Passage:
     def _run(self) -> None:
         ended: set[socket.socket] = set()
         while True:
-            open_ones = {sock for pair in self._pairs for sock in pair} - ended
-            ready, _, _ = select.select([self._woken, self._listening, *open_ones], [], [])
+            passing = [pair for n, pair in enumerate(self._pairs) if n not in self.held]
+            open_ones = {sock for pair in passing for sock in pair} - ended
+            waits_s = _LOOK_S if self.held else None
+            ready, _, _ = select.select([self._woken, self._listening, *open_ones], [], [], waits_s)
             if self._woken in ready:
                 return
             if self._listening in ready:
@@ -66,6 +72,9 @@ class Passage:
 
     def _let_in(self) -> None:
         sock, _ = self._listening.accept()
+        if self.closed:
+            sock.close()
+            return
         there = socket.socket()
         with suppress(OSError):  # who listened is gone: the connection ends
             there.connect(("127.0.0.1", self.to))

@@ -14,7 +14,7 @@ import os
 import socket
 import struct
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Self
 
 from ckpt.errors import CkptError, DeadlineError, KernelError
@@ -169,6 +169,14 @@ class Holder:
         LostPagesError, HolderGone."""
         head = self._ask({"op": "wait"}, answer_s=None).head
         return None if head.get("again") else head
+
+    def await_end(self) -> None:
+        """Until it has ended: everything has come, or nobody needs it any more."""
+        self.settle()
+        with suppress(CkptError):
+            while True:
+                self._nr_due += 1
+                self._answer(None)
 
     def status(self) -> dict[str, object]:
         return self._ask({"op": "status"}).head
