@@ -242,6 +242,9 @@ def _own(s: Snapshot, tid: int) -> ckpt_thread_entry:
             entry.no_terminal = True
         entry.lock_on_fault.extend(m.start for m in s.facts.smaps if "lf" in m.flags)
         entry.sealed.extend(m.start for m in s.facts.smaps if "sl" in m.flags)
+        # The kernel's record of a stop, which is cleared for whoever waits for it.
+        if s.task.stopped and not s.facts.stat.exit_code:
+            entry.stop_reported = True
         if s.facts.stat.exit_signal != signal.SIGCHLD:
             entry.exit_signal = s.facts.stat.exit_signal
         if s.lock_future:

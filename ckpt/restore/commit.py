@@ -5,7 +5,7 @@
    time of which it is known what was left begin to sleep again (sleeps).
 3. The leaders unmap the window; registers, FPU state and signal masks are set, and whose calls go
    to its handler gets that back. From here no code of ours is left in any task.
-4. Tasks that shall be stopped get their stop signal, which waits for them.
+4. Tasks that shall be stopped and are not yet (stops) get a SIGSTOP, which waits for them.
 5. A guard, a process of its own, is set over the tree: it kills every task when we die before we
    have sent it away. The kill-on-exit option is taken off every thread; were there no guard, our
    death in between would end only part of the tree.
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -27,12 +28,12 @@ from ckpt.errors import ImageError, RestoreError
 from ckpt.infect.batch import number
 from ckpt.infect.blob import blob
 from ckpt.kerndat.xsave import xsave_layout
-from ckpt.pstree.model import State
 from ckpt.restore.filters import install_rest
 from ckpt.restore.guard import guard_tasks
 from ckpt.restore.sleeps import sleep_again
+from ckpt.restore.stops import is_held, was_to_stop
 from ckpt.task import fpu, regs, thread
-from ckpt.tracee import ops
+from ckpt.tracee import ops, queuedstop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -41,13 +42,14 @@ if TYPE_CHECKING:
     from ckpt.restore.load import TaskImage
 
 _STOP_TIMEOUT_S = 10.0
+_STOPPED_S = 1.0
 
 
 def take_over(site: Site) -> None:
     """Steps 1 to 3."""
     images = list(site.loaded.tasks.values())
     for image in images:
-        for tid in image.threads if not image.chains else ():
+        for tid in image.threads if not image.chains and not is_held(image) else ():
             ops.seize_thread(tid, exitkill=True)
     for image in images:
         site.tasks[image.task.pid].session.leave()
@@ -94,16 +96,29 @@ def _set_state(image: TaskImage, asleep: Mapping[int, bytes]) -> None:
 def let_go(site: Site, *, leave_stopped: bool, verdict: int = -1) -> None:
     """Steps 4 to 6. `verdict`: see ckpt.restore.guard."""
     images = list(site.loaded.tasks.values())
-    for image in images:
-        if leave_stopped or image.task.state is State.STOPPED:
-            # Not the signal that stopped it first: an orphaned group ignores all but this one.
-            os.kill(image.task.pid, signal.SIGSTOP)
-    tids = [tid for image in images for tid in image.threads]
+    held = [image for image in images if is_held(image)]
+    others = [image for image in images if not is_held(image)]
+    stopping = [image for image in others if leave_stopped or was_to_stop(image)]
+    for image in stopping:
+        os.kill(image.task.pid, signal.SIGSTOP)
     with guard_tasks([site.tasks[image.task.pid].pidfd for image in images], verdict) as guard:
-        for tid in tids:
+        for tid in (tid for image in images for tid in image.threads):
             ops.clear_exitkill(tid)
         guard.send_away()
-        for tid in tids:
-            # From here on a task may end like any other.
-            with suppress(ops.ThreadGone):
-                ops.detach(tid)
+        # The parents of stopped tasks come later: they find them stopped.
+        _detach(held)
+        _await_stop(held)
+        _detach(others)
+        _await_stop(stopping)
+
+
+def _detach(images: list[TaskImage]) -> None:
+    for tid in (tid for image in images for tid in image.threads):
+        # From here on a task may end like any other.
+        with suppress(ops.ThreadGone):
+            ops.detach(tid)
+
+
+def _await_stop(images: list[TaskImage]) -> None:
+    """They stop by themselves, but not at once, unless somebody has them go on meanwhile."""
+    queuedstop.await_effect([i.task.pid for i in images], time.monotonic() + _STOPPED_S)

@@ -6,7 +6,7 @@
 4. Control groups are made. The tasks are born, with memory, and join them; process groups are
    made; the dead die (build, groups). Sessions get their terminals (terminals). Of a lazy restore,
    memory that comes late is registered and handed over here (lazily): later steps may need it.
-5. Each task gets its other state (state).
+5. Each task gets its other state (state); those that were stopped are stopped again (stops).
 6. Pages have been verified meanwhile: a rotten one fails the restore here.
 7. All are stopped, get their registers, and are let go (commit).
 
@@ -34,7 +34,7 @@ from ckpt.mem.vma import Backing
 from ckpt.ns.join import joined
 from ckpt.pstree.sharing import FILES
 from ckpt.record import field, record
-from ckpt.restore import commit, filters, state
+from ckpt.restore import commit, filters, state, stops
 from ckpt.restore.build import Site
 from ckpt.restore.cgroups import cgroups_of
 from ckpt.restore.groups import end_the_dead, join_groups
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from ckpt.restore.early import Early
     from ckpt.restore.options import Consent, Lazily, RestoreOptions
     from ckpt.restore.plan import RestorePlan
+    from ckpt.restore.powers import Powers
     from ckpt.restore.started import Started
 
 
@@ -198,18 +199,7 @@ def _carry_out(
         end_the_dead(site)
         late.hand_over(site, shared, report)
         report.stage("state")
-        for pid, image in loaded.tasks.items():
-            built = site.tasks[pid]
-            state.restore_descriptors(site, built, files)
-            state.restore_context(site, built, image, files)
-            restore_outside(image, report)
-        for pid, image in loaded.tasks.items():
-            state.restore_threads(site, site.tasks[pid], image, files, powers)
-        restore_late(site, files, report)
-        shared.objects.tell(lambda pid: site.tasks[pid].session)
-        for pid, image in loaded.tasks.items():
-            filters.hold_off(image)
-            state.restore_leader(site.tasks[pid], image, powers, report)
+        _give_state(site, files, shared, powers, report)
         files.apply_seals()
         shared.settle()
         late.settle(loaded)
@@ -220,6 +210,27 @@ def _carry_out(
         actions.run(Event.POST_RESTORE, plan.tree.root.pid)
         _resume(options, site, files, shared, cgroups, actions, consent)
         late.committed()
+
+
+def _give_state(
+    site: Site, files: FilesRestore, shared: SharedMemory, powers: Powers, report: Report
+) -> None:
+    """Step 5."""
+    tasks = site.loaded.tasks
+    for pid, image in tasks.items():
+        built = site.tasks[pid]
+        state.restore_descriptors(site, built, files)
+        state.restore_context(site, built, image, files)
+        restore_outside(image, report)
+    for pid, image in tasks.items():
+        state.restore_threads(site, site.tasks[pid], image, files, powers)
+    restore_late(site, files, report)
+    shared.objects.tell(lambda pid: site.tasks[pid].session)
+    for image in tasks.values():
+        filters.hold_off(image)
+    stops.stop_again(site)
+    for pid, image in tasks.items():
+        state.restore_leader(site.tasks[pid], image, powers, report)
 
 
 def _fill_memfds(loaded: Loaded, files: FilesRestore) -> int:

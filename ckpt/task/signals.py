@@ -108,9 +108,12 @@ def drain(batch: Batch) -> None:
 def restore_pending(
     batch: Batch, entry: signal_queue_entry, pid: Arg, tid: Arg | None = None
 ) -> None:
-    """Add the calls that queue these signals to the process, or to the thread `tid` of it."""
+    """Add the calls that queue these signals to the process, or to the thread `tid` of it. SIGSTOP,
+    which nobody can block, is left out: see `holds_stop`."""
     for signal in entry.signals:
-        number = struct.unpack_from("<i", signal.siginfo)[0]
+        number = _SIGNO.unpack_from(signal.siginfo)[0]
+        if number == SIGSTOP:
+            continue
         info = batch.put(signal.siginfo)
         if tid is None:
             batch.call("rt_sigqueueinfo", pid, number, info, note=f"pending signal {number}")
@@ -120,10 +123,14 @@ def restore_pending(
             )
 
 
+def holds_stop(entry: signal_queue_entry) -> bool:
+    """Whether the task was to stop at its next step, or once more."""
+    return any(_SIGNO.unpack_from(signal.siginfo)[0] == SIGSTOP for signal in entry.signals)
+
+
 def damaged(entry: signal_queue_entry) -> bool:
     """Whether this queue of an image can't be one."""
     return any(
-        len(s.siginfo) != SIGINFO_SIZE
-        or not 0 < struct.unpack_from("<i", s.siginfo)[0] <= NR_SIGNALS
+        len(s.siginfo) != SIGINFO_SIZE or not 0 < _SIGNO.unpack_from(s.siginfo)[0] <= NR_SIGNALS
         for s in entry.signals
     )

@@ -37,8 +37,8 @@ from contextlib import contextmanager
 
 from ckpt.errors import DeadlineError, Refusal, RefusedError, TargetError
 from ckpt.procfs.reader import ProcDir
-from ckpt.procfs.tree import has_children_files, look
-from ckpt.tracee import dispatch, ops
+from ckpt.procfs.tree import has_children_files
+from ckpt.tracee import dispatch, ops, queuedstop
 from ckpt.tracee.attached import Attached, thread_status, traced, undisturbed
 from ckpt.tracee.births import seize_born
 from ckpt.tracee.dispatch import Dispatch
@@ -49,7 +49,6 @@ LINGER_S = 0.02
 KILL_S = 10.0
 STOP_S = 5.0
 
-_STOPPED = "TZX"
 _NAP_S, _LAST_NAP_S = 0.0005, 0.01
 _LOOKS_WITHOUT_LISTS = 2
 _INSTANT_S, _LONGEST_ROUND_S = 0.0001, 0.05
@@ -238,8 +237,8 @@ class SeizedTree:
         for task in self.tasks.values():
             os.close(task.pidfd)
         until = time.monotonic() + STOP_S
-        for task in stopping:
-            _wait_stopped(task.pid, until)
+        for pid in queuedstop.await_effect([task.pid for task in stopping], until):
+            raise DeadlineError("it was to be left stopped and runs", pid=pid)
 
 
 @contextmanager
@@ -326,11 +325,3 @@ def _ended(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(int(KILL_S * 1000)))
-
-
-def _wait_stopped(pid: int, until: float) -> None:
-    """A task that was let go with a SIGSTOP queued stops before its first step, but not at once."""
-    while (task := look(pid)) is not None and task.state not in _STOPPED:
-        if time.monotonic() > until:
-            raise DeadlineError("it was to be left stopped and runs", pid=pid)
-        time.sleep(_NAP_S)

@@ -227,7 +227,7 @@ def remote_call(tid: int, syscall_insn_addr: int, nr: int, *args: int) -> int:
 
 def cut_call(tid: int, syscall_insn_addr: int, nr: int, *args: int) -> int:
     """As `remote_call`, of a call that is interrupted at once: its restart block, if it has one, is
-    then the thread's. The thread stands as after `interrupt`."""
+    then the thread's. The thread stands as after `interrupt_and_wait`."""
     _prepare_call(tid, syscall_insn_addr, nr, args)
     _to_syscall_stop(tid)
     interrupt(tid)
@@ -236,7 +236,7 @@ def cut_call(tid: int, syscall_insn_addr: int, nr: int, *args: int) -> int:
     interrupt(tid)  # once more: the stop at the exit has used the other one up
     cont(tid)
     stop = wait_stop(tid, _CALL_S)
-    if stop.kind is not StopKind.INTERRUPT:
+    if stop.kind not in (StopKind.INTERRUPT, StopKind.GROUP):
         why = f"{stop.kind.name.lower()}, {stop.signal}"
         raise TargetError("it does not stand after its call", pid=tid, why=why)
     return result - (1 << 64) if result >> 63 else result

@@ -11,10 +11,12 @@ not one instruction is executed between the end of the tracer and the stop.
 from __future__ import annotations
 
 import signal
+import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ckpt.errors import DeadlineError
+from ckpt.procfs.tree import look
 from ckpt.tracee import ops
 from ckpt.tracee.ops import StopKind
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 _STEP_S = 10.0
 _MOST_SIGNALS = 4096
+_STANDS = "TZX"
+_NAP_S = 0.0005
 
 
 def queue(tasks: Iterable[SeizedTask]) -> None:
@@ -33,6 +37,21 @@ def queue(tasks: Iterable[SeizedTask]) -> None:
         if not task.zombie and not task.stopped:
             with suppress(ProcessLookupError):
                 signal.pidfd_send_signal(task.pidfd, signal.SIGSTOP)
+
+
+def await_effect(pids: Iterable[int], until: float) -> list[int]:
+    """After these were let go with a SIGSTOP queued: they stop before their first step, but not at
+    once. Returns those that do not stand by `until` (time.monotonic)."""
+    left = [pid for pid in pids if _runs(pid)]
+    while left and time.monotonic() < until:
+        time.sleep(_NAP_S)
+        left = [pid for pid in left if _runs(pid)]
+    return left
+
+
+def _runs(pid: int) -> bool:
+    task = look(pid)
+    return task is not None and task.state not in _STANDS
 
 
 def take_back(tasks: Iterable[SeizedTask]) -> None:

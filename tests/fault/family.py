@@ -16,11 +16,15 @@ from tests.support.victim import SUCCESS, Victim
 
 BIRTH = "ckpt_spawn_seed"
 """The operation with which a restore begins to have something to lose."""
+UNSTEADY = 8
+"""How many operations more one restore may take than another: a thread that takes its time to stand
+is interrupted once more, and stands twice."""
 STRESS = bool(os.environ.get("CKPT_STRESS"))
 
 
 class Family:
-    """`pids`: the tree, its zombie included; `alive`: those that run when it is whole."""
+    """`pids`: the tree, its zombie included; `alive`: those that live when it is whole, of whom
+    `stopped` don't run."""
 
     def __init__(self, case: Case, name: str = "fault/family", *args: str) -> None:
         self.case = case
@@ -28,6 +32,7 @@ class Family:
         self.victim: Victim = case.start(program(name, *args))
         self.pids = self.victim.tree
         self.alive = [pid for pid in self.pids if processes.state(pid) != "Z"]
+        self.stopped = {pid for pid in self.alive if processes.state(pid) == "T"}
         case.ckpt.dump(self.victim.pid, case.images).ok()
         self.victim.await_gone(self.pids)
         self.prints = fingerprint(case.images)
@@ -51,8 +56,12 @@ class Family:
         ]
 
     def is_whole(self) -> bool:
-        """All live in the memory that `learn` saw; none is traced, stands, or is being killed."""
-        return all(_runs(pid) and _maps(pid) == self.maps[pid] for pid in self.alive)
+        """All live in the memory that `learn` saw; none is traced or is being killed, and those
+        stand who were stopped."""
+        return all(
+            _is_well(pid, stopped=pid in self.stopped) and _maps(pid) == self.maps[pid]
+            for pid in self.alive
+        )
 
     def learn(self) -> None:
         """Note what the whole tree, running now, looks like."""
@@ -106,19 +115,22 @@ class Family:
         self.finish("without faults")
         assert nr > 200, nr
         step = 1 if STRESS else nr // few
-        gone = whole = 0
+        gone, whole, committed = 0, 0, nr
         for at in sorted({*range(1, nr, step), *range(nr - last, nr + 1)}):
             end = self.restore(Faults(at=at, begin=BIRTH))
             when = f"killed at operation {at} of {nr}"
-            assert end.code == KILLED, f"{when}: {end}"
+            fewer = end.code == 0 and at > nr - UNSTEADY
+            assert end.code == KILLED or fewer, f"{when}: {end}"
             self.all_is_in(when)
             if self.settle(when):
                 whole += 1
+                committed = min(committed, at)
                 self.untouched(when)
                 self.finish(when)
             else:
                 gone += 1
-                assert not whole, f"{when}: gone, though an earlier end was past the commit"
+                late = f"{when}: gone, though an end at operation {committed} was past the commit"
+                assert at < committed + UNSTEADY, late
                 self.assert_none_left(when)
         assert gone and whole
 
@@ -128,8 +140,8 @@ class Family:
         self.finish(when)
 
 
-def _runs(pid: int) -> bool:
-    if processes.state(pid) not in ("R", "S", "D"):
+def _is_well(pid: int, *, stopped: bool) -> bool:
+    if processes.state(pid) not in (("T",) if stopped else ("R", "S", "D")):
         return False
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()

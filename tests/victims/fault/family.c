@@ -1,6 +1,6 @@
 /* A small tree with something of everything that a restore builds: a second thread, a child that
- * shares memory and a pipe, a zombie, and descriptors that can be made when all of these are there
- * only, or at the very end. */
+ * shares memory and a pipe, one that is stopped, a zombie, and descriptors that can be made when
+ * all of these are there only, or at the very end. */
 #include "victim.h"
 #include <sys/epoll.h>
 #include <sys/inotify.h>
@@ -21,6 +21,11 @@ static void member(void)
         wait_for("go");
         hear(ends[0]);
         CHECK(filled(shared, PAGE, 2));
+}
+
+static void stop(void)
+{
+        CALL(raise(SIGSTOP));
 }
 
 static void *body(void *memory)
@@ -91,6 +96,8 @@ int main(void)
         pid_t zombie = child(gone);
         CALL(waitid(P_PID, zombie, &info, WEXITED | WNOWAIT));
         pid_t kid = child(member);
+        pid_t stopped = child(stop);
+        CHECK(CALL(waitpid(stopped, &status, WUNTRACED)) == stopped && WIFSTOPPED(status));
         pid_t dead = CALL(fork());
         if (dead == 0)
                 hear(ends[0]);
@@ -109,6 +116,9 @@ int main(void)
         check_late(&late, kid);
         tell(ends[1]);
         join_child(kid);
+        CHECK(waitpid(stopped, &status, WUNTRACED | WNOHANG) == 0);
+        CALL(kill(stopped, SIGCONT));
+        join_child(stopped);
         CHECK(CALL(waitpid(zombie, &status, 0)) == zombie && status == 17 << 8);
         pass();
 }
