@@ -28,7 +28,7 @@ class Session:
             "tmux", "-S", str(self.socket), "-D", "-f/dev/null"
         )
         self.folder = self.server.folder
-        wait_until(self.server.pid, self.socket.exists)
+        wait_until(self.server.pid, partial(_listens, self.socket))
         with high_numbers():
             self.run(
                 "new-session", "-d", "-x", "60", "-y", "20", "-c", str(self.folder), "bash --norc"
@@ -88,6 +88,13 @@ class Session:
                 return False
 
         wait_until(self.server.pid, alone)
+
+
+def _listens(path: Path) -> bool:
+    """Whether a socket of that name has been bound, and listens: whoever is refused there starts a
+    server of its own. The fourth column is of flags, see unix_seq_show() in net/unix/af_unix.c."""
+    rows = (line.split() for line in Path("/proc/net/unix").read_text().splitlines())
+    return any(row[-1] == str(path) and row[3] == "00010000" for row in rows)
 
 
 class Client:
