@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from ckpt.cli.cgroups import restore_cgroups
-from ckpt.cli.output import show
+from ckpt.cli.output import printable, show
 from ckpt.cli.stats import as_json, as_lines
 from ckpt.errors import RestoreError, UsageError
 from ckpt.kerndat.cpufeature import DEFAULT_CPU_CAP
@@ -44,7 +44,7 @@ def run(args: Args) -> int:
     if args.json:
         show(as_json(result))
     elif args.dry_run:
-        show(*result.plan)
+        show(*map(printable, result.plan))
     elif args.display_stats:
         show("Displaying restore stats:", *as_lines(result.stats))
     if options.dry_run or options.restore_detached:

@@ -29,6 +29,7 @@ from ckpt.errors import ImageError, KernelError, Refusal, RestoreError
 from ckpt.files.descriptor import Descriptor
 from ckpt.files.kind import DumpKind, FdType, Obstacle, RestoreKind
 from ckpt.files.openflags import O_LARGEFILE, checked, shown
+from ckpt.images.text import get_text
 from ckpt.kerndat import hugetlb
 from ckpt.units import PAGE, Range, page_up
 
@@ -270,11 +271,12 @@ class MemfdRestore(RestoreKind):
             if huge_page and message.size % huge_page:
                 why = f"{message.size} bytes in pages of {huge_page}"
                 raise ImageError("has a size that can't be", resource=where, why=why)
-            if "\0" in message.name or len(message.name.encode()) > _LONGEST_NAME:
+            name = get_text(message, "name")
+            if "\0" in name or len(os.fsencode(name)) > _LONGEST_NAME:
                 raise ImageError("has a name that can't be", resource=where)
             mode = message.mode & 0o7777 if message.HasField("mode") else 0o777
             self._inodes[message.inode_id] = _Inode(
-                *(message.name, message.uid, message.gid, mode, message.size),
+                *(name, message.uid, message.gid, mode, message.size),
                 *(message.shmid, message.seals, message.inode_id, huge_page),
             )
         for file_id, file in self._files.items():

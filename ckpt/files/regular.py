@@ -35,6 +35,7 @@ from ckpt.files.links import Links, is_linked
 from ckpt.files.openflags import O_TMPFILE_ALONE, checked, open_as, shown
 from ckpt.files.refused import path_obstacle, refuse_lost
 from ckpt.files.remapped import Remapped
+from ckpt.images.text import get_text
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
@@ -211,9 +212,9 @@ class RegularRestore(RestoreKind):
 
     def take(self, file_id: int, message: Any) -> None:
         where = f"file {file_id:#x} of files.img"
-        name: str = message.name
+        name = get_text(message, "name")
         external = bool(message.ext)
-        if not name or "\0" in name or len(name.encode()) > _LONGEST_PATH:
+        if not name or "\0" in name or len(os.fsencode(name)) > _LONGEST_PATH:
             raise ImageError("has no path that can be", resource=where)
         if not external and not name.startswith("/"):
             raise ImageError(f"has a path that is not absolute: {name!r}", resource=where)

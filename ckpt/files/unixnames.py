@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ckpt.errors import ImageError, RestoreError
 from ckpt.files import unixdiag
 from ckpt.files.sockqueue import borrowed
+from ckpt.images.text import get_text
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -139,7 +140,7 @@ def read(usk: Any, where: str) -> Name | None:
     if raw.startswith(b"\0"):
         return Name(raw)
     given, _, rest = raw.partition(b"\0")
-    folder = usk.name_dir
+    folder = get_text(usk, "name_dir")
     if rest.strip(b"\0") or "\0" in folder:
         raise ImageError("has a name with a zero byte in it", resource=where)
     if given.startswith(b"/"):
