@@ -27,7 +27,7 @@ from tests.support.waiting import wait_until
 
 LEDGER = program("chain/ledger")
 WAYS = pytest.mark.parametrize(
-    "words", [("--pre-rounds", "3"), ("--pre-rounds", "auto", "--max-downtime", "9000")]
+    "words", [("--pre-rounds", "3"), ("--pre-rounds", "auto", "--max-downtime", "90000")]
 )
 OUT_OF_REACH = ("--pre-rounds", "auto", "--max-downtime", "1")
 """Less than what the model says that any dump takes."""
@@ -205,7 +205,7 @@ def test_nothing_can_be_tracked(case: Case) -> None:
     # It sleeps: while its libraries were loaded, it would need the descriptor itself.
     wait_until(victim.pid, lambda: _call(victim.pid) == CLOCK_NANOSLEEP)
     resource.prlimit(victim.pid, resource.RLIMIT_NOFILE, (3, 3))
-    words = ("--pre-rounds", "auto", "--max-downtime", "9000", "--leave-running")
+    words = ("--pre-rounds", "auto", "--max-downtime", "90000", "--leave-running")
     result = case.ckpt.dump(victim.pid, case.images, *words).ok()
     assert "descriptor table is full" in result.log
     assert not in_parent(case.images, victim.pid)
