@@ -25,12 +25,12 @@ from ckpt.units import Range
 
 FAILED = 99
 KILLED = -signal.SIGKILL
-_WHOLE_S = 30.0
+_WHOLE_S = 60.0
 
 
 def visit(pid: int) -> None:
     """Seize, infect, ask the leader and every other thread, cure, thaw."""
-    with seize(pid, deadline_s=10) as tree:
+    with seize(pid, deadline_s=60) as tree:
         for task in tree.tasks.values():
             settle(task)
             with infect(task) as session:

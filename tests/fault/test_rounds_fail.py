@@ -130,7 +130,7 @@ def points(nr: int, seed: str) -> Iterator[int]:
 
 @MODES
 @pytest.mark.parametrize("code", [0, errno.ENOSPC, errno.EIO], ids=["killed", "ENOSPC", "EIO"])
-@pytest.mark.timeout(3600 if STRESS else 120)
+@pytest.mark.timeout(3600 if STRESS else 300)
 def test_pre_dump_has_an_accident(case: Case, mode: str, code: int) -> None:
     """At each of its operations, dedup included; the next set is a dump that leaves it running."""
     rounds = Rounds(case, mode)
@@ -160,7 +160,7 @@ def test_pre_dump_has_an_accident(case: Case, mode: str, code: int) -> None:
 
 
 @MODES
-@pytest.mark.timeout(3600 if STRESS else 120)
+@pytest.mark.timeout(3600 if STRESS else 300)
 def test_keeper_dies(case: Case, mode: str) -> None:
     """While a pre-dump is at any of its operations. What comes next is whole, and says so."""
     rounds = Rounds(case, mode)

@@ -19,7 +19,7 @@ STRESS = bool(os.environ.get("CKPT_STRESS"))
 FEW = 6
 
 
-@pytest.mark.timeout(3600 if STRESS else 120)
+@pytest.mark.timeout(3600 if STRESS else 300)
 def test_killed_at_operations(case: Case) -> None:
     victim = case.start(program("tree/sharing", "files", "fs", "memory", "handlers"))
     before = visible.look(victim.pid, exact=True)

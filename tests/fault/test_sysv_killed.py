@@ -17,7 +17,7 @@ STRESS = bool(os.environ.get("CKPT_STRESS"))
 POINTS = range(1, 120) if STRESS else (2, 3, 4, 40, 90)
 
 
-@pytest.mark.timeout(3600 if STRESS else 120)
+@pytest.mark.timeout(3600 if STRESS else 300)
 def test_killed(case: Case) -> None:
     known = set(processes.tree(os.getpid()))
     victim = case.start(program("memory/sysv", "key"))

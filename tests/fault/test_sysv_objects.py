@@ -36,7 +36,7 @@ def points(nr: int) -> range:
 
 @DAMAGE
 @KIND
-@pytest.mark.timeout(3600 if STRESS else 120)
+@pytest.mark.timeout(3600 if STRESS else 300)
 def test_dump(case: Case, kind: str, code: int) -> None:
     """Values, last users and times stay; nobody who waits is woken; in the end the victim gives
     back what it had to."""
@@ -67,7 +67,7 @@ def test_dump(case: Case, kind: str, code: int) -> None:
 
 @DAMAGE
 @KIND
-@pytest.mark.timeout(3600 if STRESS else 120)
+@pytest.mark.timeout(3600 if STRESS else 300)
 def test_restore(case: Case, kind: str, code: int) -> None:
     """The object goes with the tree, and the last restore makes it again."""
     known = set(processes.tree(os.getpid()))

@@ -119,7 +119,7 @@ def test_a_failed_post_dump_leaves_the_tree_running_and_the_images_whole(
     pids = victim.tree
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
-    processes.wait_end(victim.pid, 30)
+    processes.wait_end(victim.pid, 60)
     victim.await_gone(pids)
     case.ckpt.restore(case.images).ok()
     victim.finish()
@@ -226,7 +226,7 @@ def test_ckpt_that_ends_while_a_script_works(case: Case, number: signal.Signals)
     with subprocess.Popen(argv, stderr=subprocess.DEVNULL) as controller:
         pid = int(fifo.read_text())
         controller.send_signal(number)
-        status = controller.wait(30)
+        status = controller.wait(60)
     assert status == (128 + number if number == signal.SIGTERM else -number)
     if number == signal.SIGKILL:
         os.killpg(pid, signal.SIGKILL)

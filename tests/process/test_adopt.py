@@ -44,7 +44,7 @@ def test_while_processes_and_threads_come_and_go(built: Path) -> None:
                     assert set(answers) == {process.pid}
                 assert process.pid in adopted
                 keeper.untrack()
-            out, _ = process.communicate(timeout=30)
+            out, _ = process.communicate(timeout=60)
             assert out.decode().strip().endswith("whole")
         finally:
             process.kill()

@@ -95,7 +95,7 @@ def test_attached_it_waits_for_the_root(case: Case, options: tuple[str, ...], st
     controller = attached(case, *options)
     victim.go()
     os.write(victim.held[-1], b"end\n")
-    assert controller.wait(30) == status
+    assert controller.wait(60) == status
 
 
 def test_a_command_becomes_the_trees_parent(case: Case) -> None:
@@ -107,7 +107,7 @@ def test_a_command_becomes_the_trees_parent(case: Case) -> None:
     controller = attached(
         case, "--pidfile", "pid", "--exec-cmd", "--", "sh", "-c", f"cd {case.images}; {script}"
     )
-    assert controller.wait(30) == 0
+    assert controller.wait(60) == 0
     parent, shell, its_childs = (case.images / "parent").read_text().splitlines()
     assert parent.split()[1] == shell == str(controller.pid)
     # The tree has a time namespace of its own; what the command starts must not be born into it.

@@ -39,7 +39,7 @@ def started(case: Case, *args: str) -> Victim:
 
 
 def copied(pid: int) -> Copy:
-    with seize(pid, deadline_s=10) as tree:
+    with seize(pid, deadline_s=60) as tree:
         settle(tree.tasks[pid])
         with infect(tree.tasks[pid]) as session:
             return copy_of(session)

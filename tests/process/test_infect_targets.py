@@ -50,7 +50,7 @@ STATUS = (
 
 @contextmanager
 def frozen(pid: int) -> Iterator[SeizedTask]:
-    with seize(pid, deadline_s=10) as tree:
+    with seize(pid, deadline_s=60) as tree:
         yield tree.tasks[pid]
 
 

@@ -290,7 +290,7 @@ def test_a_standing_target_is_asked(target: Commanded, mode: Mode) -> None:
     """The last round of a dump: nothing is consumed, the answer is exact."""
     with tracking(target, mode) as keeper:
         target.write(30, 31)
-        with seize(target.pid, deadline_s=10.0):
+        with seize(target.pid, deadline_s=60):
             wanted = {target.pid: private(target.pid)}
             for _ in range(2):
                 answer = keeper.round(wanted, rearm=False)[target.pid]

@@ -271,7 +271,7 @@ def test_waits_when_not_detached(case: Case) -> None:
     )
     wait_until(restore.pid, lambda: processes.tree(restore.pid)[1:].count(victim.pid) == 1)
     victim.go()
-    assert restore.wait(30) == 0
+    assert restore.wait(60) == 0
     assert victim.out.endswith(f"{SUCCESS}\n")
 
 

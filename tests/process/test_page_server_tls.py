@@ -77,7 +77,7 @@ def test_nothing_is_sent_in_plain(tmp_path: Path, certificates: Certificates) ->
         thread = threading.Thread(target=lambda: relay(listener.accept()[0]))
         thread.start()
         send(ServerAddress(port=listener.getsockname()[1]), certificates.client)
-        thread.join(30)
+        thread.join(60)
         there.close()
         server.ends(0)
     assert len(seen) > len(DATA)

@@ -76,7 +76,7 @@ def served(case: Case) -> Iterator[Served]:
     wait_until(victim.pid, (folder / "port").exists)
     port = int((folder / "port").read_text())
     with closing(socket.create_connection(("127.0.0.1", port))) as peer:
-        peer.settimeout(30)
+        peer.settimeout(60)
         victim.wait_ready()
         yield Served(victim, peer)
 
@@ -211,7 +211,7 @@ def test_a_guard_and_a_lock_outlive_nobody() -> None:
         socket.create_connection(listener.getsockname()) as client,
         closing(listener.accept()[0]) as server,
     ):
-        server.settimeout(30)
+        server.settimeout(60)
         began, begun = os.pipe()
         pid = os.fork()
         if not pid:

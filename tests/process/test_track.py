@@ -71,7 +71,7 @@ def test_pages_written_are_told(case: Case, mode: str) -> None:
             written += sum(m["pages_written"] for m in mappings if area[0] <= m["start"] < area[1])
         assert written <= len(changed) + (0 if mode == "async" else 3 * 64)
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
     visible.assert_same(before, visible.look(victim.pid, exact=True))
     for step in range(2, 5):
         change(victim, step)
@@ -123,7 +123,7 @@ def test_ends_with_the_tree(case: Case) -> None:
         for step in range(1, 5):
             change(victim, step)
         victim.finish()
-        assert process.wait(20) == 0
+        assert process.wait(60) == 0
 
 
 def test_refused_where_a_dump_tracks(case: Case) -> None:

@@ -162,7 +162,7 @@ def test_nothing_is_left(case: Case, variant: Variant) -> None:
         victim.do("map 2 file 64")
         victim.do("write 1 0 32")
         victim.do("write 2 0 32")
-        with seize(victim.pid, deadline_s=10) as tree, infect(tree.tasks[victim.pid]):
+        with seize(victim.pid, deadline_s=60) as tree, infect(tree.tasks[victim.pid]):
             pass  # its private copies of code are not tracking's
         before = outside(victim.pid)
         with attach(victim, variant) as t:
@@ -256,7 +256,7 @@ def thread_states(pid: int) -> set[str]:
 
 def test_full_descriptor_table(case: Case) -> None:
     victim = case.start(program("files/full_table"))
-    with seize(victim.pid, deadline_s=10) as tree:
+    with seize(victim.pid, deadline_s=60) as tree:
         task = tree.tasks[victim.pid]
         before = sorted(os.listdir(f"/proc/{victim.pid}/fd"))
         with infect(task) as session, pytest.raises(KernelError, match="descriptor table is full"):
@@ -291,7 +291,7 @@ def test_events(case: Case) -> None:
     on before its event is there."""
     with steps(case) as victim:
         reader, writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        with seize(victim.pid, deadline_s=10) as tree:
+        with seize(victim.pid, deadline_s=60) as tree:
             task = tree.tasks[victim.pid]
             with infect(task) as session:
                 uffd = open_uffd(session, task, Mode.SYNC)

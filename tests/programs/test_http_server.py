@@ -46,7 +46,7 @@ def test_a_transfer_goes_on(case: Case, served: Path) -> None:
         server = case.start_command(sys.executable, *words, str(served.parent))
         wait_until(server.pid, _listens)
         with closing(socket.create_connection(("127.0.0.1", PORT))) as client:
-            client.settimeout(30)
+            client.settimeout(60)
             client.sendall(b"GET /large HTTP/1.0\r\n\r\n")
             head, body = _body(client)
             assert b" 200 " in head.splitlines()[0]
@@ -66,7 +66,7 @@ def test_a_transfer_goes_on(case: Case, served: Path) -> None:
         assert size == SIZE
         assert digest.digest() == hashlib.sha256(served.read_bytes()).digest()
         with closing(socket.create_connection(("127.0.0.1", PORT))) as client:
-            client.settimeout(30)
+            client.settimeout(60)
             client.sendall(b"HEAD /large HTTP/1.0\r\n\r\n")
             assert f"Content-Length: {SIZE}".encode() in _body(client)[0]
 

@@ -99,7 +99,7 @@ def test_plan_of_a_hostile_set(originals: Originals, seed: int) -> None:
     check_plan(originals, seed)
 
 
-@pytest.mark.timeout(3600 if STRESS else 120)
+@pytest.mark.timeout(3600 if STRESS else 300)
 def test_restore_of_a_hostile_set(originals: Originals) -> None:
     family = originals.family
     ends = set()

@@ -66,7 +66,7 @@ class Commanded:
     def finish(self) -> None:
         """It compares its memory with its own record and ends, with success."""
         assert self.ask("q") == SUCCESS
-        assert self.process.wait(30) == 0
+        assert self.process.wait(60) == 0
 
     def numbers(self, found: Extents) -> set[int]:
         """Which of the commanded pages are in `found`."""

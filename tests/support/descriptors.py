@@ -73,7 +73,7 @@ class Stander:
         # Not end of file: a test may hold further duplicates of this pipe.
         os.write(self._hold, b"x" * len(self.said))
         os.close(self._hold)
-        self.process.wait(30)
+        self.process.wait(60)
         os.close(self._report)
 
     def __enter__(self) -> Stander:

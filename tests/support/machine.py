@@ -22,7 +22,7 @@ PAGE = 4096
 _OPENAT, _FUTEX = "257", "202"
 _WAITING = "0x80000"
 """The flags of the open that waits for a command: O_RDONLY | O_CLOEXEC."""
-_ANSWER_S = 30.0
+_ANSWER_S = 60.0
 _KERNEL = ("[vvar]", "[vvar_vclock]", "[vdso]", "[vsyscall]")
 
 

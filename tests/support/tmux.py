@@ -130,5 +130,5 @@ class Client:
                 pass
         except OSError:  # EIO: it is gone
             pass
-        self._process.wait(30)
+        self._process.wait(60)
         os.close(self._master)

@@ -25,7 +25,7 @@ from tests.support.case import Case
 from tests.support.programs import program
 from tests.support.victim import SUCCESS, Victim
 
-TIMEOUT_S = 30
+TIMEOUT_S = 60
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def steps(case: Case, *args: str) -> Iterator[Steps]:
 @contextmanager
 def attach(victim: Steps, variant: Variant) -> Iterator[Tracked]:
     """An engine over the victim, until the end of the scope."""
-    with seize(victim.pid, deadline_s=10) as tree:
+    with seize(victim.pid, deadline_s=60) as tree:
         task = tree.tasks[victim.pid]
         with infect(task) as session:
             uffd = open_uffd(session, task, variant.mode)

@@ -41,7 +41,7 @@ class Victim:
     def tree(self) -> list[int]:
         return processes.tree(self.pid)
 
-    def wait_ready(self, timeout_s: float = 30) -> None:
+    def wait_ready(self, timeout_s: float = 60) -> None:
         """Until the victim says that it is ready; its early end or silence fails the test."""
         pidfd = os.pidfd_open(self.pid)
         poll = select.poll()
@@ -68,12 +68,12 @@ class Victim:
         """Let everything in the victim that waits for `step` go on, now or later."""
         self.held.append(os.open(self.folder / step, os.O_RDWR | os.O_CLOEXEC))
 
-    def finish(self, timeout_s: float = 30) -> None:
+    def finish(self, timeout_s: float = 60) -> None:
         """`go`, then the victim must end by itself, with success."""
         self.go()
         self.verdict(timeout_s)
 
-    def verdict(self, timeout_s: float = 30) -> None:
+    def verdict(self, timeout_s: float = 60) -> None:
         try:
             status = processes.wait_end(self.pid, timeout_s)
         except TimeoutError as error:

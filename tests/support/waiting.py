@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def wait_until(
-    pid: int, happened: Callable[[], bool], timeout_s: float = 30, *, every_ms: int = 3
+    pid: int, happened: Callable[[], bool], timeout_s: float = 60, *, every_ms: int = 3
 ) -> None:
     """Look again every few milliseconds until `happened()`, which may use files of /proc.
 

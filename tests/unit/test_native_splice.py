@@ -45,7 +45,7 @@ def test_a_full_pipe_is_waited_for_without_a_busy_loop(pipes: list[int]) -> None
     data = b""
     while len(data) < 2 * SIZE:
         data += os.read(pipes[2], SIZE)
-    thread.join(30)
+    thread.join(60)
     assert moved == [SIZE]
     assert data == b"old" + bytes(SIZE - 3) + b"new" + bytes(SIZE - 3)
     os.close(other)
@@ -62,7 +62,7 @@ def test_a_pipe_without_reader_ends_it(pipes: list[int]) -> None:
     assert not select.select([other], [], [], 0.05)[0]
     os.close(pipes[2])
     pipes[2] = -1
-    thread.join(30)
+    thread.join(60)
     assert moved == [-errno.EPIPE]
     os.close(other)
     os.close(sock)

@@ -170,7 +170,7 @@ def test_a_server_of_the_wide_layout_is_recognised(tmp_path: Path) -> None:
     with ours, server.sender() as sender:
         assert send_image(sender, "pagemap-7", [present(BASE, 1)], pages(1)) is True
         sender.close()
-    thread.join(30)
+    thread.join(60)
     run = present(BASE, 1)
     opened = message(Command.OPEN2, "pagemap-7", layout=WIDE)
     added = message(Command.ADD_F, "pagemap-7", run, WIDE) + pages(1)
@@ -304,7 +304,7 @@ def test_a_server_that_goes_ends_the_writing(tmp_path: Path) -> None:
         assert broken.value.errno == errno.EPIPE
         with pytest.raises(PeerError):
             sender.finish()
-    thread.join(30)
+    thread.join(60)
 
 
 def test_a_server_that_goes_while_nothing_is_written(tmp_path: Path) -> None:
@@ -381,7 +381,7 @@ def test_what_is_asked_beforehand_is_not_waited_for(tmp_path: Path) -> None:
         os.write(sender.sink([present(BASE, 1)]), pages(1))
         sender.finish()
         sent = theirs.recv(72 + PAGE, socket.MSG_WAITALL)
-    thread.join(30)
+    thread.join(60)
     opened = [message(Command.OPEN, f"pagemap-{n}") for n in (1, 2)]
     assert sent == b"".join(
         [*opened, message(Command.ADD_F, "pagemap-2", present(BASE, 1)), pages(1)]
