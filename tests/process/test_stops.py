@@ -9,6 +9,7 @@ import struct
 from typing import Any
 
 from ckpt.images import framing
+from tests.fault.injection import eventually
 from tests.support import processes
 from tests.support.case import Case
 from tests.support.programs import program
@@ -42,7 +43,7 @@ def test_a_stop_that_nobody_has_seen_yet(case: Case) -> None:
     core.tc.signals_s.signals.add().siginfo = struct.pack("<i124x", signal.SIGSTOP)
     path.write_bytes(framing.encode(path.stem, [core]))
     case.ckpt.restore(case.images).ok()
-    assert stopped(victim.pid) == [victim.pid]
+    assert eventually(lambda: stopped(victim.pid) == [victim.pid])
     os.kill(victim.pid, signal.SIGCONT)
     victim.finish()
 
@@ -54,6 +55,6 @@ def test_left_stopped(case: Case) -> None:
     case.ckpt.dump(victim.pid, case.images).ok()
     victim.await_gone(pids)
     case.ckpt.restore(case.images, "--leave-stopped").ok()
-    assert set(stopped(victim.pid)) == {victim.pid, *before}
+    assert eventually(lambda: set(stopped(victim.pid)) == {victim.pid, *before})
     os.kill(victim.pid, signal.SIGCONT)
     victim.finish()
