@@ -220,13 +220,12 @@ def _stop_and_write(work: Work, actions: Actions, handover: Handover | None) -> 
 
 
 def _end(work: Work, tree: SeizedTree, fate: Fate) -> None:
-    """The set is whole, and the tree shall not run on."""
+    """The set is whole, and the tree shall not run on: all of it ends, or none where this fails."""
     if fate is Fate.STOP:
         tree.leave_stopped()
         return
-    work.files.before_kill()
-    tree.kill()
-    work.files.after_kill()
+    for text in tree.kill(work.files.before_kill, work.files.after_kill):
+        work.report.warn(text)
 
 
 def _settle(work: Work, increment: Increment) -> None:

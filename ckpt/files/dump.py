@@ -253,14 +253,13 @@ class FilesDump(Closing):
             kind.let_go()
 
     def before_kill(self) -> None:
-        """When the set is whole, and the tree stands still."""
+        """When the set is whole, and the tree stands still. See `SeizedTree.kill`."""
         for kind in self._kinds:
             kind.before_kill()
 
-    def after_kill(self) -> None:
-        """When the tree is dead: what has to outlive this process."""
-        for kind in self._kinds:
-            kind.after_kill()
+    def after_kill(self) -> list[str]:
+        """When the tree will not run again: what has to outlive this process. Gives warnings."""
+        return [text for kind in self._kinds for text in kind.after_kill()]
 
     def close(self) -> None:
         """Close every duplicate. May be called twice."""

@@ -124,7 +124,7 @@ class InetDump(DumpKind):
         self._sorts: dict[tuple[int, int], Sort | None] = {}
         self._groups: list[multicast.Group] = []
         self._raw: dict[str, dict[int, RawSocket]] = {}
-        self._connections = TcpConnections(view.options.network_lock, view.report)
+        self._connections = TcpConnections(view.options.network_lock)
 
     def claims(self, d: Descriptor) -> bool:
         # Kept for what is asked of it next, while its owner stands still.
@@ -166,8 +166,8 @@ class InetDump(DumpKind):
     def before_kill(self) -> None:
         self._connections.silence()
 
-    def after_kill(self) -> None:
-        self._connections.leave_locked()
+    def after_kill(self) -> Sequence[str]:
+        return self._connections.leave_locked()
 
     def hold(self, d: Descriptor, file_id: int) -> None:
         sort = self._sorts[d.pid, d.fd]

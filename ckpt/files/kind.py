@@ -140,10 +140,12 @@ class DumpKind(ABC):
         """The target goes on: give back what it would miss. May be called twice."""
 
     def before_kill(self) -> None:  # noqa: B027 (as above)
-        """The set is whole, and the tree is about to be killed."""
+        """The set is whole, and the tree is about to be killed, by who calls this: a child of ours,
+        mostly, whose memory is its own."""
 
-    def after_kill(self) -> None:  # noqa: B027 (as above)
-        """The tree is dead."""
+    def after_kill(self) -> Sequence[str]:
+        """The tree runs no more, and what it holds goes. In the same process. Gives warnings."""
+        return ()
 
     def entry(self, file_id: int) -> Any:
         """A new file_entry of this kind."""

@@ -5,10 +5,11 @@ end either let go or carried away.
 2. `lock`, `read`, target frozen: the network is locked for all of them, then each is read.
 3. `let_go`: target goes on; the table is removed. Or:
 4. `silence`, just before the kill: sockets that the kill closes send nothing. Then `leave_locked`:
-   a table without an owner takes over, which a restore removes; the guard ends.
+   a table without an owner takes over, which a restore removes; the guard ends. This and the kill
+   are done by a child of ours (ckpt.tracee.lasting); `let_go` remains for us.
 
-Whatever ends this process before 4 removes the table and, by the guard, repair mode; between the
-two steps of 4 the set is whole and the tree dead, but the peer may hear of it.
+Whatever ends this process before 4 removes the table and, by the guard, repair mode; whoever kills
+it in the midst of 4 has all of 4 done.
 
 Those that are being opened are none yet, and begun anew (ckpt.files.inet_restore). Refused: those
 that use SO_PEEK_OFF, which disturbs reading.
@@ -33,8 +34,6 @@ from ckpt.tracee.lasting import lasting
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ckpt.report import Report
-
 SKIP = "skip"
 _SO_PEEK_OFF = 42
 
@@ -47,9 +46,8 @@ def table_name(run_id: str) -> str:
 class TcpConnections:
     """All connections of one dump. `method`: of --network-lock."""
 
-    def __init__(self, method: str, report: Report) -> None:
+    def __init__(self, method: str) -> None:
         self._locks = method != SKIP
-        self._report = report
         self._run_id = os.urandom(8).hex()
         self._guard: TcpGuard | None = None
         self._lock: NetLock | None = None
@@ -109,18 +107,18 @@ class TcpConnections:
         if self._taken and self._guard:
             self._guard.silence()
 
-    def leave_locked(self) -> None:
-        """The tree is dead. A failure can't bring it back, and is a warning."""
+    def leave_locked(self) -> Sequence[str]:
+        """The tree is killed. A failure can't bring it back, and is a warning."""
+        warnings = []
         if self._taken and self._lock:
             try:
                 with NetLock(table_name(self._run_id), owned=False) as left:
                     left.add(self._taken)
             except KernelError as error:
-                self._report.warn(f"connections may be closed before they are restored: {error}")
+                warnings.append(f"connections may be closed before they are restored: {error}")
         if self._guard:
             self._guard.dismiss()
-            self._guard = None
-        self.let_go()
+        return warnings
 
 
 def _read(lfd: int) -> tuple[Any, ...]:

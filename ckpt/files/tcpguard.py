@@ -9,12 +9,12 @@ put into it, a child of ours that leads a session of its own has a duplicate of 
    without a packet when its last holder ends.
 4. `dismiss`: the child ends and leaves them as they are. On any other end of ours the child sees
    the end of its socket, takes all of them out of repair mode, and ends.
+5. `close`, of who has made it: nothing of it is left.
 
-While connections are read, not even a killed dump lets the target run (ckpt.tracee.lasting).
+While connections are read, and from `silence` to `dismiss`, not even a killed dump lets the target
+run (ckpt.tracee.lasting): the latter two may be called by another child of ours.
 
-Not guaranteed: who kills us between `silence` and the kill lets the target see sockets in repair
-mode, until the child is done. Who kills us and the child at once leaves sockets as they are in that
-instant.
+Not guaranteed: who kills us and the child at once leaves sockets as they are in that instant.
 """
 
 from __future__ import annotations
@@ -58,13 +58,12 @@ class TcpGuard:
         self._await()
 
     def dismiss(self) -> None:
-        """The sockets stay as they are; nothing of ours holds them when this returns."""
+        """The sockets stay as they are; nothing of the child's holds them when it has ended."""
         with suppress(OSError):
             self._sock.send(_DISMISS)
-        self.close()
 
     def close(self) -> None:
-        """The sockets are taken out of repair mode. May be called twice."""
+        """The sockets leave repair mode, unless it was dismissed. May be called twice."""
         self._sock.close()
         pid, self._pid = self._pid, 0
         if pid:

@@ -32,16 +32,17 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from ckpt.errors import DeadlineError, Refusal, RefusedError, TargetError
+from ckpt.errors import DeadlineError, KernelError, Refusal, RefusedError, TargetError
 from ckpt.procfs.reader import ProcDir
 from ckpt.procfs.tree import has_children_files
 from ckpt.tracee import dispatch, ops, queuedstop
 from ckpt.tracee.attached import Attached, thread_status, traced, undisturbed
 from ckpt.tracee.births import seize_born
 from ckpt.tracee.dispatch import Dispatch
+from ckpt.tracee.lasting import lasting
 from ckpt.tracee.scan import Seen, proved, scan, seizable, tasks
 from ckpt.tracee.stopped import SeizedTask, Stopped, read_threads
 
@@ -83,15 +84,29 @@ class SeizedTree:
         self._leave_stopped = False
         self._ran = False
 
-    def kill(self) -> None:
-        """SIGKILL for all tasks; returns when all are gone or zombies. Nothing is left to thaw.
+    def kill(
+        self,
+        before: Callable[[], object] = lambda: None,
+        after: Callable[[], Sequence[str]] = tuple,
+    ) -> Sequence[str]:
+        """SIGKILL for all tasks, between `before` and `after`; returns what the latter does, when
+        all are gone or zombies. Nothing is left to thaw.
 
-        Raises DeadlineError where one does not die within KILL_S seconds.
+        Who kills this process meanwhile has all of it done or nothing (ckpt.tracee.lasting), so
+        both may be called in a child of ours. Raises what `before` does, and the tree lives;
+        DeadlineError where a task does not die within KILL_S seconds.
         """
-        with undisturbed():
-            alive = [task for task in self.tasks.values() if not task.zombie]
+        alive = [task for task in self.tasks.values() if not task.zombie]
+
+        def end() -> list[str]:
+            before()
             for task in alive:
                 _send(task.pidfd, signal.SIGKILL)
+            return list(after())
+
+        with undisturbed():
+            told = _done_by_a_child(end)
+            said: Sequence[str] = end() if told is None else told
             left = self._attached.wait_for_ends(KILL_S)
             self._attached.let_go()
             self.thawed_at_ns = time.monotonic_ns()
@@ -99,6 +114,7 @@ class SeizedTree:
             if task.pid in left or not _ended(task.pidfd):
                 why = f"{KILL_S:g} s after SIGKILL"
                 raise DeadlineError("the task does not die", pid=task.pid, why=why)
+        return said
 
     def leave_stopped(self) -> None:
         """Have every task stopped by SIGSTOP when the scope has ended without an error."""
@@ -312,6 +328,15 @@ def _seized_by_us(pid: int) -> list[int]:
     statuses = ((tid, thread_status(pid, tid)) for tid in tids)
     ours = threading.get_native_id()
     return [tid for tid, status in statuses if status and status.tracer_pid == ours]
+
+
+def _done_by_a_child(work: Callable[[], list[str]]) -> list[str] | None:
+    """None: it has not come to its end, and is for us to do."""
+    try:
+        told: list[str] | None = lasting(work)
+    except KernelError:
+        return None
+    return told
 
 
 def _send(pidfd: int, number: int) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -27,6 +31,23 @@ def test_leave_running(case: Case, program: Program) -> None:
     for _ in range(5):
         case.ckpt.dump(victim.pid, case.images, "--leave-running").ok()
         shutil.rmtree(case.images)
+    victim.finish()
+
+
+def test_killed_in_the_midst_of_the_end(case: Case) -> None:
+    """The tree is gone as a whole."""
+    victim = case.start(VICTIMS["pipes"])
+    pids = victim.tree
+    assert len(pids) > 1
+    where = ("tests.support.killedat", "ckpt.tracee.freeze:_send", "parent")
+    argv = case.ckpt.argv("dump", "-t", victim.pid, "-D", case.images)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    case.images.mkdir()
+    words = [sys.executable, "-P", "-m", *where, *argv[1:]]
+    killed = subprocess.run(words, env=env, check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    victim.await_gone(pids)
+    case.ckpt.restore(case.images).ok()
     victim.finish()
 
 

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -105,6 +106,30 @@ def test_the_peer_notices_nothing(case: Case) -> None:
         assert tables() == set()
         it.victim.go()
         assert exactly(it.peer, 6) == b"before"
+        assert exactly(it.peer, 17) == b"while it was away"
+        it.echoes(TEXT)
+        it.finish()
+
+
+@pytest.mark.parametrize(
+    "where", ["ckpt.files.tcpguard:TcpGuard.silence", "ckpt.tracee.freeze:_send"]
+)
+def test_killed_in_the_midst_of_the_end(case: Case, where: str) -> None:
+    """The whole of the end is done: the victim sees nothing of it, nor does its peer."""
+    with served(case) as it:
+        pids = it.victim.tree
+        driver = [sys.executable, "-P", "-m", "tests.support.killedat", where, "parent"]
+        argv = case.ckpt.argv("dump", "-t", it.victim.pid, "-D", case.images, ESTABLISHED)
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        case.images.mkdir()
+        killed = subprocess.run([*driver, *argv[1:]], env=env, check=False, timeout=60)
+        assert killed.returncode == -signal.SIGKILL
+        it.victim.await_gone(pids)
+        assert len(tables()) == 1
+        it.peer.sendall(b"while it was away")
+        case.ckpt.restore(case.images, ESTABLISHED).ok()
+        assert tables() == set()
+        it.victim.go()
         assert exactly(it.peer, 17) == b"while it was away"
         it.echoes(TEXT)
         it.finish()
