@@ -195,7 +195,7 @@ def _fill_task(core: core_entry, s: Snapshot) -> None:
     tc.blk_sigset = s.task.threads[0].sigmask
     set_text(tc, "comm", stat.comm)
     infos = [info for queue in s.pending.values() for info in queue]
-    s.timers.fill(tc.timers, infos, s.pending_at_ns)
+    s.timers.fill(tc.timers, infos, s.pending_at_ns, s.clock_ns)
     limits.fill(tc.rlimits, s.facts.limits)
     signals.fill_pending(tc.signals_s, s.pending[0])
     if "loginuid" in s.facts.raw:

@@ -105,9 +105,13 @@ class TimersLeft:
     asked: timers.Questions
     at_ns: int
 
-    def fill(self, entry: task_timers_entry, infos: Sequence[bytes], now_ns: int) -> None:
-        """`infos`: the signals that waited for the process or a thread of it at `now_ns`."""
-        timers.fill(entry, self.asked, self.outcome, infos, now_ns - self.at_ns)
+    def fill(
+        self, entry: task_timers_entry, infos: Sequence[bytes], now_ns: int, clock_ns: int
+    ) -> None:
+        """`infos`: the signals that waited for the process or a thread of it at `now_ns`.
+        `clock_ns`: what its clock will say."""
+        passed_ns = max(0, clock_ns - self.at_ns)
+        timers.fill(entry, self.asked, self.outcome, infos, now_ns - self.at_ns, passed_ns)
 
 
 def ask_timers(session: Session, posix: Sequence[PosixTimer], told: Inside) -> TimersLeft:

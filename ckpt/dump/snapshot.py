@@ -75,6 +75,7 @@ class Snapshot:
     timers: TimersLeft | None = None
     pending: dict[int, tuple[bytes, ...]] = field(default_factory=dict)
     pending_at_ns: int = 0
+    clock_ns: int = 0
     files: dict[int, MappedFile] = field(default_factory=dict)
     links: dict[str, int] = field(default_factory=dict)
     directories: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -117,6 +118,13 @@ class Snapshot:
                 ops.pending(stopped.tid, shared=False) if directed else stopped.pending
             )
         self.pending_at_ns = time.monotonic_ns()
+
+    def clocks_stop(self, clock_ns: int, stood_ns: int) -> None:
+        """At `clock_ns`, from which they will go on, where its threads have stood since `stood_ns`
+        (CLOCK_MONOTONIC): their sleeps went on for so long."""
+        self.clock_ns = clock_ns
+        passed_ns = max(0, clock_ns - stood_ns)
+        self.asleep = {tid: sleep.less(passed_ns) for tid, sleep in self.asleep.items()}
 
     def filter_obstacles(self, *, risk: bool) -> Iterator[Refusal]:
         """What of its seccomp filters is in the way of an infection, or of a restore. `risk`: they

@@ -6,6 +6,7 @@ Everything here costs the target its time, so nothing is computed that can be co
 2. Find the pages. Where writes are tracked, the keeper is asked, once for all tasks; what the
    parent set has as it is drops out.
 3. Task by task: infect, ask, move the pages, cure. Then shared memory.
+4. Look at what goes on by itself, timers and clocks.
 """
 
 from __future__ import annotations
@@ -58,8 +59,6 @@ def take(tree: SeizedTree, work: Work) -> None:
     """Fill `work.frozen`, and the pages files."""
     frozen, files = work.frozen, work.files
     work.stats.instant_ms = time.time_ns() // 1_000_000
-    frozen.monotonic_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    frozen.boottime_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     alive = [task.pid for task in tree.tasks.values() if not task.zombie]
     frozen.sharing = sharing.sharing_of(alive)
     procs: dict[int, ProcDir] = {}
@@ -102,6 +101,18 @@ def take(tree: SeizedTree, work: Work) -> None:
             next_id += 1
         work.shared.copy(work.pages, len(tree.tasks) + 1, work.engine)
         work.stats.shpages_written = work.shared.nr_pages
+        _stop_clocks(tree, work)
+
+
+def _stop_clocks(tree: SeizedTree, work: Work) -> None:
+    """What the clocks of the restored tree will say is the time by which all of its timers have
+    been asked: none may expire before its time has come."""
+    frozen = work.frozen
+    work.files.at_last()
+    frozen.monotonic_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    frozen.boottime_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+    for taken in frozen.snapshots:
+        taken.clocks_stop(frozen.monotonic_ns, tree.frozen_at_ns + tree.freezing_ns)
 
 
 def _take_objects(work: Work) -> None:

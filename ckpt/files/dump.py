@@ -175,6 +175,11 @@ class FilesDump(Closing):
         for kind in self._kinds:
             self._refusals.extend(kind.settle())
 
+    def at_last(self) -> None:
+        """Ask what goes on by itself. The clocks must be read after that. Raises OSError."""
+        for kind in self._kinds:
+            kind.at_last()
+
     def file_for_mapping(self, pid: int, mapping: Mapping) -> MappedFile:
         """The entry for the file behind a mapping, and the open flags the mapping needs."""
         with ProcDir(pid) as proc:

@@ -132,6 +132,10 @@ class DumpKind(ABC):
         """Ask what only a frozen target tells. Gives what turned out to be impossible."""
         return ()
 
+    def at_last(self) -> None:  # noqa: B027 (most are at rest when their owners are)
+        """Ask what goes on by itself, such as timers: the clocks are read right after. Raises
+        OSError."""
+
     def before_freeze(self, run_id: str) -> None:  # noqa: B027 (few kinds take time)
         """Make ready what takes time; `obstacle` has seen the running target. Raises
         KernelError."""

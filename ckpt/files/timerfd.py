@@ -8,7 +8,11 @@ left.
 
 Ticks that were not read come back (TFD_IOC_SET_TICKS). A periodic timer that has expired is counted
 on by the kernel only when somebody looks, so a dump asks it through a duplicate (timerfd_gettime),
-which the target can't notice.
+which the target can't notice. It asks last of all in the freeze, just before the clocks.
+
+A timer whose time has come says that nothing is left, as one that is not set does, until the
+interrupt has been served by its processor, which may be late: see `_visit_processors`. To set the
+ticks is to forget one that comes in between: see `start`.
 
 Not kept: that the wall clock was set (ECANCELED) and nobody has read that yet.
 
@@ -18,8 +22,11 @@ Source: timerfd_create(2), fs/timerfd.c.
 from __future__ import annotations
 
 import fcntl
+import os
+import re
 import struct
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckpt._native import ffi
@@ -33,7 +40,6 @@ from ckpt.procfs.reader import read_system
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from ckpt.errors import Refusal
     from ckpt.files.descriptor import Descriptor
     from ckpt.files.dumping import DumpView
     from ckpt.files.restoring import RestoreView
@@ -50,8 +56,13 @@ _CLOCKS = {
     _REALTIME_ALARM: "CLOCK_REALTIME_ALARM",
     9: "CLOCK_BOOTTIME_ALARM",
 }
+_CLOCK_READ = {_REALTIME_ALARM: _REALTIME, 9: 7}
+"""What the alarm clocks say can't be read on every machine."""
 _NS = 10**9
 _LONGEST_S = 2**63 - 1
+_SEEMS_STILL = re.compile(rb"^ticks: 0$.*^it_value: \(0, 0\)$", re.MULTILINE | re.DOTALL).search
+_MOST_TICKS = 2**64 - 1
+_PATIENCE_NS = (0, 10**5, 10**6, 10**7, 10**8, 10**9)
 
 
 class _Asked(NamedTuple):
@@ -70,14 +81,15 @@ class TimerfdDump(AnonymousDump):
         super().__init__(view)
         self._asked: dict[int, _Asked] = {}
 
-    def settle(self) -> Iterable[Refusal]:
-        for d, file_id in self.held:
-            lfd = self.view.duplicate(d)
-            now = ffi.new("uint64_t[4]")
-            made("timerfd_gettime", lfd, address(now))
-            wall_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
-            self._asked[file_id] = _Asked(read_system(f"self/fdinfo/{lfd}"), wall_ns)
-        return ()
+    def at_last(self) -> None:
+        lfds = {file_id: self.view.duplicate(d) for d, file_id in self.held}
+        for file_id, lfd in lfds.items():
+            self._asked[file_id] = _ask(lfd)
+        still = [file_id for file_id, asked in self._asked.items() if _SEEMS_STILL(asked.info)]
+        if still:
+            _visit_processors()
+        for file_id in still:
+            self._asked[file_id] = _ask(lfds[file_id])
 
     def fill(self, message: Any, d: Descriptor, file_id: int) -> None:
         del d
@@ -98,6 +110,24 @@ class TimerfdDump(AnonymousDump):
             if of_wall and value(info, "settime flags", 8) & _ABSTIME and (seconds or ns):
                 found.append(own(id=file_id, expires_ns=asked.wall_ns + seconds * _NS + ns))
         return {"ckpt-timerfd": found} if found else {}
+
+
+def _ask(lfd: int) -> _Asked:
+    now = ffi.new("uint64_t[4]")
+    made("timerfd_gettime", lfd, address(now))
+    wall_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)
+    return _Asked(read_system(f"self/fdinfo/{lfd}"), wall_ns)
+
+
+def _visit_processors() -> None:
+    """Run on each for a moment: interrupts of timers whose time had come have been there first."""
+    allowed = os.sched_getaffinity(0)
+    try:
+        for cpu in range(os.sysconf("SC_NPROCESSORS_CONF")):
+            with suppress(OSError):  # not one of ours
+                os.sched_setaffinity(0, {cpu})
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def _pair(info: FdInfo, key: str) -> tuple[int, int]:
@@ -148,18 +178,35 @@ class TimerfdRestore(AnonymousRestore):
         left, interval = m.vsec * _NS + m.vnsec, m.isec * _NS + m.insec
         if not left and interval and m.ticks:
             left = interval  # a set of CRIU's: it had expired, nobody knows how long ago
-        first = left
-        if left and m.settime_flags & _ABSTIME:
-            first = self._expires_ns.get(file_id, time.clock_gettime_ns(m.clockid) + left)
         try:
-            times = ffi.new("uint64_t[4]", [*divmod(interval, _NS), *_timespec(first)])
-            made("timerfd_settime", lfd, m.settime_flags, address(times), 0)
-            if m.ticks:
-                fcntl.ioctl(lfd, _TFD_IOC_SET_TICKS, struct.pack("=Q", m.ticks))
+            date = self._expires_ns.get(file_id) if m.settime_flags & _ABSTIME else None
+            start(lfd, m, date, left, interval)
         except OSError as error:
             raise RestoreError(
                 "can't be set", resource=self.text(file_id), why=error.strerror or ""
             ) from error
+
+
+def start(lfd: int, m: Any, date: int | None, left: int, interval: int) -> None:
+    """Give it its ticks before it can tick again, however late that makes it. `date`: when it
+    does, in nanoseconds of the wall clock, if it has one."""
+    clock = _CLOCK_READ.get(m.clockid, m.clockid)
+    for patience_ns in _PATIENCE_NS:
+        now, ticks = time.clock_gettime_ns(clock), m.ticks
+        end = now + max(left, patience_ns) if date is None else date
+        if ticks and interval and end <= now:
+            missed = (now - end) // interval + 1
+            ticks, end = min(ticks + missed, _MOST_TICKS), end + missed * interval
+        first = end if m.settime_flags & _ABSTIME else end - now
+        if not left:
+            first = 0
+        times = ffi.new("uint64_t[4]", [*divmod(interval, _NS), *_timespec(first)])
+        made("timerfd_settime", lfd, m.settime_flags, address(times), 0)
+        if not ticks:
+            return
+        fcntl.ioctl(lfd, _TFD_IOC_SET_TICKS, struct.pack("=Q", ticks))
+        if not left or time.clock_gettime_ns(clock) < end:
+            return
 
 
 def _timespec(ns: int) -> tuple[int, int]:

@@ -64,6 +64,12 @@ class Asleep(NamedTuple):
             return self
         return self._replace(left_ns=max(0, self.whole_ns - passed_ns))
 
+    def less(self, passed_ns: int) -> Asleep:
+        """The same, so much later."""
+        if self.left_ns is None:
+            return self
+        return self._replace(left_ns=max(0, self.left_ns - passed_ns))
+
 
 @cache
 def _with_block() -> frozenset[int]:

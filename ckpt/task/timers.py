@@ -95,10 +95,12 @@ def fill(
     outcome: Outcome,
     infos: Sequence[bytes],
     within_ns: int,
+    passed_ns: int,
 ) -> None:
     """Write the timers into the message. `infos` are the signals that wait now, at most `within_ns`
     after the timers were asked: one that had less left and whose signal waits has expired in
-    between, and must not expire for a second time."""
+    between, and must not expire for a second time. `passed_ns`: so long after they were asked is
+    what the task's clocks will say, so much less is left."""
     waiting = {struct.unpack_from("<i", info)[0] for info in infos}
     for at, (name, signal) in enumerate(_ITIMERS):
         timer = getattr(entry, name)
@@ -107,15 +109,25 @@ def fill(
         soon = sec * 10**9 + usec * 1000 <= within_ns
         if soon and (signal in waiting or not (sec or usec)):
             sec, usec = isec, iusec
+        elif name == "real":
+            sec, usec = _less(sec, usec, passed_ns // 1000, 10**6)
         timer.isec, timer.iusec, timer.vsec, timer.vusec = isec, iusec, sec, usec
     expired = {struct.unpack_from("<i", i, 16)[0] for i in infos if _by_timer(i)}
     for timer, left, overrun in asked.posix:
         isec, insec, sec, nsec = _PAIRS.unpack(outcome.read(left, _PAIRS.size))
         if timer.timer_id in expired and sec * 10**9 + nsec <= within_ns:
             sec, nsec = isec, insec
+        elif timer.clock in _CLOCKS:
+            sec, nsec = _less(sec, nsec, passed_ns, 10**9)
         one = entry.posix.add()
         _fill_posix(one, timer, max(0, outcome.of(overrun)))
         one.isec, one.insec, one.vsec, one.vnsec = isec, insec, sec, nsec
+
+
+def _less(seconds: int, rest: int, passed: int, per_s: int) -> tuple[int, int]:
+    """Never nothing, if it is not."""
+    left = seconds * per_s + rest
+    return divmod(max(1, left - passed), per_s) if left else (0, 0)
 
 
 def _by_timer(info: bytes) -> bool:
