@@ -5,6 +5,7 @@ SO_REUSEADDR at the very end. So none accepts a connection for a tree that may s
 had been bound beside a listening socket can be bound beside it again. A connection that nobody had
 answered is asked for anew when nothing else can fail. A socket whose address is taken is tried once
 more with SO_REUSEADDR, which is given back: the target may have had it set only while it bound.
+Where nobody has it but connections that are over, it is taken from them (ckpt.files.timewait).
 
 The socket is given to its user before it is bound: a SO_REUSEPORT group takes only one user's.
 
@@ -21,7 +22,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ckpt.errors import ImageError, RestoreError
-from ckpt.files import inetaddr, inetopts, multicast, sk_opts, tcprepair
+from ckpt.files import inetaddr, inetopts, multicast, sk_opts, tcprepair, timewait
 from ckpt.files.inet import SORTS, Sort, State
 from ckpt.files.kind import FdType, RestoreKind
 from ckpt.files.openflags import SETTABLE, checked
@@ -100,6 +101,8 @@ class InetRestore(RestoreKind):
         self.sockets: dict[int, Socket] = {}
         self._connections = TcpRestore(view)
         self._opening: list[tuple[Socket, int]] = []
+        self._inodes: set[int] = set()
+        self._at_dead_ports: set[int] = set()
 
     def take(self, file_id: int, message: Any) -> None:
         where = f"socket {file_id:#x} of files.img"
@@ -179,6 +182,7 @@ class InetRestore(RestoreKind):
             sock = socket.socket(*made.sort)
         except OSError as error:
             raise failed(made, error) from error
+        self._inodes.add(os.fstat(sock.fileno()).st_ino)
         try:
             if made.connected:
                 tcprepair.repair(sock, 1)
@@ -221,10 +225,32 @@ class InetRestore(RestoreKind):
         try:
             sock.bind(address)
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or reuse:
+            if error.errno != errno.EADDRINUSE:
                 raise
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._bind_again(made, sock)
+
+    def _bind_again(self, made: Socket, sock: socket.socket) -> None:
+        address = made.src.for_call(made.sort.family)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
             sock.bind(address)
+        except OSError:
+            tcp = made.sort.kind == socket.SOCK_STREAM
+            if not tcp or not timewait.only_the_dead(made.src, self._inodes):
+                raise
+            self._bind_at_a_dead_port(made, sock)
+
+    def _bind_at_a_dead_port(self, made: Socket, sock: socket.socket) -> None:
+        try:
+            timewait.bind(sock, made.src.for_call(made.sort.family))
+        except PermissionError as error:
+            raise RestoreError(
+                "can't be made",
+                resource=str(made),
+                why="connections of its port that are over are still in TIME_WAIT",
+                hint="wait for a minute, or give ckpt restore CAP_NET_ADMIN",
+            ) from error
+        self._at_dead_ports.add(os.fstat(sock.fileno()).st_ino)
 
     def finish(self, file_id: int, lfd: int) -> None:
         made = self.sockets[file_id]
@@ -240,7 +266,10 @@ class InetRestore(RestoreKind):
         if made.message.state == State.LISTEN:
             # Its own connections are on that port, too.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.listen(made.message.backlog)
+            if os.fstat(sock.fileno()).st_ino in self._at_dead_ports:
+                timewait.listen(sock, made.message.backlog)
+            else:
+                sock.listen(made.message.backlog)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(made.message.opts.reuseaddr))
         if made.message.shutdown:
             # The halves are closed though a socket that is not connected reports an error.
