@@ -42,6 +42,7 @@ int main(void)
                 _exit(written[PAGE] == 1 && written[2 * PAGE] == 0 ? 0 : 1);
         }
         close(told[0]);
+        until_blocked(child);
         ready_and_wait();
         CHECK(written[PAGE] == 1);
         written[PAGE] = 2;
