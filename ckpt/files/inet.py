@@ -64,6 +64,11 @@ class Sort(NamedTuple):
     kind: int
     proto: int
 
+    @property
+    def told(self) -> bool:
+        """Whether they are datagrams that sock_diag knows everywhere."""
+        return self.kind == _DGRAM and self.proto in (socket.IPPROTO_UDP, inetopts.UDP_LITE)
+
 
 _V4, _V6 = int(socket.AF_INET), int(socket.AF_INET6)
 _STREAM, _DGRAM, _RAW = (
@@ -82,8 +87,6 @@ SORTS = {
     b"RAWv6": Sort(_V6, _RAW, 0),
 }
 """By the name that sockfs tells. Which protocol a raw socket has, only itself does."""
-_TOLD = (socket.IPPROTO_UDP, inetopts.UDP_LITE)
-"""Datagrams that sock_diag knows everywhere."""
 _NEW = RawSocket(State.CLOSE, "", 0, 0)
 
 _TCP_ULP, _UDP_ENCAP = 31, 100
@@ -175,7 +178,7 @@ class InetDump(DumpKind):
         self.held.append(Held(d, file_id, sort))
 
     def settle(self) -> Iterable[Refusal]:
-        datagrams = {h.sort for h in self.held if h.sort.proto in _TOLD}
+        datagrams = {h.sort for h in self.held if h.sort.told}
         self._groups = multicast.joined() if self.held else []
         diags = {sort: sockdiag.look(sort.family, sort.proto) for sort in datagrams}
         for held in self.held:
@@ -223,7 +226,7 @@ class InetDump(DumpKind):
         held.src = inetaddr.of_call(sock.getsockname())
         if held.sort.kind != _STREAM:
             held.memberships = multicast.ask(sock, self._groups)
-        if held.sort.proto in _TOLD:
+        if held.sort.told:
             return self._look_datagram(held, sock, diags.get(held.d.ino))
         if held.sort.kind == _STREAM:
             return self._look_tcp(held, sock)
