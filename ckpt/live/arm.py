@@ -116,8 +116,12 @@ class Armed:
         self.loans[pid] = Loan(lent)
         try:
             space = Space.around(pid, lent.uffd, lent=True)
+        except TargetError:
+            os.close(lent.uffd)
+            raise
         except BaseException:
             os.close(lent.uffd)
+            keeper.close()  # which serves it again: nobody does here
             raise
         self._serve(space)
         try:

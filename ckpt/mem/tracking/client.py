@@ -245,7 +245,8 @@ class Keeper(Closing):
 
     def lend(self, pid: int) -> Lent:
         """Serve an address space in the keeper's place, until `give_back` or the end of this
-        connection. KeeperRefused: it is not tracked (any more), or asynchronously."""
+        connection, which an answer that can't be read is: its faults would wait for ever.
+        KeeperRefused: it is not tracked (any more), or asynchronously."""
         message = self._ask({"op": "lend", "pid": pid}, keep_fds=True)
         try:
             if len(message.fds) != 1 or len(message.blobs) != 2:
@@ -254,6 +255,7 @@ class Keeper(Closing):
             contexts = message.get("io_contexts", bool)
             return Lent(message.fds.pop(), owed, stored, contexts)
         except (ProtocolError, ValueError) as error:
+            self.close()
             raise _not_understood(error) from error
         finally:
             message.close()
@@ -336,6 +338,7 @@ class Keeper(Closing):
             self.close()
             raise _not_understood(error) from error
         except OSError as error:
+            self.close()
             raise KeeperGone("the keeper has ended", why=error.strerror or "") from error
         if message is None:
             raise KeeperGone("the keeper has ended")
