@@ -110,6 +110,8 @@ def save(stander: Standing, directory: Path, **options: Any) -> Saved:
             files.resolve()
             contents = {c.shmid: os.pread(c.lfd, c.size, 0) for c in files.memfd_contents}
             refusals = [str(refusal) for refusal in files.refusals]
+            if not refusals:
+                files.at_last()
             files.open_network()
     finally:
         for pidfd in pidfds.values():
