@@ -10,6 +10,7 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from ckpt.dump.facts import Facts, Known, group_obstacles, look, obstacles, surroundings_of
+from ckpt.dump.settled import settled
 from ckpt.dump.sharing import apart
 from ckpt.errors import Refusal, RefusedError, TargetError
 from ckpt.mem.vma import Backing, from_smap
@@ -23,7 +24,9 @@ from ckpt.pstree.sharing import FS
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
+    from ckpt.dump.facts import Surroundings
     from ckpt.dump.options import DumpOptions
+    from ckpt.dump.settled import Judged
     from ckpt.files.dump import FilesDump
     from ckpt.ns.cgroup_dump import GroupsDump
     from ckpt.pstree.sharing import Sharing
@@ -54,37 +57,43 @@ def preflight(
     seen = process_tree(options.tree)
     if os.getpid() in (task.pid for task in seen):
         raise TargetError("the tree holds ckpt itself", pid=options.tree, hint="dump a subtree")
+
+    def judge(pid: int) -> Judged:
+        with ProcDir(pid) as proc:
+            facts = look(proc)
+        refusals = _of_task(facts, ours, options, arriving=arriving, tracked=pid in tracked)
+        refusals += group_obstacles(facts, groups) if groups is not None else ()
+        if facts.raw["maps"]:  # else a kernel thread: it has no executable either
+            refusals += _of_files(facts, files)
+        return refusals, facts.known
+
     for task in seen:
         if task.state in "ZX":
             continue
         try:
-            with ProcDir(task.pid) as proc:
-                facts = look(proc)
-            known[task.pid] = facts.known
-            is_tracked = task.pid in tracked
-            found.extend(
-                obstacles(
-                    facts,
-                    ours,
-                    tracked=is_tracked,
-                    arriving=arriving,
-                    risk_seccomp=options.risk_seccomp,
-                )
-            )
-            if groups is not None:
-                found.extend(group_obstacles(facts, groups))
-            if not facts.raw["maps"]:
-                continue  # a kernel thread: it has no executable either
-            found.extend(files.preflight(task.pid))
-            for tid in apart(task.pid, facts.threads, FS):
-                found.extend(files.preflight_thread(tid))
-            mappings = (s.mapping for s in facts.smaps if from_smap(s).backing is Backing.FILE)
-            found.extend(files.mapping_refusals(task.pid, mappings))
+            refusals, known[task.pid] = settled(task.pid, judge)
         except TargetError:
             if task.pid == options.tree:
                 raise
+        else:
+            found.extend(refusals)
     found.extend(files.preflight_together())
     return Preflight(found, known)
+
+
+def _of_task(
+    facts: Facts, ours: Surroundings, options: DumpOptions, *, arriving: bool, tracked: bool
+) -> list[Refusal]:
+    risk = options.risk_seccomp
+    return [*obstacles(facts, ours, tracked=tracked, arriving=arriving, risk_seccomp=risk)]
+
+
+def _of_files(facts: Facts, files: FilesDump) -> list[Refusal]:
+    found = files.preflight(facts.pid)
+    for tid in apart(facts.pid, facts.threads, FS):
+        found += files.preflight_thread(tid)
+    mappings = (s.mapping for s in facts.smaps if from_smap(s).backing is Backing.FILE)
+    return found + files.mapping_refusals(facts.pid, mappings)
 
 
 def refuse(found: Iterable[Refusal]) -> None:

@@ -33,6 +33,13 @@ class TreeTask:
     ppid: int
     state: str
     starttime: int
+    num_threads: int
+
+    @property
+    def zombie(self) -> bool:
+        """All of it has ended. A main thread that is dead alone may have ended for execve(2) of
+        another one, which takes its place: only one look at both, as this is, tells them apart."""
+        return self.state in "ZX" and self.num_threads < 2
 
 
 def has_children_files() -> bool:
@@ -71,7 +78,7 @@ def look(pid: int) -> TreeTask | None:
             stat = parse_stat(proc.read("stat"))
     except TargetError:
         return None
-    return TreeTask(pid, stat.ppid, stat.state, stat.starttime)
+    return TreeTask(pid, stat.ppid, stat.state, stat.starttime, stat.num_threads)
 
 
 def tree(root: int) -> list[TreeTask]:

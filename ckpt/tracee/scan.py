@@ -41,13 +41,14 @@ _ZOMBIE = "Z"
 
 
 class Seen(NamedTuple):
-    """A task of one scan; a leader that is dead may still have threads."""
+    """A task of one scan; a leader that is dead may still have threads, a zombie has none."""
 
     pid: int
     ppid: int
     starttime: int
     dead: bool
     tids: tuple[int, ...]
+    zombie: bool
 
 
 def tasks(root: int, *, children: bool = True) -> list[TreeTask]:
@@ -68,8 +69,9 @@ def scan(root: int, *, children: bool = True) -> list[Seen]:
                 tids = tuple(proc.tids())
         except TargetError:
             continue
-        seen.append(Seen(task.pid, task.ppid, task.starttime, task.state in _DEAD, tids))
-    if not seen or (seen[0].dead and len(seen[0].tids) < 2):
+        dead = task.state in _DEAD
+        seen.append(Seen(task.pid, task.ppid, task.starttime, dead, tids, task.zombie))
+    if not seen or seen[0].zombie:
         raise TargetError("it has ended", pid=root, why="nothing can be attached to")
     return seen
 
@@ -77,7 +79,7 @@ def scan(root: int, *, children: bool = True) -> list[Seen]:
 def seizable(seen: Sequence[Seen]) -> Iterator[tuple[int, int]]:
     """(tid, pid) of everything that can be seized."""
     for task in seen:
-        if not task.dead or len(task.tids) > 1:
+        if not task.zombie:
             yield from ((tid, task.pid) for tid in task.tids)
 
 
@@ -115,11 +117,14 @@ def _again(
         stat = parse_stat(proc.read("stat"))
         tids = tuple(proc.tids())
         dead = stat.state in _DEAD
+        zombie = dead and stat.num_threads < 2
+        if dead and not zombie and len(tids) < 2:
+            return None  # another thread has taken its place since: execve(2)
         if not all(tid in standing or (tid == pid and dead) for tid in tids):
             return None
-        if dead and len(tids) < 2:
+        if zombie:
             was = known[pid]
-            same = was.dead and was.starttime == stat.starttime and stat.state == _ZOMBIE
+            same = was.zombie and was.starttime == stat.starttime and stat.state == _ZOMBIE
             return was._replace(ppid=stat.ppid) if same else None
         if below is not None:
             children = below.get(pid, [])
@@ -129,12 +134,12 @@ def _again(
             ]
     if not all(child in known and _is_still_there(known[child], pid) for child in children):
         return None
-    return Seen(pid, stat.ppid, stat.starttime, dead, tids)
+    return Seen(pid, stat.ppid, stat.starttime, dead, tids, zombie)
 
 
 def _is_still_there(child: Seen, parent: int) -> bool:
     """Whether a child that was shown has not left since. One that stands can't."""
-    if not child.dead or len(child.tids) > 1:
+    if not child.zombie:
         return True
     with ProcDir(child.pid) as proc:
         stat = parse_stat(proc.read("stat"))
