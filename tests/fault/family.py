@@ -26,10 +26,10 @@ class Family:
     """`pids`: the tree, its zombie included; `alive`: those that live when it is whole, of whom
     `stopped` don't run."""
 
-    def __init__(self, case: Case, name: str = "fault/family", *args: str) -> None:
+    def __init__(self, case: Case, *which: str) -> None:
         self.case = case
         self.known = set(processes.tree(os.getpid()))
-        self.victim: Victim = case.start(program(name, *args))
+        self.victim: Victim = case.start(program(*which or ("fault/family", "stopped")))
         self.pids = self.victim.tree
         self.alive = [pid for pid in self.pids if processes.state(pid) != "Z"]
         self.stopped = {pid for pid in self.alive if processes.state(pid) == "T"}
