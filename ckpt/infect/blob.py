@@ -79,9 +79,17 @@ class Layout:
         return Range(self.stack_top, (self.room or self.window).end)
 
     def session(
-        self, *, sock: int, exit_on_eof: bool, leave_to: int = 0, batch: int = 0, stack_top: int = 0
+        self,
+        *,
+        sock: int,
+        exit_on_eof: bool,
+        leave_to: int = 0,
+        batch: int = 0,
+        stack_top: int = 0,
+        waits: bool = False,
     ) -> bytes:
-        """The bytes of `struct ckpt_session` for this window."""
+        """The bytes of `struct ckpt_session` for this window. `waits`: who leaves it waits for its
+        controller in the stub, whether it was told to leave or not."""
         return _SESSION.pack(
             self.window.start,
             len(self.window),
@@ -92,7 +100,7 @@ class Layout:
             sock,
             lib.CKPT_EOF_EXIT if exit_on_eof else lib.CKPT_EOF_RETURN,
             -1,
-            0,
+            waits,
         )
 
 

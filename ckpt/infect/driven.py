@@ -115,7 +115,7 @@ class DrivenSession(Session):
         """The leader stands behind a call, its result in rbp."""
         pause_s = 0.0
         while True:
-            rip = entry.stand(self.pid, max(0.1, deadline - time.monotonic()))
+            rip = entry.stand(self.pid, max(0.1, deadline - time.monotonic()))[way.RIP]
             if rip in waiting and not self._in_front(rip):
                 return
             if rip not in self._site.code.range:

@@ -9,6 +9,9 @@ Order, each step of which leaves the thread able to finish by itself:
 Back, with the controller alive: the thread stands in the parked range of its piece, where nothing
 is left to undo; SETSIGMASK, then SETREGSET as at the stop, and the kernel restarts its call.
 
+A thread whose process is stopped by a signal would run on at home, for its tracer has let it go. So
+it is taken there from one system call to the next: both ways home end in one.
+
 An interrupt that came late makes a thread stand again as soon as it is let run: whoever waits for
 one looks whether it really runs.
 
@@ -18,13 +21,15 @@ Source: ptrace(2), kernel/ptrace.c.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 
-from ckpt.errors import HarmError, TargetError
+from ckpt.errors import DeadlineError, HarmError, TargetError
 from ckpt.infect import way
+from ckpt.infect.batch import number
 from ckpt.infect.place import Memory, Place, Places
-from ckpt.infect.stub import Piece, Return, pieces
+from ckpt.infect.stub import MASK, Piece, Return, pieces
 from ckpt.kerndat.xsave import xsave_layout
 from ckpt.procfs import tree
 from ckpt.procfs.maps import Mapping
@@ -39,6 +44,7 @@ ALL_SIGNALS = (1 << 64) - 1
 _FAULTS = {4, 5, 7, 8, 11, 31}  # SIGILL SIGTRAP SIGBUS SIGFPE SIGSEGV SIGSYS
 _DEAD = "ZX"
 _LONGEST_PAUSE_S = 0.2
+_CALL_S = 0.1
 
 
 @record(frozen=True)
@@ -62,6 +68,15 @@ class Site:
     def parked(self) -> range:
         """Where a thread stands that has nothing left to undo."""
         return self.within(self.piece.park.start, self.piece.park.end)
+
+    def nothing_to_undo(self, regs: Sequence[int]) -> bool:
+        """Whether a thread that stands with these registers need only be given its own: it is
+        parked, has not begun, or has all of its way home behind it but to load them."""
+        at = regs[way.RIP]
+        if at in self.parked or at == self.addr + self.piece.enter:
+            return True
+        gave_mask_back = regs[way.ORIG_RAX] == number("rt_sigprocmask")
+        return gave_mask_back and regs[way.RSI] == self.addr + MASK and at in self.code.range
 
     def put_back(self, memory: Memory) -> None:
         """Undo the writing; no thread may be inside."""
@@ -175,12 +190,19 @@ def look(tid: int) -> None:
     ops.cont(tid, stop.signal if stop.kind == ops.StopKind.SIGNAL else 0)
 
 
-def stand(tid: int, timeout_s: float) -> int:
-    """Have the thread stand; its rip. Raises TargetError (it ended), DeadlineError."""
+def stand(tid: int, timeout_s: float) -> tuple[int, ...]:
+    """Have the thread stand; its registers. Raises TargetError (it ended), DeadlineError."""
     stop = ops.interrupt_and_wait([tid], timeout_s)[0]
     if stop.kind.ended:
         raise TargetError("the task ended while it was being worked on", pid=tid)
-    return int(way.REGS.unpack(ops.get_regs(tid))[way.RIP])
+    return way.REGS.unpack(ops.get_regs(tid))
+
+
+def to_next_call(tid: int) -> None:
+    """Let a thread that stands run to its next system call, and no further than `stand` has it."""
+    ops.next_syscall(tid)
+    with suppress(DeadlineError):
+        ops.wait_stop(tid, _CALL_S)
 
 
 def ended(tid: int) -> bool:
@@ -192,23 +214,43 @@ def ended(tid: int) -> bool:
     return task is None or task.state in _DEAD
 
 
-def stand_parked(tid: int, site: Site, inside: Sequence[Range], timeout_s: float) -> bool:
+def stand_parked(thread: Stopped, site: Site, inside: Sequence[Range], timeout_s: float) -> bool:
     """Have the thread stand, parked in its piece. False: it went home by itself, and stands there.
     `inside` are the addresses of what it can be in, besides its piece. HarmError when it does
     neither in time: then it is still inside."""
+    return _stand_when(lambda regs: regs[way.RIP] in site.parked, thread, site, inside, timeout_s)
+
+
+def stand_idle(thread: Stopped, site: Site, inside: Sequence[Range], timeout_s: float) -> bool:
+    """The same of a thread of which nothing is wanted any more: True as soon as it has nothing left
+    to undo."""
+    return _stand_when(site.nothing_to_undo, thread, site, inside, timeout_s)
+
+
+def _stand_when(
+    reached: Callable[[Sequence[int]], bool],
+    thread: Stopped,
+    site: Site,
+    inside: Sequence[Range],
+    timeout_s: float,
+) -> bool:
     deadline = time.monotonic() + timeout_s
     all_of_it = (site.code.range, *inside)
     pause_s = 0.0
     while True:
-        rip = stand(tid, timeout_s)
-        if rip in site.parked:
+        regs = stand(thread.tid, timeout_s)
+        if reached(regs):
             return True
+        rip = regs[way.RIP]
         if not any(rip in where for where in all_of_it):
             return False
         if time.monotonic() > deadline:
             why = f"it is at {rip:#x}, and comes home by itself"
-            raise HarmError("the parasite does not come out of the task", pid=tid, why=why)
-        ops.cont(tid)
+            raise HarmError("the parasite does not come out of the task", pid=thread.tid, why=why)
+        if thread.group_stop:
+            to_next_call(thread.tid)
+            continue
+        ops.cont(thread.tid)
         # Growing, for each interrupt is one of the few that a wait in the stub outlasts.
         time.sleep(pause_s)
         pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s + 0.0002)

@@ -22,10 +22,10 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from ckpt._native import ffi, lib
-from ckpt.errors import DeadlineError, Refusal, RefusedError, TargetError
+from ckpt.errors import CkptError, DeadlineError, Refusal, RefusedError, TargetError
 from ckpt.infect import controller, entry, limits, place, predecessor, stub, way
 from ckpt.infect.blob import Layout, blob, layout_at
 from ckpt.infect.driven import DrivenSession
@@ -150,28 +150,22 @@ def _enter(infection: _Infection, *, driven: bool) -> None:
 def _bring_up(infection: _Infection) -> Session:
     """Steps 2 and 3. On any error the leader stands again as before."""
     i = infection
-    lfd = -1
-    try:
-        _enter(i, driven=False)
-        ours, theirs = _await_ready(i)
-        _write_window(i, ours)
-        lfd = _take_end(i, theirs)
-        sock = socket.socket(fileno=lfd)
-        lfd = -1
-        session = Session(i.tid, sock, i.layout, lambda: entry.look(i.tid))
+    with ExitStack() as held:
         try:
+            _enter(i, driven=False)
+            ours, theirs = _await_ready(i)
+            _write_window(i, ours)
+            sock = held.enter_context(_take_end(i, theirs))
+            session = Session(i.tid, sock, i.layout, lambda: entry.look(i.tid))
             session.hello(i.timeout_s)
-        except BaseException:
-            sock.close()
+        except _NoDescriptor:
             raise
-    except _NoDescriptor:
-        raise
-    except BaseException:
-        if lfd >= 0:
-            os.close(lfd)
-        _abandon(i)
-        raise
-    return session
+        except BaseException:
+            held.close()
+            _abandon(i)
+            raise
+        held.pop_all()
+        return session
 
 
 def _bring_up_driven(infection: _Infection) -> DrivenSession:
@@ -214,13 +208,13 @@ def _await_ready(infection: _Infection) -> tuple[int, int]:
 def _look_for_failure(infection: _Infection) -> None:
     """Raise what failed in the stub, if it is parked; else let it go on."""
     i = infection
-    rip = entry.stand(i.tid, i.timeout_s)
+    regs = entry.stand(i.tid, i.timeout_s)
+    rip = regs[way.RIP]
     if rip not in i.site.code.range:
         raise TargetError("the task went on by itself", pid=i.task.pid)
     if rip not in i.site.parked:
         ops.cont(i.tid)
         return
-    regs = way.REGS.unpack(ops.get_regs(i.tid))
     step, result = regs[way.RBX], regs[way.RBP]
     _give_back(i)
     code = (1 << 64) - result if result >> 63 else 0
@@ -235,13 +229,15 @@ def _look_for_failure(infection: _Infection) -> None:
 def _write_window(infection: _Infection, sock: int) -> None:
     i = infection
     back = i.site.addr + i.site.piece.back
-    session = i.layout.session(sock=sock, exit_on_eof=False, leave_to=back)
+    session = i.layout.session(
+        sock=sock, exit_on_eof=False, leave_to=back, waits=bool(i.leader.group_stop)
+    )
     i.memory.write(i.layout.window.start, blob().code)
     i.memory.write(i.layout.data, session)
 
 
-def _take_end(infection: _Infection, fd: int) -> int:
-    """Our duplicate of a descriptor of the leader's."""
+def _take_end(infection: _Infection, fd: int) -> socket.socket:
+    """Our duplicate of a socket of the leader's."""
     lfd = lib.ckpt_pidfd_getfd(infection.task.pidfd, fd)
     if lfd == -errno.ESRCH:  # the process's first thread has ended before the others
         pidfd = os.pidfd_open(infection.tid, PIDFD_THREAD)
@@ -252,14 +248,18 @@ def _take_end(infection: _Infection, fd: int) -> int:
     if lfd < 0:
         why = os.strerror(-lfd)
         raise TargetError("its descriptor can't be had", pid=infection.tid, why=why)
-    return int(lfd)
+    try:
+        return socket.socket(fileno=lfd)
+    except BaseException:
+        os.close(lfd)
+        raise
 
 
 def _take_down(infection: _Infection, session: Session) -> None:
     """Step 5. HarmError when the parasite can't be brought out."""
     try:
         session.leave(infection.timeout_s)
-    except (TargetError, DeadlineError):
+    except (CkptError, OSError):
         session.close()
         _abandon(infection)
         return
@@ -270,6 +270,9 @@ def _take_down(infection: _Infection, session: Session) -> None:
 def _abandon(infection: _Infection) -> None:
     """Come home from whatever went wrong: nobody is to be waited for."""
     i = infection
+    if i.leader.group_stop:
+        with suppress(TargetError, DeadlineError):
+            entry.stand(i.tid, i.timeout_s)  # not sent home while nobody looks: it would run on
     if not entry.ended(i.tid):
         i.memory.write(*stub.alone(i.site.addr))
         _come_home(i)
@@ -282,12 +285,12 @@ def _come_home(infection: _Infection) -> None:
     if entry.ended(i.tid):
         return
     try:
-        parked = entry.stand_parked(i.tid, i.site, [i.layout.window], i.timeout_s)
+        idle = entry.stand_idle(i.leader, i.site, [i.layout.window], i.timeout_s)
     except (TargetError, DeadlineError):
         if entry.ended(i.tid):
             return
         raise
-    if parked:
+    if idle:
         _give_back(i)
     else:
         i.site.put_back(i.memory)

@@ -57,10 +57,15 @@ def settle(task: SeizedTask) -> None:
         while inside := _inside(task, memory):
             if time.monotonic() > until:
                 raise _still_there(task)
+            stopped = {thread.tid for thread in task.threads if thread.group_stop}
             for tid in inside:
-                ops.cont(tid)
-            time.sleep(pause_s)
-            pause_s *= 2
+                if tid in stopped:
+                    entry.to_next_call(tid)
+                else:
+                    ops.cont(tid)
+            if not stopped.issuperset(inside):
+                time.sleep(pause_s)
+                pause_s *= 2
             stops = ops.interrupt_and_wait(inside, _OUT_S)
             _renew(task, [(tid, s.group_stop) for tid, s in zip(inside, stops, strict=True)])
         _let_pass(task, until)

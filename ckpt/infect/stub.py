@@ -26,6 +26,8 @@ PARK_S, PARK_TIMES, PARK_TIMES_BLIND = 0.06, 100, 8
 most; where it can't see the controller, how often without looking."""
 
 _HOME, LEADER_AT, _THREAD = HEAD.size, 224, 224
+MASK = _HOME + 8
+"""Of a piece: the signal mask that its thread has at home."""
 _HEAD_OF_HOME = struct.Struct("<5QiI")
 _PID_AT, _NOBODY = 40, (1 << 31) - 1
 _LIMIT = struct.Struct("<5Q")

@@ -236,7 +236,7 @@ def _late(visits: _Visits, thread: Stopped, visit: ffi.CData) -> bool:
 
 def _parked(visits: _Visits, thread: Stopped) -> bytes:
     """Registers of a thread that has made its calls, which then stands as before."""
-    parked = entry.stand_parked(thread.tid, visits.site, (), _TIMEOUT_S)
+    parked = entry.stand_parked(thread, visits.site, (), _TIMEOUT_S)
     regs = ops.get_regs(thread.tid)
     if parked:
         entry.leave(thread)
