@@ -12,7 +12,6 @@ import os
 import random
 import subprocess
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ import pytest
 from ckpt.errors import NotOneInstant
 from ckpt.mem.tracking.engine import Mode
 from tests.support.case import Case
-from tests.support.live import NOTHING, traces
+from tests.support.live import LOOKS, NOTHING, killed_after, traces
 from tests.support.programs import Program, program
 from tests.support.victim import Victim
 
@@ -104,18 +103,7 @@ def test_tracked(case: Case, mode: Mode) -> None:
 
 
 @pytest.mark.stress
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("dump", "--leave-running"),
-        ("dump", "--live=wp"),
-        ("dump", "--live=wp", "--live-catch=always"),
-        ("dump", "--live=fork"),
-        ("pre-dump", "--track-mode=async"),
-        ("pre-dump", "--track-mode=sync"),
-    ],
-    ids=" ".join,
-)
+@pytest.mark.parametrize("words", LOOKS, ids=" ".join)
 def test_killed(case: Case, words: tuple[str, ...]) -> None:
     """At moments of chance: whoever runs on has never been touched."""
     victim = case.start(CALLS)
@@ -123,9 +111,5 @@ def test_killed(case: Case, words: tuple[str, ...]) -> None:
     for _ in range(NR_KILLS):
         verb, *options = words
         argv = case.ckpt.argv(verb, "-t", victim.pid, "-D", images(case), *options)
-        process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(chance.random() * MOST_S)
-        process.kill()
-        process.wait()
+        killed_after(argv, chance.random() * MOST_S)
     victim.finish()

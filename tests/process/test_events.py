@@ -9,15 +9,13 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import subprocess
-from contextlib import suppress
 
 import pytest
 
 from ckpt.errors import RefusedError
 from tests.support import processes
 from tests.support.case import Case
-from tests.support.live import NOTHING, traces
+from tests.support.live import LOOKS, NOTHING, killed_after, traces
 from tests.support.programs import program
 from tests.support.victim import Victim
 
@@ -29,14 +27,6 @@ EVENTS = "counters,sums,ticks,once,overruns,queued,signalled"
 DATAGRAMS = "groups,datagrams,idle"
 ALL_REQUESTS = "groups,datagrams,idle,refusals,watches,waits,aio"
 CASES = [("events", EVENTS), ("requests", ALL_REQUESTS if STRESS else "refusals,groups,idle")]
-LOOKS = [
-    ("dump", "--leave-running"),
-    ("dump", "--live=wp"),
-    ("dump", "--live=wp", "--live-catch=always"),
-    ("dump", "--live=fork"),
-    ("pre-dump", "--track-mode=async"),
-    ("pre-dump", "--track-mode=sync"),
-]
 
 
 def started(case: Case, name: str, duties: str, *more: str) -> Victim:
@@ -91,10 +81,5 @@ def test_killed(case: Case, name: str, duties: str, words: tuple[str, ...]) -> N
     victim = started(case, name, duties)
     chance = random.Random(SEED)
     for _ in range(NR_TIMES):
-        argv = look(case, victim, words)
-        process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(chance.random() * MOST_S)
-        process.kill()
-        process.wait()
+        killed_after(look(case, victim, words), chance.random() * MOST_S)
     victim.finish()

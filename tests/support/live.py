@@ -46,6 +46,27 @@ def check_beside(case: Case, victim: Victim, images: Path) -> None:
     assert out.rstrip().endswith(SUCCESS), out
 
 
+LOOKS = [
+    ("dump", "--leave-running"),
+    ("dump", "--live=wp"),
+    ("dump", "--live=wp", "--live-catch=always"),
+    ("dump", "--live=fork"),
+    ("pre-dump", "--track-mode=async"),
+    ("pre-dump", "--track-mode=sync"),
+]
+"""Commands that look at a tree which runs on."""
+
+
+def killed_after(argv: list[str], delay_s: float) -> None:
+    """Kill a command so long after its start; it may have ended by then."""
+    with subprocess.Popen(
+        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(delay_s)
+        process.kill()
+
+
 def killed_at(argv: list[str], stage: str, delay_s: float) -> None:
     """Kill a dump `delay_s` after it says that it is at `stage`; it may have ended by then."""
     reader, writer = os.pipe2(os.O_CLOEXEC)
