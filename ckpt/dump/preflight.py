@@ -24,7 +24,6 @@ from ckpt.pstree.sharing import FS
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator
 
-    from ckpt.dump.facts import Surroundings
     from ckpt.dump.options import DumpOptions
     from ckpt.dump.settled import Judged
     from ckpt.files.dump import FilesDump
@@ -61,7 +60,10 @@ def preflight(
     def judge(pid: int) -> Judged:
         with ProcDir(pid) as proc:
             facts = look(proc)
-        refusals = _of_task(facts, ours, options, arriving=arriving, tracked=pid in tracked)
+        is_tracked, risk = pid in tracked, options.risk_seccomp
+        refusals = list(
+            obstacles(facts, ours, tracked=is_tracked, arriving=arriving, risk_seccomp=risk)
+        )
         refusals += group_obstacles(facts, groups) if groups is not None else ()
         if facts.raw["maps"]:  # else a kernel thread: it has no executable either
             refusals += _of_files(facts, files)
@@ -79,13 +81,6 @@ def preflight(
             found.extend(refusals)
     found.extend(files.preflight_together())
     return Preflight(found, known)
-
-
-def _of_task(
-    facts: Facts, ours: Surroundings, options: DumpOptions, *, arriving: bool, tracked: bool
-) -> list[Refusal]:
-    risk = options.risk_seccomp
-    return [*obstacles(facts, ours, tracked=tracked, arriving=arriving, risk_seccomp=risk)]
 
 
 def _of_files(facts: Facts, files: FilesDump) -> list[Refusal]:
