@@ -139,7 +139,7 @@ class Actions:
 @contextmanager
 def _signals_wait() -> Iterator[None]:
     """One whose handler would raise here is handled at the end of the scope: a script that begins
-    meanwhile is known by then."""
+    meanwhile is known by then. Not by the signal mask, which the script would inherit."""
     came: list[int] = []
     before: dict[int, Any] = {}
     try:
