@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.fault.injection import eventually
-from tests.support.moved import Mover, migrate, mover, serving
+from tests.support.moved import DATA, Mover, migrate, mover, moves_over_two_connections, serving
 from tests.support.passage import Passage
 from tests.support.processes import state
 from tests.support.worlds import World
@@ -86,15 +85,6 @@ def test_what_is_in_the_way_is_found_first(tree: Mover, here: World, tmp_path: P
     tree.finish()
 
 
-HALF = 2048 * 4096
-"""Bytes that are on the data connection when one of the two processes has its memory there."""
-DATA = 1
-
-
-def hold(passage: Passage) -> None:
-    passage.held.add(DATA)
-
-
 @pytest.mark.parametrize(
     "killed", [False, pytest.param(True, marks=pytest.mark.stress)], ids=["cut", "killed"]
 )
@@ -104,23 +94,15 @@ def test_a_connection_is_lost_while_memory_comes(
     """Over another one the rest comes, and the tree goes on: whether the network has failed, or
     who asks for the pages there is killed."""
     images = tmp_path / "images"
-    with (
-        serving(there, images, "--once") as server,
-        Passage(server.port, DATA, HALF, hold) as way,
-        ThreadPoolExecutor() as beside,
-    ):
-        migration = beside.submit(migrate, here, tree.pid, way.port, "--mode", "postcopy")
-        assert server.said()["pid"] == tree.pid
+
+    def lose(way: Passage) -> None:
         if killed:
             there.run("pkill", "-KILL", "-x", "ckpt-lazy-pages")
             way.held.clear()
         else:
             way.cut(DATA)
-        done = migration.result()
-        assert done.returncode == 0, done.stderr
-        assert server.process.wait(60) == 0
-    assert "another connection is tried" in done.stderr
-    assert here.processes(tree.binary) == []
+
+    moves_over_two_connections(tree, there, images, lose)
     settle(tree, there)
     nothing_left(here, images)
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import socket
 import ssl
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
 from ckpt.migrate import hello, wire
 from ckpt.record import replace
-from tests.process.test_migrate import DATA, HALF, hold
 from tests.support.certificates import Certificates, two_authorities, words
-from tests.support.moved import Mover, migrate, mover, serving
-from tests.support.passage import Passage
+from tests.support.moved import DATA, Mover, migrate, mover, moves_over_two_connections, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,24 +49,14 @@ def test_it_moves(
 
 @pytest.mark.stress
 def test_a_connection_is_lost_while_memory_comes(
-    tree: Mover, here: World, there: World, tmp_path: Path, certificates: Certificates
+    tree: Mover, there: World, tmp_path: Path, certificates: Certificates
 ) -> None:
     """Another one is made, of those who trust each other."""
+    theirs, mine = words(certificates.server), words(certificates.client)
     images = tmp_path / "images"
-    trusted = words(certificates.client)
-    with (
-        serving(there, images, "--once", *words(certificates.server)) as server,
-        Passage(server.port, DATA, HALF, hold) as way,
-        ThreadPoolExecutor() as beside,
-    ):
-        moving = beside.submit(migrate, here, tree.pid, way.port, "--mode", "postcopy", *trusted)
-        assert server.said()["pid"] == tree.pid
-        way.cut(DATA)
-        done = moving.result()
-        assert done.returncode == 0, done.stderr
-        assert server.process.wait(60) == 0
-    assert "another connection is tried" in done.stderr
-    assert here.processes(tree.binary) == []
+    moves_over_two_connections(
+        tree, there, images, lambda way: way.cut(DATA), theirs=theirs, mine=mine
+    )
     tree.finish()
 
 

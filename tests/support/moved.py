@@ -8,6 +8,7 @@ import select
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +17,17 @@ from typing import TYPE_CHECKING, Any
 from tests.fault.injection import eventually
 from tests.support import processes
 from tests.support.ckptcmd import CKPT
+from tests.support.passage import Passage
 from tests.support.programs import program
 from tests.support.victim import SUCCESS, Victim, start
 from tests.support.worlds import FIRST_PID, World, number_inside, running
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+HALF = 2048 * 4096
+"""Bytes that are on the data connection when one of the two processes has its memory there."""
+DATA = 1
 DRIVER = (sys.executable, "-P", "-m", "tests.support.killedat")
 
 
@@ -127,6 +132,37 @@ def migrate(
     return subprocess.run(
         words, capture_output=True, text=True, check=False, timeout=timeout_s, env=_environment()
     )
+
+
+def moves_over_two_connections(
+    tree: Mover,
+    there: World,
+    images: Path,
+    lose: Callable[[Passage], None],
+    *,
+    theirs: Sequence[str | Path] = (),
+    mine: Sequence[str | Path] = (),
+) -> None:
+    """It runs there when `lose` does away with the connection over which its memory comes, at half
+    of it; over another one the rest does. `theirs`, `mine`: options of serve, of migrate."""
+    with (
+        serving(there, images, "--once", *theirs) as server,
+        Passage(server.port, DATA, HALF, _hold) as way,
+        ThreadPoolExecutor() as beside,
+    ):
+        options = ("--mode", "postcopy", *mine)
+        migration = beside.submit(migrate, tree.home, tree.pid, way.port, *options)
+        assert server.said()["pid"] == tree.pid
+        lose(way)
+        done = migration.result()
+        assert done.returncode == 0, done.stderr
+        assert server.process.wait(60) == 0
+    assert "another connection is tried" in done.stderr
+    assert tree.home.processes(tree.binary) == []
+
+
+def _hold(passage: Passage) -> None:
+    passage.held.add(DATA)
 
 
 @dataclass
